@@ -1,0 +1,1 @@
+"""Predictive models in production: a notebook trains, S3 keeps the versions, an API serves the newest."""

@@ -1,0 +1,127 @@
+"""Commands for the scripts: python -m pmip COMMAND. Results go to stdout, everything else to stderr."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pmip.config import Settings
+from pmip.errors import PmipError, SettingsError
+from pmip.model_store import LocalModel, ModelStore
+from pmip.storage import S3Storage
+
+Command = Callable[[Settings, argparse.Namespace], list[str]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 1 for what went wrong, or 2 for what was asked wrongly."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_environ()
+        logging.basicConfig(format="==> %(message)s")  # libraries tell warnings only
+        logging.getLogger("pmip").setLevel(settings.log_level.upper())
+        for line in options.run(settings, options):
+            print(line)
+    except SettingsError as error:
+        print(f"pmip: {error}", file=sys.stderr)
+        return 2
+    except PmipError as error:
+        print(f"pmip: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def train(settings: Settings, options: argparse.Namespace) -> list[str]:
+    """Run the training notebook; print the model id."""
+    from pmip.training_run import train
+
+    return [train(settings, options.parameters)]
+
+
+def get_training_data(settings: Settings, _options: argparse.Namespace) -> list[str]:
+    """Download the newest training data; print its files."""
+    from pmip.training_data import pull
+
+    return [str(file.path) for file in pull(_bucket(settings), settings.data_dir).files]
+
+
+def seed_training_data(settings: Settings, options: argparse.Namespace) -> list[str]:
+    """Check and upload training data; print its addresses."""
+    from pmip.training_data import holds_data, seed
+
+    if options.if_empty and holds_data(_bucket(settings)):
+        return []
+    day = options.day or f"{datetime.now(UTC):%Y%m%d}"
+    return seed(_bucket(settings), [Path(file) for file in options.files], day)
+
+
+def get_latest_model(settings: Settings, options: argparse.Namespace) -> list[str]:
+    """Download the newest model into the data folder; print its id."""
+    store = ModelStore(_bucket(settings), options.environment)
+    model_id, artifact = store.fetch_newest()
+    LocalModel(settings.data_dir).save(artifact)
+    return [model_id]
+
+
+def versions(settings: Settings, _options: argparse.Namespace) -> list[str]:
+    """Print the versions of ENVIRONMENT, newest first."""
+    return [version.model_id for version in _store(settings).versions()]
+
+
+def retire(settings: Settings, options: argparse.Namespace) -> list[str]:
+    """Take a version out of service: the rollback."""
+    _store(settings).retire(options.model_id)
+    return []
+
+
+def restore(settings: Settings, options: argparse.Namespace) -> list[str]:
+    """Put a retired version back into service."""
+    _store(settings).restore(options.model_id)
+    return []
+
+
+def make_bucket(settings: Settings, _options: argparse.Namespace) -> list[str]:
+    """Make the bucket, unless it is there."""
+    _bucket(settings).create()
+    return []
+
+
+def _bucket(settings: Settings) -> S3Storage:
+    if not settings.bucket:
+        raise SettingsError("BUCKET is missing: the name of the bucket, with or without s3://")
+    return S3Storage(settings.bucket)
+
+
+def _store(settings: Settings) -> ModelStore:
+    if settings.environment == "dev":
+        raise SettingsError("ENVIRONMENT must be staging or prod: dev has no versions")
+    return ModelStore(_bucket(settings), settings.environment)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pmip", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(run: Command) -> argparse.ArgumentParser:
+        command = commands.add_parser(run.__name__.replace("_", "-"), help=run.__doc__, description=run.__doc__)
+        command.set_defaults(run=run)
+        return command
+
+    add(train).add_argument("parameters", nargs="*", metavar="NAME=VALUE")
+    add(get_training_data)
+    seeding = add(seed_training_data)
+    seeding.add_argument("files", nargs="+", metavar="FILE", help=".csv or .zip")
+    seeding.add_argument("--if-empty", action="store_true", help="do nothing when there is training data already")
+    seeding.add_argument("--day", metavar="YYYYMMDD", help="default: today (UTC)")
+    add(get_latest_model).add_argument("environment", nargs="?", default="staging", choices=("staging", "prod"))
+    add(versions)
+    add(retire).add_argument("model_id")
+    add(restore).add_argument("model_id")
+    add(make_bucket)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Settings from environment variables; the only reader of the environment."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pmip.errors import SettingsError
+
+ENVIRONMENTS = ("dev", "staging", "prod")
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set from outside; the README has the table."""
+
+    environment: str
+    bucket: str | None
+    data_dir: Path
+    pinned_model_id: str | None
+    model_poll_seconds: float
+    model_trusted_types: tuple[str, ...]
+    max_comments: int
+    max_comment_chars: int
+    max_body_bytes: int
+    workers: int
+    host: str
+    port: int
+    log_level: str
+    trusted_proxies: int
+    git_revision: str | None
+    batch_job_id: str | None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the settings; an empty variable counts as unset. Names all mistakes in one `SettingsError`."""
+        read = _Reader(environ)
+        environment = read("ENVIRONMENT", "dev", _one_of(ENVIRONMENTS))
+        settings = cls(
+            environment=environment,
+            bucket=read("BUCKET", None, _bucket_name, required=environment in ("staging", "prod")),
+            data_dir=read("DATA_DIR", Path("data"), Path),
+            pinned_model_id=read("PINNED_MODEL_ID", None, str),
+            model_poll_seconds=read("MODEL_POLL_SECONDS", 60.0, _number(float, minimum=0.1)),
+            model_trusted_types=read("MODEL_TRUSTED_TYPES", (), _names),
+            max_comments=read("MAX_COMMENTS", 1000, _number(int, minimum=1)),
+            max_comment_chars=read("MAX_COMMENT_CHARS", 10_000, _number(int, minimum=1)),
+            max_body_bytes=read("MAX_BODY_BYTES", 8 * MEBIBYTE, _number(int, minimum=1)),
+            workers=read("WEB_CONCURRENCY", 3, _number(int, minimum=1)),
+            host=read("HOST", "127.0.0.1", str),
+            port=read("PORT", 8000, _number(int, minimum=1, maximum=65535)),
+            log_level=read("LOG_LEVEL", "info", _one_of(LOG_LEVELS)),
+            trusted_proxies=read("TRUSTED_PROXIES", 0, _number(int, minimum=0)),
+            git_revision=read("GIT_REVISION", None, str),
+            batch_job_id=read("AWS_BATCH_JOB_ID", None, str),
+        )
+        read.raise_for_mistakes()
+        return settings
+
+
+class _Reader:
+    """Reads one variable a call and remembers what was wrong, so that all mistakes are told at once."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._mistakes: list[str] = []
+
+    def __call__(self, name: str, default: Any, parse: Callable[[str], Any], *, required: bool = False) -> Any:
+        text = self._environ.get(name, "").strip()
+        if not text:
+            if required:
+                self._mistakes.append(f"{name} is missing: it is required when ENVIRONMENT is staging or prod")
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            self._mistakes.append(f"{name}={text!r}: {error}")
+            return default
+
+    def raise_for_mistakes(self) -> None:
+        if self._mistakes:
+            raise SettingsError("bad settings: " + "; ".join(self._mistakes))
+
+
+def _one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError("must be one of " + ", ".join(allowed))
+        return text.lower()
+
+    return parse
+
+
+def _number(kind: type[int] | type[float], *, minimum: float, maximum: float = float("inf")) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        noun = "a whole number" if kind is int else "a number"
+        bounds = f"of at least {minimum}" if maximum == float("inf") else f"from {minimum} to {maximum}"
+        try:
+            number = kind(text)
+        except ValueError:
+            raise ValueError(f"must be {noun} {bounds}") from None
+        if not minimum <= number <= maximum or number == float("inf"):
+            raise ValueError(f"must be {noun} {bounds}")
+        return number
+
+    return parse
+
+
+def _bucket_name(text: str) -> str:
+    name = text.removeprefix("s3://").rstrip("/")
+    if not name or "/" in name:
+        raise ValueError("must be a bucket's name, with or without s3:// and without a path")
+    return name
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

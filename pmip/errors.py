@@ -1,0 +1,53 @@
+"""What can go wrong, one class per meaning; each text says what is wrong, where, and how to mend it."""
+
+
+class PmipError(Exception):
+    """Base of all errors that the person who meets them can mend."""
+
+
+class SettingsError(PmipError):
+    """Raised when environment variables are missing or wrong; names all of them."""
+
+
+class StorageError(PmipError):
+    """Raised when the storage did not answer as it should; a later try may succeed."""
+
+
+class BucketNotFoundError(StorageError):
+    """Raised when the bucket does not exist."""
+
+
+class ObjectNotFoundError(StorageError):
+    """Raised when no object has the key."""
+
+
+class AccessDeniedError(StorageError):
+    """Raised when the storage refuses the caller's credentials, or there are none."""
+
+
+class AlreadyExistsError(StorageError):
+    """Raised when a write that must not overwrite meets an object of the same key."""
+
+
+class TrainingDataError(PmipError):
+    """Raised when there is no training data, or what is there cannot be trained on."""
+
+
+class ArtifactError(PmipError):
+    """Raised when a model must not be served: damaged, untrusted or not giving its golden answers."""
+
+
+class ModelNotFoundError(PmipError):
+    """Raised when the model store has no such version."""
+
+
+class ModelNotReadyError(PmipError):
+    """Raised when an answer needs a model and none is loaded yet."""
+
+
+class PayloadError(PmipError):
+    """Raised when a caller's request cannot be scored; never quotes the caller's text."""
+
+
+class TrainingRunError(PmipError):
+    """Raised when a training run ended without a model."""

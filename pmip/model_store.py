@@ -1,0 +1,199 @@
+"""Where versions live durably: the layout of the bucket, and the local model of dev."""
+
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from pmip.artifact import Artifact, Metadata
+from pmip.errors import AlreadyExistsError, ArtifactError, ModelNotFoundError, ObjectNotFoundError
+from pmip.folder_storage import FolderStorage
+from pmip.storage import Storage
+
+MODEL, METADATA, REPORT = "model.pkl", "metadata.json", "model-training"
+RUN_ID = "%Y%m%dT%H%M%SZ"
+LOCAL = "local"
+
+
+class Version(NamedTuple):
+    """A model id, and a mark that changes whenever the same id stands for another file."""
+
+    model_id: str
+    mark: str = ""
+
+
+def new_model_id() -> str:
+    """Return the model id of a run that starts now."""
+    return datetime.now(UTC).strftime(RUN_ID)
+
+
+def next_model_id(model_id: str) -> str:
+    """Return the id one second after a run's id; a plain day is followed by the run that starts now."""
+    if "T" not in model_id:
+        return new_model_id()
+    return (datetime.strptime(model_id, RUN_ID) + timedelta(seconds=1)).strftime(RUN_ID)
+
+
+def is_model_id(text: str) -> bool:
+    """Tell whether a text is the UTC time of a run, or the plain day of a model that was uploaded by hand."""
+    for pattern, layout in (("[0-9]{8}T[0-9]{6}Z", RUN_ID), ("[0-9]{8}", "%Y%m%d")):
+        if re.fullmatch(pattern, text):
+            try:
+                return bool(datetime.strptime(text, layout))
+            except ValueError:
+                return False
+    return False
+
+
+class ModelStore:
+    """The versions of one environment. A version exists once its model.pkl does, and is never overwritten."""
+
+    def __init__(self, storage: Storage, environment: str) -> None:
+        self._storage = storage
+        self.environment = environment
+
+    def __str__(self) -> str:
+        return self._storage.url(f"models/{self.environment}/")
+
+    def versions(self) -> list[Version]:
+        """Return all versions, newest first; a folder whose model.pkl is not there yet is among them."""
+        names = self._storage.prefixes(f"models/{self.environment}/")
+        return [Version(name) for name in sorted(filter(is_model_id, names), reverse=True)]
+
+    def fetch(self, model_id: str) -> Artifact:
+        """Return a version's artifact; raises `ModelNotFoundError` when there is none."""
+        try:
+            model = self._storage.read(self._key(model_id, MODEL))
+        except ObjectNotFoundError as error:
+            raise ModelNotFoundError(f"{self}{model_id}/ holds no {MODEL}") from error
+        return Artifact(model, self._metadata(model_id))
+
+    def fetch_newest(self) -> tuple[str, Artifact]:
+        """Return the model id and the artifact of the newest version."""
+        for version in self.versions():
+            with suppress(ModelNotFoundError):  # its model.pkl is not there yet
+                return version.model_id, self.fetch(version.model_id)
+        raise ModelNotFoundError(f"{self} holds no version; 'bash scripts/train.sh' publishes one")
+
+    def publish(self, artifact: Artifact) -> Artifact:
+        """Store a new version and return it as published: under a later model id when the wanted one is taken.
+
+        A retried job, whose job id the newest version bears already, publishes nothing more.
+        """
+        metadata = artifact.metadata
+        if metadata is None:
+            raise ArtifactError("only a model with metadata can be published")
+        earlier = self._published_by(metadata.batch_job_id)
+        if earlier:
+            return earlier
+        while True:
+            metadata = replace(metadata, report=self._key(metadata.model_id, f"{REPORT}.html"))
+            if self._claim(metadata, artifact.model):
+                return Artifact(artifact.model, metadata)
+            metadata = replace(metadata, model_id=next_model_id(metadata.model_id))
+
+    def publish_report(self, model_id: str, files: dict[str, Path], *, beside_model: bool) -> str:
+        """Store a run's report, beside its model or, when nothing was published, under runs/; return where."""
+        folder = f"{'models' if beside_model else 'runs'}/{self.environment}/{model_id}/"
+        for suffix, path in files.items():
+            self._storage.write(f"{folder}{REPORT}{suffix}", path.read_bytes())
+        return self._storage.url(folder)
+
+    def retire(self, model_id: str) -> None:
+        """Take a version out of service: running APIs go back to the one before it."""
+        self._move(f"models/{self.environment}/{model_id}/", f"retired/{self.environment}/{model_id}/")
+
+    def restore(self, model_id: str) -> None:
+        """Put a retired version back into service."""
+        self._move(f"retired/{self.environment}/{model_id}/", f"models/{self.environment}/{model_id}/")
+
+    def _key(self, model_id: str, name: str) -> str:
+        return f"models/{self.environment}/{model_id}/{name}"
+
+    def _metadata(self, model_id: str) -> Metadata | None:
+        try:
+            return Metadata.from_json(self._storage.read(self._key(model_id, METADATA)))
+        except ObjectNotFoundError:
+            return None
+
+    def _published_by(self, batch_job_id: str | None) -> Artifact | None:
+        for version in self.versions()[:1] if batch_job_id else []:
+            with suppress(ModelNotFoundError):
+                newest = self.fetch(version.model_id)
+                if newest.metadata and newest.metadata.batch_job_id == batch_job_id:
+                    return newest
+        return None
+
+    def _claim(self, metadata: Metadata, model: bytes) -> bool:
+        """Write metadata.json, which claims the model id, then model.pkl, which makes it a version."""
+        return self._write_new(metadata.model_id, METADATA, metadata.to_json()) and self._write_new(
+            metadata.model_id, MODEL, model
+        )
+
+    def _write_new(self, model_id: str, name: str, content: bytes) -> bool:
+        try:
+            self._storage.write(self._key(model_id, name), content, overwrite=False)
+        except AlreadyExistsError:
+            # A write whose answer got lost is sent again and then meets itself.
+            return self._storage.read(self._key(model_id, name)) == content
+        return True
+
+    def _move(self, source: str, target: str) -> None:
+        """Copy all objects, model.pkl last, then delete them, model.pkl first: at every moment whole or absent."""
+        keys = [found.key for found in self._storage.objects(source)]
+        if not keys:
+            hint = "'python -m pmip versions' lists what there is"
+            raise ModelNotFoundError(f"{self._storage.url(source)} holds no version; {hint}")
+        keys.sort(key=lambda key: key.endswith(f"/{MODEL}"))
+        for key in keys:
+            self._storage.copy(key, target + key.removeprefix(source))
+        for key in reversed(keys):
+            self._storage.delete(key)
+
+
+class LocalModel:
+    """The one model in the data folder, which dev serves; it changes whenever the notebook writes it again."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = FolderStorage(data_dir)
+        self.environment = "dev"
+
+    def __str__(self) -> str:
+        return self._folder.url(MODEL)
+
+    def versions(self) -> list[Version]:
+        """Return the local model, marked by its files' sizes and times, or nothing."""
+        paths = [self._folder.root / name for name in (MODEL, METADATA)]
+        marks = [f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path.exists() else "none" for path in paths]
+        return [Version(LOCAL, " ".join(marks))] if paths[0].exists() else []
+
+    def fetch(self, model_id: str = LOCAL) -> Artifact:  # noqa: ARG002 - asked like a model store
+        """Return the local model."""
+        try:
+            model = self._folder.read(MODEL)
+        except ObjectNotFoundError as error:
+            raise ModelNotFoundError(f"{self}: there is no local model; 'bash scripts/train.sh' makes one") from error
+        try:
+            return Artifact(model, Metadata.from_json(self._folder.read(METADATA)))
+        except ObjectNotFoundError:
+            return Artifact(model, None)
+
+    def save(self, artifact: Artifact) -> None:
+        """Replace the local model; two runs that end together leave the whole model of one of them."""
+        with self._locked():
+            if artifact.metadata:
+                self._folder.write(METADATA, artifact.metadata.to_json())
+            else:
+                self._folder.delete(METADATA)
+            self._folder.write(MODEL, artifact.model)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._folder.root.mkdir(parents=True, exist_ok=True)
+        with (self._folder.root / ".model.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,194 @@
+"""The HTTP front: routes, Swagger page, and the status of each error."""
+
+import logging
+import re
+import uuid
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flask import Flask, Response, current_app, g, request
+from flask_restx import Api, Namespace, Resource, fields
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from pmip.errors import ModelNotReadyError, PayloadError
+from pmip.payload import ANSWER_TYPES, Limits, answer_type, comments_of
+from pmip.reloader import Reloader
+from pmip.scorer import Scorer
+
+RETRY_AFTER_SECONDS = 5
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+EXAMPLE = ["Check it out this free stuff", "I take issue with your characterization"]
+
+Answer = tuple[dict[str, Any], int, dict[str, str]]
+
+log = logging.getLogger(__name__)
+ns = Namespace("comments", path="/", description="Is a comment spam (1) or not (0)?")
+
+comments_model = ns.model("Comments", {"comments": fields.List(fields.String, required=True, example=EXAMPLE)})
+prediction_model = ns.model(
+    "Prediction",
+    {
+        "class": fields.Integer(description="1 is spam, 0 is not", enum=[0, 1]),
+        "probability": fields.List(fields.Float, description="of the classes 0 and 1", min_items=2, max_items=2),
+    },
+)
+predictions_model = ns.model("Predictions", {"result": fields.List(fields.Nested(prediction_model), required=True)})
+info_model = ns.model("ModelInfo", {"result": fields.Raw(required=True, description="lineage, metrics and state")})
+status_model = ns.model("Status", {"status": fields.String(required=True, example="ok")})
+error_model = ns.model("Error", {"message": fields.String(required=True, description="what is wrong, and the mend")})
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes need to answer."""
+
+    reloader: Reloader
+    limits: Limits
+    environment: str
+
+
+def create_app(reloader: Reloader, limits: Limits, *, environment: str = "dev", trusted_proxies: int = 0) -> Flask:
+    """Assemble the API around a reloader; nothing is loaded or connected here."""
+    app = Flask("pmip", static_folder=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=limits.max_body_bytes,
+        ERROR_INCLUDE_MESSAGE=False,
+        RESTX_ERROR_404_HELP=False,
+        RESTX_MASK_HEADER=None,
+        RESTX_MASK_SWAGGER=False,
+    )
+    app.extensions["pmip"] = Service(reloader, limits, environment)
+    app.before_request(_name_request)
+    app.after_request(_add_request_id)
+    api = Api(app, title="pmip", version="1", description="Spam or not? Ask the newest model.", catch_all_404s=True)
+    api.add_namespace(ns)
+    for kind, handler in ERROR_HANDLERS.items():
+        api.errorhandler(kind)(handler)
+    if trusted_proxies:
+        n = trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)  # type: ignore[method-assign]
+    return app
+
+
+@ns.route("/predict")
+class Predict(Resource):
+    """Scores comments."""
+
+    @ns.doc(params={"type": {"in": "query", "enum": list(ANSWER_TYPES), "default": "class"}})
+    @ns.expect(comments_model)
+    @ns.response(200, "One answer a comment, in their order", predictions_model)
+    @ns.response(400, "A wrong payload or type", error_model)
+    @ns.response(413, "A body that is too large", error_model)
+    @ns.response(415, "Not JSON", error_model)
+    @ns.response(503, "No model is loaded yet", error_model)
+    def post(self) -> Answer:
+        """Tell for each comment whether it is spam."""
+        service = _service()
+        kind = answer_type(request.args.getlist("type"))
+        comments = comments_of(_body(service.limits), service.limits)
+        scorer = service.reloader.scorer
+        return {"result": _answers(scorer, kind, comments)}, 200, {"X-Model-Id": scorer.model_id}
+
+
+@ns.route("/model-info")
+class ModelInfo(Resource):
+    """Tells which model answers."""
+
+    @ns.response(200, "Where the model comes from and how it is doing", info_model)
+    def get(self) -> dict[str, Any]:
+        """Tell which model answers, where it comes from and when it was last looked for a newer one."""
+        service = _service()
+        return {"result": _model_info(service.reloader, service.environment)}
+
+
+@ns.route("/healthcheck")
+class Healthcheck(Resource):
+    """Tells that the process lives."""
+
+    @ns.response(200, "The process answers", status_model)
+    def get(self) -> dict[str, str]:
+        """Answer, whether or not a model is loaded."""
+        return {"status": "ok"}
+
+
+@ns.route("/readiness")
+class Readiness(Resource):
+    """Tells that a model is loaded."""
+
+    @ns.response(200, "A model is loaded", status_model)
+    @ns.response(503, "No model is loaded yet", error_model)
+    def get(self) -> Answer:
+        """Answer 200 once comments can be scored."""
+        return {"status": "ok"}, 200, {"X-Model-Id": _service().reloader.scorer.model_id}
+
+
+def _service() -> Service:
+    service: Service = current_app.extensions["pmip"]
+    return service
+
+
+def _body(limits: Limits) -> bytes:
+    if not request.is_json:
+        raise UnsupportedMediaType("send JSON with the header Content-Type: application/json")
+    if request.content_length is None and request.environ.get("wsgi.input_terminated"):
+        body: bytes = request.environ["wsgi.input"].read(limits.max_body_bytes + 1)  # chunked: werkzeug would cut it
+    else:
+        body = request.get_data(cache=False)
+    if len(body) > limits.max_body_bytes:
+        raise RequestEntityTooLarge
+    return body
+
+
+def _answers(scorer: Scorer, kind: str, comments: list[str]) -> list[dict[str, Any]]:
+    values = scorer.classes(comments) if kind == "class" else scorer.probabilities(comments)
+    return [{kind: value} for value in values]
+
+
+def _model_info(reloader: Reloader, environment: str) -> dict[str, Any]:
+    state = {"last_check_at": reloader.last_check_at, "last_error": reloader.last_error}
+    try:
+        scorer = reloader.scorer
+    except ModelNotReadyError:
+        return {"model_id": None, "ENVIRONMENT": environment, **state}
+    lineage = asdict(scorer.metadata)
+    del lineage["golden"]
+    return lineage | {"verified": scorer.verified, "scorer": scorer.kind, "loaded_at": scorer.loaded_at} | state
+
+
+def _name_request() -> None:
+    wanted = request.headers.get("X-Request-Id", "")
+    g.request_id = wanted if SANE_REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
+
+
+def _add_request_id(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    return response
+
+
+def _on_payload_error(error: PayloadError) -> Answer:
+    return {"message": str(error)}, 400, {}
+
+
+def _on_not_ready(error: ModelNotReadyError) -> Answer:
+    return {"message": f"not ready: {error}"}, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+def _on_http_error(error: HTTPException) -> Answer:
+    if isinstance(error, RequestEntityTooLarge):
+        error.description = f"the body is larger than {_service().limits.max_body_bytes} bytes; send fewer comments"
+    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    return {"message": error.description}, error.code or 500, headers
+
+
+def _on_fault(error: Exception) -> Answer:
+    log.error("request %s failed", g.request_id, exc_info=error)
+    return {"message": f"internal error; the log has it under the request id {g.request_id}"}, 500, {}
+
+
+ERROR_HANDLERS = {
+    PayloadError: _on_payload_error,
+    ModelNotReadyError: _on_not_ready,
+    HTTPException: _on_http_error,
+    Exception: _on_fault,
+}

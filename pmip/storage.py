@@ -1,0 +1,129 @@
+"""Objects by key, in an S3 bucket; the only user of boto3. A local folder of the same layout is in `folder_storage`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from pmip.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    BucketNotFoundError,
+    ObjectNotFoundError,
+    StorageError,
+)
+from pmip.folder_storage import FolderStorage, StoredObject, written_whole
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CHUNK_BYTES = 2**20
+TIMEOUTS_AND_RETRIES = Config(connect_timeout=5, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 3})
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+ERROR_BY_CODE: dict[str, tuple[type[StorageError], str]] = {
+    "NoSuchBucket": (BucketNotFoundError, "there is no such bucket; check BUCKET, the region and AWS_ENDPOINT_URL"),
+    "NoSuchKey": (ObjectNotFoundError, "there is no such object"),
+    "404": (ObjectNotFoundError, "there is no such object"),
+    "PreconditionFailed": (AlreadyExistsError, "exists already and is not overwritten"),
+    "ConditionalRequestConflict": (AlreadyExistsError, "is being written by someone else"),
+} | dict.fromkeys(
+    ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AllAccessDisabled"),
+    (AccessDeniedError, "access denied; check the AWS credentials and what their policy allows"),
+)
+
+
+class S3Storage:
+    """The objects of one bucket. Nothing is connected before the first call, so it may be made before a fork."""
+
+    def __init__(self, bucket: str) -> None:
+        self.bucket = bucket
+
+    @cached_property
+    def _client(self) -> "S3Client":
+        try:
+            return boto3.session.Session().client("s3", config=TIMEOUTS_AND_RETRIES)
+        except (BotoCoreError, ValueError) as error:  # an unknown profile, no region, an unusable endpoint
+            raise StorageError(
+                f"s3://{self.bucket}: {error}; check AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL"
+            ) from error
+
+    def url(self, key: str) -> str:
+        """Name an object for a person."""
+        return f"s3://{self.bucket}/{key}"
+
+    def prefixes(self, prefix: str) -> Iterator[str]:
+        """List the names of the folders right under a prefix, in order."""
+        with self._errors_of(prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix, Delimiter="/"
+            ):
+                for item in page.get("CommonPrefixes", []):
+                    yield item["Prefix"].removeprefix(prefix).rstrip("/")
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """List all objects under a prefix, however many, in the order of their keys."""
+        with self._errors_of(prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+                for item in page.get("Contents", []):
+                    yield StoredObject(item["Key"], item["Size"])
+
+    def read(self, key: str) -> bytes:
+        """Return an object's bytes."""
+        with self._errors_of(key):
+            return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def download(self, key: str, path: Path, on_bytes: Callable[[int], object]) -> None:
+        """Write an object to a file, whole or not at all; `on_bytes` is told the size of each piece."""
+        with self._errors_of(key), written_whole(path) as file:
+            for chunk in self._client.get_object(Bucket=self.bucket, Key=key)["Body"].iter_chunks(CHUNK_BYTES):
+                file.write(chunk)
+                on_bytes(len(chunk))
+
+    def write(self, key: str, content: bytes, *, overwrite: bool = True) -> None:
+        """Store an object; without `overwrite`, an `AlreadyExistsError` keeps the older one as it is."""
+        with self._errors_of(key):
+            if overwrite:
+                self._client.put_object(Bucket=self.bucket, Key=key, Body=content)
+            else:
+                self._client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
+
+    def create(self) -> None:
+        """Make the bucket; one that is the caller's already is no error."""
+        with self._errors_of(""), suppress(self._client.exceptions.BucketAlreadyOwnedByYou):
+            self._client.create_bucket(Bucket=self.bucket)
+
+    def copy(self, key: str, to: str) -> None:
+        """Copy an object inside the bucket."""
+        with self._errors_of(key):
+            self._client.copy_object(Bucket=self.bucket, Key=to, CopySource={"Bucket": self.bucket, "Key": key})
+
+    def delete(self, key: str) -> None:
+        """Delete an object; one that is not there is no error."""
+        with self._errors_of(key):
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    @contextmanager
+    def _errors_of(self, key: str) -> Iterator[None]:
+        """Turn boto3's exceptions into ours, with bucket and key, and without its texts, which tell the endpoint."""
+        try:
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            kind, meaning = ERROR_BY_CODE.get(code, (StorageError, f"S3 answered {code or 'an error'}"))
+            raise kind(f"{self.url(key)}: {meaning}") from None
+        except NoCredentialsError:
+            meaning = "there are no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            raise AccessDeniedError(f"{self.url(key)}: {meaning}") from None
+        except BotoCoreError as error:
+            raise StorageError(f"{self.url(key)}: S3 did not answer ({type(error).__name__})") from None
+        except OSError as error:
+            raise StorageError(f"{error.filename or self.url(key)}: {error.strerror}") from error
+
+
+Storage = S3Storage | FolderStorage

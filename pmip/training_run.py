@@ -1,0 +1,156 @@
+"""One training run from the outside: papermill runs the notebook, and the report goes where the model is."""
+
+import ast
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from pmip import errors
+from pmip.config import Settings
+from pmip.errors import SettingsError, StorageError, TrainingRunError
+from pmip.model_store import ModelStore, is_model_id, new_model_id, next_model_id
+from pmip.storage import S3Storage
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
+RESULT_TAG = "model-id"
+# By default a kernel listens on TCP ports of this machine, where other users can reach it.
+KERNEL_OVER_SOCKET_FILES = Config({"KernelManager": {"transport": "ipc"}})
+
+log = logging.getLogger(__name__)
+
+
+def train(settings: Settings, arguments: Sequence[str]) -> str:
+    """Run the training notebook with `NAME=VALUE` parameters and return the model id that it published or saved.
+
+    The executed notebook and its HTML are kept whatever happens. Raises `TrainingRunError` when there is no model.
+    """
+    parameters = parse_parameters(arguments, papermill.inspect_notebook(str(NOTEBOOK)))
+    model_id, report = _reserve_report(ROOT / settings.data_dir, parameters.get("MODEL_ID") or new_model_id())
+    try:
+        _execute(report, parameters | {"MODEL_ID": model_id})
+    except (PapermillExecutionError, DeadKernelError) as error:
+        where = _keep_report(settings, report, model_id, has_model=False)
+        raise TrainingRunError(f"{_explain(error)}\nreport: {where}") from None
+    final_id = result_of(report)
+    report = report.rename(_report_path(report.parent, final_id))
+    log.info("report: %s", _keep_report(settings, report, final_id, has_model=True))
+    return final_id
+
+
+def parse_parameters(arguments: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Read `NAME=VALUE` by the type of the notebook's default, so that an id of digits stays text; blank = default."""
+    parameters = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals or name not in known:
+            raise SettingsError(f"{argument!r} is no parameter of the notebook; NAME=VALUE with {', '.join(known)}")
+        default = ast.literal_eval(known[name]["default"])
+        if text.strip():
+            parameters[name] = _value(name, text.strip(), type(default))
+    return parameters
+
+
+def result_of(report: Path) -> str:
+    """Return the model id that an executed notebook shows in the cell made for it."""
+    for cell in nbformat.read(report, as_version=4).cells:
+        if RESULT_TAG in cell.metadata.get("tags", []):
+            shown = "".join(output.get("text", "") for output in cell.get("outputs", [])).strip()
+            if is_model_id(shown):
+                return shown
+    raise TrainingRunError(f"the notebook ended without printing a model id in its cell tagged {RESULT_TAG!r}")
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    try:
+        value = kind(text) if kind in (str, int, float) else ast.literal_eval(text)
+        if isinstance(value, kind):
+            return value
+        raise ValueError
+    except (ValueError, SyntaxError):
+        noun = {int: "a whole number", float: "a number", bool: "True or False"}.get(kind, f"a {kind.__name__}")
+        raise SettingsError(f"{name}={text}: must be {noun}") from None
+
+
+def _report_path(folder: Path, model_id: str) -> Path:
+    return folder / f"model-training-{model_id}.ipynb"
+
+
+def _reserve_report(folder: Path, model_id: str) -> tuple[str, Path]:
+    """Take the first free model id of this folder: two runs may start in the same second."""
+    if not is_model_id(model_id):
+        raise SettingsError(f"MODEL_ID={model_id}: must be YYYYMMDDTHHMMSSZ")
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        path = _report_path(folder, model_id)
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            model_id = next_model_id(model_id)
+        else:
+            return model_id, path
+
+
+def _execute(report: Path, parameters: dict[str, Any]) -> None:
+    """Run the notebook in its own folder, as Jupyter does; the report is written once, at the end."""
+    try:
+        papermill.execute_notebook(
+            str(NOTEBOOK),
+            str(report),
+            parameters=parameters,
+            cwd=str(NOTEBOOK.parent),
+            kernel_name="python3",
+            request_save_on_cell_execute=False,
+            config=KERNEL_OVER_SOCKET_FILES,
+            progress_bar={"desc": "notebook", "unit": "cell"} if sys.stderr.isatty() else False,
+        )
+    finally:
+        _forget_machine(report)
+
+
+def _forget_machine(report: Path) -> None:
+    """Take this machine's paths out of a report, which others will read."""
+    content = report.read_text(encoding="utf-8")
+    for path, name in ((report.parent, "data"), (ROOT, "."), (sys.prefix, "<python>"), (Path.home(), "~")):
+        content = content.replace(f"{path}/", f"{name}/")
+    report.write_text(content, encoding="utf-8") if content else report.unlink()
+
+
+def _explain(error: PapermillExecutionError | DeadKernelError) -> str:
+    if isinstance(error, DeadKernelError):
+        return "the notebook's kernel died; did the machine run out of memory?"
+    if hasattr(errors, error.ename):  # written for the person who reads it
+        return str(error.evalue)
+    return f"{error.ename}: {error.evalue} (cell [{error.exec_count}] of the notebook)"
+
+
+def _keep_report(settings: Settings, report: Path, model_id: str, *, has_model: bool) -> str:
+    """Write the HTML and, outside dev, upload the report; return where it is. A report is never worth a lost model."""
+    html = report.with_suffix(".html")
+    html.write_text(_to_html(report), encoding="utf-8")
+    if settings.environment != "dev" and settings.bucket:
+        store = ModelStore(S3Storage(settings.bucket), settings.environment)
+        try:
+            return store.publish_report(model_id, {".ipynb": report, ".html": html}, beside_model=has_model)
+        except StorageError as error:
+            log.warning("the report was not uploaded: %s", error)
+    return str(settings.data_dir / html.name)
+
+
+def _to_html(report: Path) -> str:
+    """Render a notebook as a page that asks no other host for anything."""
+    outside = ("require_js_url", "jquery_url", "mathjax_url", "mermaid_js_url", "mermaid_layout_elk_js_url")
+    exporter = HTMLExporter(**dict.fromkeys(outside, ""))
+    exporter.log.setLevel(logging.ERROR)
+    html: str
+    html, _resources = exporter.from_filename(str(report))
+    return html

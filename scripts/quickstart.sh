@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# The whole loop on this machine, with nothing but Python 3.11: installs pmip into .venv, starts a local S3 server,
+# uploads training data, trains a model as in production, serves it on 127.0.0.1 and asks it about two comments.
+# Ctrl-C ends all that it started. A second run keeps the bucket and trains a newer version.
+#
+# usage: scripts/quickstart.sh [--once] [--port N] [ZIP]
+#
+# --once     end by itself after the answers
+# --port N   the port of the API; default: 8000
+# ZIP        training data, such as the YouTube Spam Collection; default: the sample that comes with the project
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+
+once=false
+port=${PORT:-8000}
+zip=
+api_pid=
+started_s3=false
+
+main() {
+  read_arguments "$@"
+  bash scripts/install.sh --venv train,local
+  export PYTHON=$root/.venv/bin/python DATA_DIR=${DATA_DIR:-data}
+  require_free_port
+  trap clean_up EXIT
+  trap 'exit 0' INT TERM
+  start_s3
+  seed
+  say "training a model (about 15 seconds)"
+  model_id=$(bash scripts/train.sh)
+  start_api
+  ask
+  tell_where
+  if ! $once; then serve; fi
+}
+
+read_arguments() {
+  help_if_asked "$@"
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --once) once=true ;;
+      --port) port=${2:-}; shift ;;
+      -*) usage >&2; exit 2 ;;
+      *) zip=$(absolute "$1") ;;
+    esac
+    shift
+  done
+  case $port in '' | *[!0-9]*) die -2 "--port wants a number" ;; esac
+  [ -z "$zip" ] || [ -f "$zip" ] || die -2 "$zip: there is no such file"
+}
+
+require_free_port() {
+  "$PYTHON" -c 'import socket, sys
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(("127.0.0.1", int(sys.argv[1])))' "$port" 2>/dev/null ||
+    die "port $port is in use or not allowed; --port chooses another one"
+}
+
+start_s3() {
+  local exports
+  if ! bash scripts/local_s3.sh status >/dev/null 2>&1; then
+    bash scripts/local_s3.sh start
+    started_s3=true
+  fi
+  exports=$(bash scripts/local_s3.sh env)
+  eval "$exports"
+}
+
+# Each set of training data has a bucket of its own, so that a model's lineage is never mixed.
+seed() {
+  local files=("$zip") name=sample
+  if [ -z "$zip" ]; then files=("$root"/notebooks/sample-training-data/*.csv); else name=$(cksum <"$zip" | tr -d ' '); fi
+  export ENVIRONMENT=staging BUCKET=pmip-quickstart-$name
+  unset PINNED_MODEL_ID
+  "$PYTHON" -m pmip make-bucket
+  "$PYTHON" -m pmip seed-training-data --if-empty "${files[@]}" >/dev/null
+}
+
+start_api() {
+  say "starting the API"
+  HOST=127.0.0.1 PORT=$port MODEL_POLL_SECONDS=${MODEL_POLL_SECONDS:-10} \
+    "$PYTHON" -m gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app >"$DATA_DIR/api.log" 2>&1 &
+  api_pid=$!
+}
+
+# Waits for the API, shows the answer as curl would, and makes sure that it is the new model's.
+ask() {
+  "$PYTHON" - "http://127.0.0.1:$port" "$model_id" <<'PYTHON' || die "no answer; the API's log is $DATA_DIR/api.log"
+import sys
+import time
+import urllib.request
+
+address, model_id = sys.argv[1:]
+body = b'{"comments": ["Check it out this free stuff", "I take issue with your characterization"]}'
+question = urllib.request.Request(address + "/predict?type=class", body, {"Content-Type": "application/json"})
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+for attempt in range(150):
+    try:
+        with direct.open(question, timeout=10) as answer:
+            print(answer.read().decode().strip(), flush=True)
+            sys.exit(answer.headers["X-Model-Id"] != model_id)
+    except OSError:
+        time.sleep(0.2)
+sys.exit(1)
+PYTHON
+}
+
+tell_where() {
+  say "model:        $model_id"
+  say "report:       $DATA_DIR/model-training-$model_id.html"
+  if $once; then return; fi
+  say "Swagger page: http://127.0.0.1:$port/"
+  say "retrain:      eval \"\$(bash scripts/local_s3.sh env)\" && ENVIRONMENT=staging BUCKET=$BUCKET bash scripts/train.sh"
+  say "Ctrl-C ends the API$(if $started_s3; then echo ' and the local S3 server'; fi)"
+}
+
+serve() {
+  wait "$api_pid" || die "the API ended; its log is $DATA_DIR/api.log"
+}
+
+clean_up() {
+  if [ -n "$api_pid" ]; then
+    kill "$api_pid" 2>/dev/null || true
+    wait "$api_pid" 2>/dev/null || true
+  fi
+  if $started_s3; then bash scripts/local_s3.sh stop; fi
+}
+
+main "$@"

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Sets up all that the tests need in .venv and runs them: linters first, then the tests, the fast ones before the slow.
+#
+# usage: scripts/test.sh [PYTEST-ARGUMENT ...]      e.g. scripts/test.sh tests/test_text.py
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+help_if_asked "$@"
+
+bash scripts/install.sh --venv train,local,lambda,test
+export PATH=$root/.venv/bin:$PATH PYTHON=$root/.venv/bin/python
+if [ $# -eq 0 ]; then
+  say "linters"
+  ruff check
+  ruff format --check
+  mypy
+  shellcheck -x .ci/run scripts/*.sh
+fi
+say "tests"
+exec "$PYTHON" -m pytest "${@:-tests}"

