@@ -4,7 +4,7 @@
 script=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
 caller_dir=$PWD
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cd "$root"
+cd "$root" || exit
 
 say() { echo "==> $*" >&2; }
 

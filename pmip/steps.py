@@ -1,0 +1,35 @@
+"""The pipeline steps that a pickled model names: renaming or moving one makes every older model unreadable."""
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from pmip import text
+
+
+class CheapFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Turns raw comments into their cheap features, each multiplied by one weight."""
+
+    def __init__(self, weight: float = 2.0) -> None:
+        self.weight = weight
+
+    def fit(self, comments: Iterable[str], labels: object = None) -> Self:  # noqa: ARG002
+        """Return self: there is nothing to learn."""
+        return self
+
+    def transform(self, comments: Iterable[str]) -> csr_matrix:
+        """Return a float64 matrix with one row a comment and one column a feature."""
+        rows = [text.cheap_features(comment) for comment in comments]
+        values = np.array(rows, dtype=np.float64).reshape(len(rows), len(text.CHEAP_FEATURES))
+        return csr_matrix(values * self.weight)
+
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray[Any, Any]:  # noqa: ARG002
+        """Return the names of the columns."""
+        return np.array(text.CHEAP_FEATURES, dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return True: the step learns nothing."""
+        return True

@@ -1,0 +1,299 @@
+#!/usr/bin/env bash
+# A local S3 server for development: SeaweedFS, or moto's server where SeaweedFS has no wheel.
+#
+# Usage: bash scripts/local_s3.sh start | stop | status | env
+#
+#   start    starts the server and waits until it stores and returns objects; fine to repeat
+#   stop     ends it; the objects stay
+#   status   prints its address and exits 0 when it runs, else 1
+#   env      prints the settings that make boto3, the aws command and pmip use it:
+#              eval "$(bash scripts/local_s3.sh env)"
+#
+# It listens on 127.0.0.1 alone and wants credentials, made at random at the first start. Objects, credentials
+# and the log of the last start stand in DATA_DIR/local-s3.
+#
+# Settings: LOCAL_S3_PORT  port of the S3 API (default 8333); nine more ports are derived from it
+#           DATA_DIR       the data folder (default data)
+#           PYTHON         a Python that has pmip and its extra 'local'
+
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+port=${LOCAL_S3_PORT:-8333}
+data_dir=${DATA_DIR:-data}
+folder=$data_dir/local-s3
+seconds_to_start=60
+seconds_to_stop=20
+
+main() {
+  help_if_asked "$@"
+  case "$#:${1:-}" in
+    1:start | 1:stop | 1:status | 1:env) ;;
+    *) die -2 "usage: bash scripts/local_s3.sh start | stop | status | env" ;;
+  esac
+  if [ "$1" = start ]; then make_folder; fi
+  if [ -d "$folder" ]; then folder=$(cd "$folder" && pwd -P); fi
+  objects=$folder/objects
+  credentials=$folder/credentials
+  log=$folder/server.log
+  pid_file=$folder/server.pid
+  "${1}_server"
+}
+
+# --- the commands ---
+
+start_server() {
+  check_port_setting
+  python=$(find_python)
+  one_start_at_a_time
+  if is_running; then
+    answers || die "process $pid runs but does not answer at $endpoint; its log is $log"
+    say "the local S3 server runs already at $endpoint"
+    return
+  fi
+  choose_server
+  check_ports_are_free
+  make_credentials
+  trap abandon_start EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' HUP TERM
+  launch
+  answers || die "the local S3 server did not start; the end of its log $log:
+$(tail -n 20 "$log")"
+  trap - EXIT HUP INT TERM
+  say "the local S3 server runs at $endpoint; 'eval \"\$(bash scripts/local_s3.sh env)\"' points a shell at it"
+}
+
+stop_server() {
+  if is_running; then
+    end_process
+    say "the local S3 server has stopped"
+  else
+    say "the local S3 server was not running"
+  fi
+  rm -f "$pid_file"
+}
+
+status_server() {
+  must_run
+  echo "$endpoint"
+}
+
+# A profile, a session's token or an address for S3 alone would win over these settings.
+env_server() {
+  must_run
+  echo "unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL_S3"
+  echo "export AWS_ENDPOINT_URL=$endpoint"
+  sed 's/^/export /' "$credentials"
+  echo "export AWS_DEFAULT_REGION=us-east-1"
+}
+
+# --- the running server ---
+
+must_run() {
+  is_running || die "the local S3 server is not running; 'bash scripts/local_s3.sh start' starts it"
+}
+
+# Sets pid and endpoint.
+is_running() {
+  if [ ! -s "$pid_file" ]; then return 1; fi
+  read -r pid endpoint <"$pid_file"
+  is_ours
+}
+
+# The number may have gone to another process since: ours names its folder on its command line.
+is_ours() {
+  case $(ps -ww -o command= -p "$pid" 2>/dev/null) in
+    *"$objects"*) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+end_process() {
+  local tenths=0
+  kill "$pid" 2>/dev/null || return 0
+  while is_ours; do
+    if [ "$tenths" -eq $((seconds_to_stop * 10)) ]; then kill -KILL "$pid" 2>/dev/null || true; fi
+    tenths=$((tenths + 1))
+    sleep 0.1
+  done
+}
+
+# --- what a start is made of ---
+
+# The data folder stays readable by others, this one is the owner's alone.
+make_folder() {
+  mkdir -p "$data_dir"
+  umask 077
+  mkdir -p "$folder"
+}
+
+check_port_setting() {
+  case $port in
+    [1-9][0-9][0-9][0-9] | [1-9][0-9][0-9][0-9][0-9]) ;;
+    *) port=0 ;;
+  esac
+  if [ "$port" -lt 1024 ] || [ "$port" -gt 65535 ]; then
+    die -2 "LOCAL_S3_PORT must be a number from 1024 to 65535, not '$LOCAL_S3_PORT'"
+  fi
+}
+
+# The kernel frees this lock when the script ends, however it ends.
+one_start_at_a_time() {
+  exec 9>"$folder/start.lock"
+  "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+}
+
+choose_server() {
+  local weed
+  weed=$("$python" -c 'import sysconfig; print(sysconfig.get_path("scripts"))')/weed
+  [ -x "$weed" ] || weed=$(command -v weed || true)
+  if [ -n "$weed" ]; then
+    use_seaweedfs "$weed"
+  elif "$python" -c 'import moto.server' 2>/dev/null; then
+    use_moto
+    say "warning: this is moto's server, in place of SeaweedFS: it checks no secrets and keeps nothing once stopped"
+  else
+    die "no local S3 server is installed; 'bash scripts/install.sh --venv train,local' installs one"
+  fi
+}
+
+# Ports are spread out, so that servers on neighbouring ports don't meet; downwards where 65535 is near.
+# The last is 10000 above its neighbour: SeaweedFS looks for it there, whatever its flag says.
+# A master that resumes its state can keep writers waiting for 15 s after a crash; a fresh one asks the volumes.
+# No bucket comes from a mere upload and none goes while it is full, as on AWS.
+use_seaweedfs() { # use_seaweedfs WEED
+  local step=617 number
+  if [ "$port" -gt 50000 ]; then step=-1259; fi
+  ports=()
+  for number in 0 1 2 3 4 5 6 7 8; do ports+=($((port + number * step))); done
+  ports+=($((ports[8] + 10000)))
+  server=("$1" -logtostderr=true mini "-dir=$objects" -ip=127.0.0.1 -ip.bind=127.0.0.1
+    -master.telemetry=false -master.resumeState=false -volume.preStopSeconds=0
+    -admin.ui=false -webdav=false -s3.port.iceberg=0
+    -s3.autoCreateBucket=false -s3.allowDeleteBucketNotEmpty=false
+    "-s3.port=${ports[0]}" "-s3.port.grpc=${ports[1]}" -s3.localSocket=s3.sock
+    "-master.port=${ports[2]}" "-master.port.grpc=${ports[3]}"
+    "-volume.port=${ports[4]}" "-volume.port.grpc=${ports[5]}"
+    "-filer.port=${ports[6]}" "-filer.port.grpc=${ports[7]}" -filer.localSocket=filer.sock
+    "-admin.port=${ports[8]}" "-admin.port.grpc=${ports[9]}")
+  # Older versions have neither this port nor the flag.
+  case $("$1" help mini 2>&1) in
+    *-s3.port.lance*) server+=(-s3.port.lance=0) ;;
+  esac
+}
+
+# Python makes nothing of this -X option; is_ours knows the process by it.
+use_moto() {
+  ports=("$port")
+  server=("$python" -X "local_s3=$objects" -m moto.server -H 127.0.0.1 -p "$port")
+}
+
+check_ports_are_free() {
+  local taken
+  taken=$("$python" - "${ports[@]}" <<'PYTHON'
+import socket
+import sys
+
+for port in map(int, sys.argv[1:]):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            print(port)
+            break
+PYTHON
+  )
+  [ -z "$taken" ] || die "port $taken is in use; choose another LOCAL_S3_PORT (now $port)"
+}
+
+make_credentials() {
+  if [ -s "$credentials" ]; then return; fi
+  "$python" - >"$credentials.new" <<'PYTHON'
+import secrets
+
+print(f"AWS_ACCESS_KEY_ID=local{secrets.token_hex(8)}")
+print(f"AWS_SECRET_ACCESS_KEY={secrets.token_hex(20)}")
+PYTHON
+  mv "$credentials.new" "$credentials"
+}
+
+# A session of its own, and no open file of ours: neither Ctrl-C, a closed terminal nor a caller's pipe reaches it.
+launch() {
+  local detach='
+import os, sys
+os.setsid()
+os.closerange(3, 256)
+os.chdir(sys.argv[1])
+os.execvp(sys.argv[2], sys.argv[2:])'
+  mkdir -p "$objects"
+  (
+    use_credentials
+    exec "$python" -c "$detach" "$folder" "${server[@]}"
+  ) </dev/null >"$log" 2>&1 &
+  pid=$!
+  endpoint=http://127.0.0.1:$port
+  echo "$pid $endpoint" >"$pid_file"
+}
+
+use_credentials() {
+  set -a
+  # shellcheck disable=SC1090
+  . "$credentials"
+  set +a
+  unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN  # they would win in boto3
+  unset S3_BUCKET S3_TABLE_BUCKET S3_EXTERNAL_URL          # SeaweedFS reads these, whoever they are meant for
+}
+
+# Waits for it. A server that lists buckets may still fail to return objects: only a real object tells.
+answers() (
+  use_credentials
+  "$python" - "$endpoint" "$pid" "$seconds_to_start" <<'PYTHON'
+import contextlib
+import os
+import sys
+import time
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+endpoint, pid, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+once = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, proxies={})
+s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", config=once)
+bucket, key = "local-s3-probe", "probe"
+
+
+def stores_and_returns_an_object():
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key=key, Body=b"probe")
+    returned = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    s3.delete_object(Bucket=bucket, Key=key)
+    s3.delete_bucket(Bucket=bucket)
+    return returned == b"probe"
+
+
+deadline = time.monotonic() + seconds
+while time.monotonic() < deadline:
+    try:
+        os.kill(pid, 0)
+        sys.exit(not stores_and_returns_an_object())
+    except ProcessLookupError:
+        sys.exit(1)
+    except (BotoCoreError, ClientError) as error:
+        reason = error
+        time.sleep(0.2)
+sys.exit(str(reason))
+PYTHON
+)
+
+abandon_start() {
+  if [ -z "${pid:-}" ]; then return; fi
+  end_process
+  rm -f "$pid_file"
+}
+
+main "$@"

@@ -1,0 +1,103 @@
+"""What many tests share: a real S3 server, fresh buckets, a model that was really fitted."""
+
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+from pmip import steps, text
+from pmip.artifact import Artifact, Metadata, pack
+from pmip.comments import read_comments
+from pmip.folder_storage import FolderStorage
+from pmip.storage import S3Storage, Storage
+from pmip.training_data import local_files
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
+SLOW_FILES = ("test_local_s3", "test_training_run", "test_notebook", "test_scripts", "test_loop")
+
+# No test may meet the settings or the account of the person who runs it.
+for name in [*os.environ]:
+    if name.startswith("AWS_") or name in ("ENVIRONMENT", "BUCKET", "DATA_DIR", "PINNED_MODEL_ID", "GIT_REVISION"):
+        del os.environ[name]
+os.environ |= {"PYTHON": sys.executable, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+os.environ |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull, "NO_PROXY": "127.0.0.1,localhost"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the fast tests first."""
+    items.sort(key=lambda item: SLOW_FILES.index(item.path.stem) if item.path.stem in SLOW_FILES else -1)
+
+
+def free_port(low: int = 10_000, high: int = 17_000) -> int:
+    """Return a port of 127.0.0.1 that nothing listens on."""
+    while True:
+        port = Random().randrange(low, high)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+@pytest.fixture(scope="session")
+def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Start a real S3 server for the whole session; the settings by which boto3 finds it."""
+    folder = tmp_path_factory.mktemp("s3")
+    script = ["bash", str(ROOT / "scripts" / "local_s3.sh")]
+    environ = os.environ | {"DATA_DIR": str(folder), "LOCAL_S3_PORT": str(free_port())}
+    subprocess.run([*script, "start"], env=environ, check=True, timeout=120)
+    try:
+        shown = subprocess.run([*script, "env"], env=environ, check=True, capture_output=True, text=True, timeout=60)
+        exports = [line.removeprefix("export ") for line in shown.stdout.splitlines() if line.startswith("export ")]
+        yield dict(line.split("=", 1) for line in exports)
+    finally:
+        subprocess.run([*script, "stop"], env=environ, check=True, timeout=60)
+
+
+@pytest.fixture
+def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Point boto3 at the real S3 server, in this process and in those it starts."""
+    for name, value in s3_settings.items():
+        monkeypatch.setenv(name, value)
+    return s3_settings
+
+
+@pytest.fixture
+def bucket(s3: dict[str, str]) -> S3Storage:
+    """Make a fresh bucket on the real S3 server."""
+    storage = S3Storage(f"pmip-test-{uuid.uuid4().hex[:12]}")
+    storage.create()
+    return storage
+
+
+@pytest.fixture(params=["folder", "s3"])
+def storage(request: pytest.FixtureRequest) -> Storage:
+    """Run a test once on a folder and once on a bucket: both have to behave alike."""
+    if request.param == "folder":
+        return FolderStorage(request.getfixturevalue("tmp_path") / "storage")
+    return request.getfixturevalue("bucket")
+
+
+@pytest.fixture(scope="session")
+def model() -> Pipeline:
+    """Fit a real, small pipeline that names classes and functions of the package."""
+    comments = read_comments(local_files(SAMPLE[:1]))
+    words = TfidfVectorizer(analyzer=text.word_ngrams, sublinear_tf=True)
+    features = FeatureUnion([("words", words), ("cheap", steps.CheapFeatures())])
+    return Pipeline([("features", features), ("classifier", LogisticRegression(C=10))]).fit(
+        comments["CONTENT"], comments["CLASS"]
+    )
+
+
+@pytest.fixture(scope="session")
+def artifact(model: Pipeline) -> Artifact:
+    """Pack the small pipeline with its metadata."""
+    return pack(model, Metadata("20260101T000000Z", "staging", trained_at="2026-01-01T00:00:00+00:00"))
