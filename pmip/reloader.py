@@ -32,7 +32,7 @@ class Reloader:
         self._poll_seconds = poll_seconds
         self._pinned = pinned
         self._current: tuple[Version, Scorer] | None = None
-        self._refused: dict[Version, str] = {}
+        self._refused: dict[Version, ArtifactError] = {}
         self._checked_at = float("-inf")
         self._has_scorer = threading.Event()
 
@@ -75,34 +75,32 @@ class Reloader:
 
     def _candidates(self) -> list[Version]:
         """Return the versions that may be served, newest first."""
-        versions = [version for version in self.store.versions() if self._pinned in (None, version.model_id)]
-        if not versions:
-            missing = f"the pinned version {self._pinned}" if self._pinned else "any version"
-            raise ModelNotFoundError(f"{self.store} does not hold {missing}; 'bash scripts/train.sh' publishes one")
-        return versions
+        return [version for version in self.store.versions() if self._pinned in (None, version.model_id)]
 
     def _take_up(self, candidates: list[Version]) -> str | None:
-        """Serve the first candidate that can be loaded; return why a newer one cannot."""
+        """Serve the first candidate that can be loaded; return why a newer one, or any, cannot."""
         newest_error = None
         for version in candidates:
-            if self._current and version == self._current[0]:
+            try:
+                if self._current is None or version != self._current[0]:
+                    self._serve(version)
                 return newest_error
-            error = self._refused.get(version) or self._try(version)
-            if error is None:
-                return newest_error
-            newest_error = newest_error or error
-        return newest_error
+            except ModelNotFoundError:  # it is just being published, or was just retired
+                continue
+            except PmipError as error:
+                newest_error = newest_error or f"model {version.model_id}: {error}"
+        missing = f"the pinned version {self._pinned}" if self._pinned else "any version"
+        return newest_error or f"{self.store} does not hold {missing}; 'bash scripts/train.sh' publishes one"
 
-    def _try(self, version: Version) -> str | None:
+    def _serve(self, version: Version) -> None:
         """Load a version and swap it in; a refusal is remembered, so that the version is not fetched again."""
+        if version in self._refused:
+            raise self._refused[version]
         try:
             scorer = self._load(self.store.fetch(version.model_id), version.model_id)
         except ArtifactError as error:
-            self._refused[version] = f"model {version.model_id} is refused: {error}"
-            return self._refused[version]
-        except PmipError as error:
-            return f"model {version.model_id} cannot be fetched: {error}"
+            self._refused[version] = error
+            raise
         self._current = (version, scorer)
         self._has_scorer.set()
         log.info("model %s is in service", version.model_id)
-        return None

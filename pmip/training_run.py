@@ -25,6 +25,8 @@ NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 RESULT_TAG = "model-id"
 # By default a kernel listens on TCP ports of this machine, where other users can reach it.
 KERNEL_OVER_SOCKET_FILES = Config({"KernelManager": {"transport": "ipc"}})
+# A progress bar overwrites itself by carriage returns, which a page would show line by line.
+LAST_STATE_OF_BARS = Config({"CoalesceStreamsPreprocessor": {"enabled": True}})
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +151,7 @@ def _keep_report(settings: Settings, report: Path, model_id: str, *, has_model: 
 def _to_html(report: Path) -> str:
     """Render a notebook as a page that asks no other host for anything."""
     outside = ("require_js_url", "jquery_url", "mathjax_url", "mermaid_js_url", "mermaid_layout_elk_js_url")
-    exporter = HTMLExporter(**dict.fromkeys(outside, ""))
+    exporter = HTMLExporter(config=LAST_STATE_OF_BARS, **dict.fromkeys(outside, ""))
     exporter.log.setLevel(logging.ERROR)
     html: str
     html, _resources = exporter.from_filename(str(report))

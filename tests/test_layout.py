@@ -1,0 +1,121 @@
+"""The house: which room may import which, how long rooms and functions may be, and what stands at the root."""
+
+import ast
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# Rooms and what they may import inside the package; the doors at the end may import anything above them.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "config": {"errors"},
+    "folder_storage": {"errors"},
+    "storage": {"errors", "folder_storage"},
+    "comments": {"errors"},
+    "training_data": {"errors", "storage", "folder_storage", "comments"},
+    "text": set(),
+    "steps": {"text"},
+    "unpickling": {"errors"},
+    "artifact": {"errors", "unpickling"},
+    "model_store": {"errors", "storage", "folder_storage", "artifact"},
+    "scorer": {"errors", "artifact"},
+    "reloader": {"errors", "model_store", "artifact", "scorer"},
+    "payload": {"errors"},
+    "routes": {"errors", "scorer", "reloader", "payload"},
+    "training_run": {"errors", "config", "storage", "model_store"},
+}
+DOORS = {"wsgi", "gunicorn_conf", "lambda_handler", "__main__"}
+ROOT_ENTRIES = {"pmip", "notebooks", "scripts", "tests", "setup.py", "README.md", "requirements.txt", "LICENSE"}
+FOR_LATER = {"Dockerfile", "Dockerfile.train", "Dockerrun.aws.json"}
+
+MODULES = {path.stem: ast.parse(path.read_text()) for path in (ROOT / "pmip").glob("*.py")}
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """Collect the rooms that a module imports, wherever in its text."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "pmip":
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pmip."):
+            found.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {name.name.split(".")[1] for name in node.names if name.name.startswith("pmip.")}
+    return found
+
+
+def test_every_room_is_known() -> None:
+    """A new module gets a place in the house before it gets code."""
+    assert set(MODULES) - {"__init__"} == MAY_IMPORT.keys() | DOORS
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_arrows_run_one_way(room: str) -> None:
+    """A room imports only what the table allows."""
+    assert imports(MODULES[room]) <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize(
+    ("library", "rooms"),
+    [
+        ("boto3", {"storage"}),
+        ("flask", {"routes", "wsgi"}),
+        ("pandas", {"comments"}),
+        ("papermill", {"training_run"}),
+        ("pickle", set()),
+        ("joblib", {"unpickling"}),
+    ],
+)
+def test_a_library_has_its_room(library: str, rooms: set[str]) -> None:
+    """What touches the outside is in one place each."""
+    users = {
+        room
+        for room, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Import) and any(name.name.split(".")[0] == library for name in node.names))
+        or (isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == library)
+    }
+    assert users == rooms
+
+
+def test_only_config_reads_the_environment() -> None:
+    """Settings come in by one door."""
+    readers = {
+        room
+        for room, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv")
+    }
+    assert readers == {"config"}
+
+
+def test_text_needs_the_standard_library_only() -> None:
+    """A serving worker imports it, and must not import numpy or scikit-learn by it."""
+    command = "import sys, pmip.text; sys.exit(bool({'numpy', 'sklearn', 'scipy'} & sys.modules.keys()))"
+    subprocess.run(["python3", "-c", command], cwd=ROOT, check=True, timeout=30)
+
+
+def test_rooms_and_functions_stay_small() -> None:
+    """No module over 200 lines, no function over 40, and a median of about ten."""
+    lengths = {
+        f"{room}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for room, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert max(lengths.values()) <= 40
+    assert statistics.median(lengths.values()) <= 10
+    long = [room for room in MODULES if len((ROOT / "pmip" / f"{room}.py").read_text().splitlines()) > 200]
+    assert long == []
+
+
+def test_the_root_holds_only_what_belongs_there() -> None:
+    """Beside the agreed top level only what a tool insists on finding there, and dotfiles."""
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+    top = {Path(line).parts[0] for line in tracked.splitlines()}
+    assert {name for name in top if not name.startswith(".")} <= ROOT_ENTRIES | FOR_LATER

@@ -1,0 +1,196 @@
+"""Versions in a store, on a folder and on a real S3 server, and the local model of dev."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pmip.artifact import Artifact, Metadata
+from pmip.errors import ModelNotFoundError
+from pmip.folder_storage import FolderStorage
+from pmip.model_store import LOCAL, LocalModel, ModelStore, is_model_id, new_model_id, next_model_id
+from pmip.storage import S3Storage, Storage
+
+
+@pytest.fixture
+def store(storage: Storage) -> ModelStore:
+    """Make an empty store."""
+    return ModelStore(storage, "staging")
+
+
+def ids(store: ModelStore) -> list[str]:
+    """List the model ids of a store."""
+    return [version.model_id for version in store.versions()]
+
+
+def with_id(artifact: Artifact, model_id: str, **changes: object) -> Artifact:
+    """Copy an artifact under another model id."""
+    assert artifact.metadata
+    return Artifact(artifact.model, replace(artifact.metadata, model_id=model_id, **changes))
+
+
+@pytest.mark.parametrize("text", ["20190101", "20260228T235959Z", "20240229", "20260101T000000Z"])
+def test_real_days_and_times_are_model_ids(text: str) -> None:
+    """A run's UTC time and a plain day are model ids."""
+    assert is_model_id(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["latest", "20261340", "20260230", "20260101T240000Z", "20260101T0000Z", "2026010", "", "٢٠٢٦٠١٠١", "20260101\n"],
+)
+def test_nothing_else_is_a_model_id(text: str) -> None:
+    """Other names and impossible dates are no model ids."""
+    assert not is_model_id(text)
+
+
+def test_a_new_id_is_a_model_id_and_the_next_is_larger() -> None:
+    """Ids sort as text: a later run is larger, and a plain day sorts before that day's runs."""
+    now = new_model_id()
+    assert is_model_id(now)
+    assert now < next_model_id(now)
+    assert next_model_id("20251231T235959Z") == "20260101T000000Z"
+    assert is_model_id(next_model_id("20190101"))
+    assert "20190101" < "20190101T000000Z"
+
+
+def test_publish_and_fetch_return_the_same_artifact(store: ModelStore, artifact: Artifact) -> None:
+    """What is fetched is what was published, with the key of its report."""
+    published = store.publish(artifact)
+    assert store.fetch("20260101T000000Z") == published
+    assert published.model == artifact.model
+    assert published.metadata
+    assert published.metadata.report == "models/staging/20260101T000000Z/model-training.html"
+
+
+def test_only_real_versions_are_listed_newest_first(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
+    """Folders named otherwise are no versions."""
+    for name in ("20190101", "20260101T000000Z", "latest", "20261340", "20191231"):
+        storage.write(f"models/staging/{name}/model.pkl", b"")
+    storage.write("models/prod/20270101/model.pkl", b"")
+    assert ids(store) == ["20260101T000000Z", "20191231", "20190101"]
+
+
+def test_an_empty_store_has_no_versions(store: ModelStore) -> None:
+    """Nothing there is no error until a model is wanted."""
+    assert store.versions() == []
+    with pytest.raises(ModelNotFoundError, match=r"train\.sh"):
+        store.fetch_newest()
+
+
+def test_the_newest_of_1100_versions_is_found(bucket: S3Storage, artifact: Artifact) -> None:
+    """S3 lists 1,000 names a call: the newest come last, on the second page."""
+    names = [f"20260101T{number // 60:02}{number % 60:02}00Z" for number in range(1100)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: bucket.write(f"models/staging/{name}/model.pkl", b"old"), names))
+    store = ModelStore(bucket, "staging")
+    newest = store.publish(with_id(artifact, "20261231T000000Z"))
+    assert len(store.versions()) == 1101
+    assert store.fetch_newest() == ("20261231T000000Z", newest)
+
+
+def test_a_version_is_never_overwritten(store: ModelStore, artifact: Artifact) -> None:
+    """A second run of the same second gets the next id, and both versions stay."""
+    first = store.publish(artifact)
+    second = store.publish(with_id(artifact, "20260101T000000Z", trained_at="another"))
+    assert ids(store) == ["20260101T000001Z", "20260101T000000Z"]
+    assert store.fetch("20260101T000000Z") == first
+    assert second.metadata
+    assert second.metadata.report == "models/staging/20260101T000001Z/model-training.html"
+
+
+def test_runs_that_publish_at_once_all_survive(store: ModelStore, artifact: Artifact) -> None:
+    """Eight runs with one id end as eight versions."""
+    runs = [with_id(artifact, "20260101T000000Z", trained_at=str(number)) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        published = list(pool.map(store.publish, runs))
+    assert len(set(ids(store))) == 8
+    assert {run.metadata.trained_at for run in published if run.metadata} == {str(number) for number in range(8)}
+
+
+def test_a_retried_job_publishes_nothing_more(store: ModelStore, artifact: Artifact) -> None:
+    """A second attempt of the same Batch job gets the version that the first one published."""
+    first = store.publish(with_id(artifact, "20260101T000000Z", batch_job_id="job-1"))
+    again = store.publish(with_id(artifact, "20260102T000000Z", batch_job_id="job-1"))
+    assert again == first
+    store.publish(with_id(artifact, "20260103T000000Z", batch_job_id="job-2"))
+    assert ids(store) == ["20260103T000000Z", "20260101T000000Z"]
+
+
+def test_a_version_exists_once_its_model_does(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
+    """A run that was killed between metadata.json and model.pkl leaves no version."""
+    published = store.publish(artifact)
+    storage.write("models/staging/20260202T000000Z/metadata.json", b"{}")
+    assert store.fetch_newest() == ("20260101T000000Z", published)
+
+
+def test_a_model_without_metadata_is_fetched(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
+    """A model that was uploaded by hand has no metadata."""
+    storage.write("models/staging/20190101/model.pkl", artifact.model)
+    assert store.fetch("20190101") == Artifact(artifact.model, None)
+
+
+def test_retire_and_restore_move_a_version(
+    store: ModelStore, storage: Storage, artifact: Artifact, tmp_path: Path
+) -> None:
+    """Retiring takes the newest version away with its report; restoring brings it back unchanged."""
+    oldest = store.publish(artifact)
+    newest = store.publish(with_id(artifact, "20260202T000000Z"))
+    (tmp_path / "report").write_text("report")
+    store.publish_report("20260202T000000Z", {".html": tmp_path / "report"}, beside_model=True)
+    store.retire("20260202T000000Z")
+    assert store.fetch_newest() == ("20260101T000000Z", oldest)  # SeaweedFS still lists the emptied folder
+    assert storage.read("retired/staging/20260202T000000Z/model-training.html") == b"report"
+    store.restore("20260202T000000Z")
+    assert store.fetch_newest() == ("20260202T000000Z", newest)
+    assert [found.key for found in storage.objects("retired/")] == []
+
+
+def test_retiring_what_is_not_there_says_so(store: ModelStore) -> None:
+    """A mistyped id is named."""
+    with pytest.raises(ModelNotFoundError, match=r"models/staging/20260101/? holds no version"):
+        store.retire("20260101")
+
+
+def test_a_report_goes_beside_its_model_or_under_runs(store: ModelStore, storage: Storage, tmp_path: Path) -> None:
+    """The report of a run that published nothing is kept under runs/."""
+    (tmp_path / "report").write_text("report")
+    where = store.publish_report("20260101T000000Z", {".ipynb": tmp_path / "report"}, beside_model=False)
+    assert where == storage.url("runs/staging/20260101T000000Z/")
+    assert storage.read("runs/staging/20260101T000000Z/model-training.ipynb") == b"report"
+
+
+def test_the_local_model_is_saved_and_fetched(tmp_path: Path, artifact: Artifact) -> None:
+    """Dev has one model, readable by the user of a container, and its mark changes when it is written again."""
+    local = LocalModel(tmp_path / "data")
+    assert local.versions() == []
+    local.save(artifact)
+    [first] = local.versions()
+    assert first.model_id == LOCAL
+    assert local.fetch() == artifact
+    assert (tmp_path / "data" / "model.pkl").stat().st_mode & 0o777 == 0o644
+    local.save(with_id(artifact, "20260909T000000Z"))
+    assert local.versions() != [first]
+
+
+def test_saving_a_model_without_metadata_removes_the_old_metadata(tmp_path: Path, artifact: Artifact) -> None:
+    """Metadata of another model must not stay beside it."""
+    local = LocalModel(tmp_path)
+    local.save(artifact)
+    local.save(Artifact(b"other", None))
+    assert local.fetch() == Artifact(b"other", None)
+
+
+def test_without_a_local_model_fetch_says_how_to_make_one(tmp_path: Path) -> None:
+    """The message names the file and the command."""
+    with pytest.raises(ModelNotFoundError, match=r"model\.pkl.*train\.sh"):
+        LocalModel(tmp_path).fetch()
+
+
+def test_the_local_model_has_the_layout_of_one_folder(tmp_path: Path, artifact: Artifact) -> None:
+    """model.pkl and metadata.json, and no half-written file."""
+    LocalModel(tmp_path).save(artifact)
+    names = {found.key for found in FolderStorage(tmp_path).objects("")}
+    assert names == {"model.pkl", "metadata.json", ".model.lock"}
+    assert Metadata.from_json((tmp_path / "metadata.json").read_bytes()) == artifact.metadata
