@@ -3,13 +3,14 @@
 import ast
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
 import papermill
-from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -23,8 +24,6 @@ from pmip.storage import S3Storage
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 RESULT_TAG = "model-id"
-# By default a kernel listens on TCP ports of this machine, where other users can reach it.
-KERNEL_OVER_SOCKET_FILES = Config({"KernelManager": {"transport": "ipc"}})
 # A progress bar overwrites itself by carriage returns, which a page would show line by line.
 LAST_STATE_OF_BARS = Config({"CoalesceStreamsPreprocessor": {"enabled": True}})
 
@@ -40,7 +39,7 @@ def train(settings: Settings, arguments: Sequence[str]) -> str:
     model_id, report = _reserve_report(ROOT / settings.data_dir, parameters.get("MODEL_ID") or new_model_id())
     try:
         _execute(report, parameters | {"MODEL_ID": model_id})
-    except (PapermillExecutionError, DeadKernelError) as error:
+    except (PapermillExecutionError, RuntimeError) as error:
         where = _keep_report(settings, report, model_id, has_model=False)
         raise TrainingRunError(f"{_explain(error)}\nreport: {where}") from None
     final_id = result_of(report)
@@ -104,7 +103,7 @@ def _reserve_report(folder: Path, model_id: str) -> tuple[str, Path]:
 
 def _execute(report: Path, parameters: dict[str, Any]) -> None:
     """Run the notebook in its own folder, as Jupyter does; the report is written once, at the end."""
-    try:
+    with TemporaryDirectory(prefix="pmip-") as sockets, _without_paths(report):
         papermill.execute_notebook(
             str(NOTEBOOK),
             str(report),
@@ -112,24 +111,27 @@ def _execute(report: Path, parameters: dict[str, Any]) -> None:
             cwd=str(NOTEBOOK.parent),
             kernel_name="python3",
             request_save_on_cell_execute=False,
-            config=KERNEL_OVER_SOCKET_FILES,
+            # By default a kernel listens on TCP ports, where other users of the machine reach it.
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
             progress_bar={"desc": "notebook", "unit": "cell"} if sys.stderr.isatty() else False,
         )
+
+
+@contextmanager
+def _without_paths(report: Path) -> Iterator[None]:
+    """Take this machine's paths out of the report, which others will read, however the run ends."""
+    try:
+        yield
     finally:
-        _forget_machine(report)
+        content = report.read_text(encoding="utf-8")
+        for path, name in ((report.parent, "data"), (ROOT, "."), (sys.prefix, "<python>"), (Path.home(), "~")):
+            content = content.replace(f"{path}/", f"{name}/")
+        report.write_text(content, encoding="utf-8")
 
 
-def _forget_machine(report: Path) -> None:
-    """Take this machine's paths out of a report, which others will read."""
-    content = report.read_text(encoding="utf-8")
-    for path, name in ((report.parent, "data"), (ROOT, "."), (sys.prefix, "<python>"), (Path.home(), "~")):
-        content = content.replace(f"{path}/", f"{name}/")
-    report.write_text(content, encoding="utf-8") if content else report.unlink()
-
-
-def _explain(error: PapermillExecutionError | DeadKernelError) -> str:
-    if isinstance(error, DeadKernelError):
-        return "the notebook's kernel died; did the machine run out of memory?"
+def _explain(error: PapermillExecutionError | RuntimeError) -> str:
+    if isinstance(error, RuntimeError):  # nbclient's, when the kernel does not start, or dies
+        return f"the notebook's kernel failed: {error}. Did the machine run out of memory?"
     if hasattr(errors, error.ename):  # written for the person who reads it
         return str(error.evalue)
     return f"{error.ename}: {error.evalue} (cell [{error.exec_count}] of the notebook)"

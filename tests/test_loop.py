@@ -1,0 +1,219 @@
+"""The whole loop: a real S3 server, real gunicorn with three workers, the real notebook by the real script."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, SAMPLE, free_port
+
+from pmip.artifact import Artifact
+from pmip.model_store import ModelStore
+from pmip.storage import S3Storage
+from pmip.training_data import seed
+
+EXAMPLE = {"comments": ["Check it out this free stuff", "I take issue with your characterization"]}
+POLL_SECONDS = 2
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass
+class Reply:
+    """What the API answered."""
+
+    status: int
+    headers: Any
+    body: Any
+
+
+def ask(port: int, path: str, payload: object = None) -> Reply:
+    """Send one request, with a JSON body if there is a payload."""
+    data = None if payload is None else json.dumps(payload).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"} if data else {}
+    )
+    try:
+        with direct.open(request, timeout=30) as answer:
+            return Reply(answer.status, answer.headers, json.load(answer))
+    except urllib.error.HTTPError as error:
+        return Reply(error.code, error.headers, json.load(error))
+
+
+def wait_for(what: Callable[[], bool], seconds: float) -> float:
+    """Ask again until it is so; return how long it took."""
+    start = time.monotonic()
+    while not what():
+        assert time.monotonic() - start < seconds, f"not within {seconds} s"
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+@pytest.fixture
+def start_api(tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Start the API by its one start command; each call returns a port, and all end with the test."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(**environ: str) -> int:
+        port = free_port(20_000, 30_000)
+        settings = {"PORT": str(port), "MODEL_POLL_SECONDS": str(POLL_SECONDS), "DATA_DIR": str(tmp_path)} | environ
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:pmip.gunicorn_conf", "pmip.wsgi:app"]
+        with (tmp_path / f"api-{port}.log").open("wb") as log:
+            running.append(
+                subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stdout=log, stderr=subprocess.STDOUT)
+            )
+        return port
+
+    yield start
+    for process in running:
+        process.terminate()
+    assert [process.wait(30) for process in running] == [0] * len(running)
+
+
+def answers(port: int) -> bool:
+    """Tell whether the process answers at all."""
+    try:
+        return ask(port, "/healthcheck").body == {"status": "ok"}
+    except OSError:
+        return False
+
+
+def train(bucket: S3Storage, data_dir: Path, *parameters: str) -> str:
+    """Train and publish by the script; return the model id that it prints."""
+    run = subprocess.run(
+        ["bash", str(ROOT / "scripts" / "train.sh"), "FOLDS=2", *parameters],
+        env=os.environ | {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.removesuffix("\n")
+
+
+@dataclass
+class Load:
+    """Four clients that ask without a pause, and remember every answer."""
+
+    port: int
+    replies: list[tuple[float, int, str]] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Load":
+        self._threads = [threading.Thread(target=self._ask) for _ in range(4)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            try:
+                reply = ask(self.port, "/predict", EXAMPLE)
+                status, model_id = reply.status, reply.headers["X-Model-Id"]
+            except OSError as error:  # a refused or broken connection is a lost request
+                status, model_id = 0, str(error)
+            self.replies.append((time.monotonic(), status, model_id))
+
+
+def test_from_nothing_to_an_answer_and_on_to_the_next_model(
+    bucket: S3Storage, tmp_path: Path, start_api: Callable[..., int]
+) -> None:
+    """Without a model it says 503; it becomes ready by itself; under load a newer model replaces the first."""
+    port = start_api(ENVIRONMENT="staging", BUCKET=f"s3://{bucket.bucket}")
+    wait_for(lambda: answers(port), 30)
+    for reply in (ask(port, "/readiness"), ask(port, "/predict", EXAMPLE)):
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
+        assert "does not hold any version" in reply.body["message"]
+    assert ask(port, "/model-info").body["result"]["model_id"] is None
+
+    seed(bucket, SAMPLE, "20260101")
+    first = train(bucket, tmp_path / "data")
+    wait_for(lambda: ask(port, "/readiness").status == 200, POLL_SECONDS + 4)
+    wait_for(lambda: all(ask(port, "/predict", EXAMPLE).status == 200 for _ in range(20)), POLL_SECONDS + 4)
+    assert ask(port, "/predict", EXAMPLE).body == {"result": [{"class": 1}, {"class": 0}]}
+    info = ask(port, "/model-info").body["result"]
+    assert (info["model_id"], info["verified"], info["training_data_id"]) == (first, True, "20260101")
+    report = {found.key for found in bucket.objects(f"models/staging/{first}/")}
+    assert info["report"] in report
+
+    with Load(port) as load:
+        second = train(bucket, tmp_path / "data")
+        published = time.monotonic()
+        wait_for(lambda: len({model for _, _, model in load.replies[-40:]} - {second}) == 0, POLL_SECONDS + 4)
+    assert {status for _, status, _ in load.replies} == {200}
+    assert {model for _, _, model in load.replies} == {first, second}
+    last_old = max(moment for moment, _, model in load.replies if model == first)
+    assert last_old - published < POLL_SECONDS + 4
+
+
+def test_two_trainings_of_the_same_second_both_survive(bucket: S3Storage, tmp_path: Path) -> None:
+    """Started with one model id, on two machines and on one, each run ends as a version with its report."""
+    seed(bucket, SAMPLE[:1], "20260101")
+    wanted = "20260101T000000Z"
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(train, bucket, tmp_path / name, f"MODEL_ID={wanted}") for name in ("here", "here", "there")]
+        ids = sorted(run.result() for run in runs)
+    assert ids == [wanted, "20260101T000001Z", "20260101T000002Z"]
+    assert [version.model_id for version in ModelStore(bucket, "staging").versions()] == ids[::-1]
+    for model_id in ids:
+        folder = f"models/staging/{model_id}/"
+        names = {found.key.removeprefix(folder) for found in bucket.objects(folder)}
+        assert names == {"model.pkl", "metadata.json", "model-training.ipynb", "model-training.html"}
+        metadata = ModelStore(bucket, "staging").fetch(model_id).metadata
+        assert metadata
+        assert metadata.model_id == model_id
+
+
+def test_a_model_uploaded_by_hand_is_served_as_unverified(
+    bucket: S3Storage, artifact: Artifact, start_api: Callable[..., int]
+) -> None:
+    """models/staging/20190101/model.pkl alone serves, and /model-info says so; other names are no versions."""
+    for name in ("20190101", "latest", "20261340"):
+        bucket.write(f"models/staging/{name}/model.pkl", artifact.model)
+    port = start_api(ENVIRONMENT="staging", BUCKET=bucket.bucket)
+    wait_for(lambda: answers(port), 30)
+    info = ask(port, "/model-info").body["result"]
+    assert (info["model_id"], info["verified"], info["sha256"]) == ("20190101", False, artifact.sha256)
+    reply = ask(port, "/predict?type=probability", EXAMPLE)
+    assert reply.headers["X-Model-Id"] == "20190101"
+
+
+def test_dev_serves_the_local_model_and_its_successor(
+    artifact: Artifact, tmp_path: Path, start_api: Callable[..., int]
+) -> None:
+    """In dev there is no bucket: data/model.pkl answers, and again when it is written anew."""
+    port = start_api()
+    wait_for(lambda: answers(port), 30)
+    assert "train.sh" in ask(port, "/readiness").body["message"]
+    (tmp_path / "model.pkl").write_bytes(artifact.model)
+    wait_for(lambda: ask(port, "/predict", EXAMPLE).status == 200, 10)
+    first = ask(port, "/model-info").body["result"]["loaded_at"]
+    time.sleep(1.1)  # loaded_at counts seconds
+    (tmp_path / "model.pkl").write_bytes(artifact.model)
+    wait_for(lambda: ask(port, "/model-info").body["result"]["loaded_at"] > first, 10)
+
+
+def test_bad_settings_end_the_api_in_one_line() -> None:
+    """Gunicorn shows all mistakes in one line and no traceback."""
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:pmip.gunicorn_conf", "pmip.wsgi:app"]
+    environ = os.environ | {"ENVIRONMENT": "prod", "PORT": "http", "MAX_COMMENTS": "0"}
+    run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    assert run.returncode == 1
+    [line] = run.stderr.splitlines()
+    for name in ("BUCKET", "PORT", "MAX_COMMENTS"):
+        assert name in line
