@@ -1,0 +1,147 @@
+"""The README: each of its commands runs as it stands, and its claims about files and settings are true."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, free_port
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+]
+# A server runs until it is ended: what it serves, and by which text one knows it.
+SERVERS = {
+    "bash scripts/quickstart.sh": ("/swagger.json", "free stuff"),
+    "jupyter notebook notebooks/": ("/api/status", "kernels"),
+    "gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app": ("/model-info", "local"),
+}
+RUN_ELSEWHERE = {
+    "bash scripts/test.sh": "this is it",
+    "bash scripts/get_youtube_spam_collection.sh": "test_get_youtube_spam_collection.py, from a local server",
+}
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clone the project as a newcomer does; what is installed is borrowed, to save a minute."""
+    folder = tmp_path_factory.mktemp("newcomer") / "pmip"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True, timeout=60)
+    if not (ROOT / ".venv").exists():
+        subprocess.run(["bash", "scripts/install.sh", "--venv", "train,local"], cwd=ROOT, check=True, timeout=600)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environ() -> dict[str, str]:
+    """Give the commands free ports, and nothing else that a newcomer would not have."""
+    hidden = ("PYTHON", "VIRTUAL_ENV")
+    ports = {"PORT": str(free_port(20_000, 30_000)), "LOCAL_S3_PORT": str(free_port()), "BROWSER": "true"}
+    return {name: value for name, value in os.environ.items() if name not in hidden} | ports
+
+
+@pytest.fixture
+def serve(clone: Path, environ: dict[str, str]) -> Iterator[object]:
+    """Run a command in the background, in a group of its own, and end it as Ctrl-C does."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(command: str) -> subprocess.Popen[bytes]:
+        shell = ["bash", "-c", f"source .venv/bin/activate && exec {command}"]
+        running.append(subprocess.Popen(shell, cwd=clone, env=environ, start_new_session=True))
+        return running[-1]
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def body_of(url: str, seconds: float) -> str:
+    """Ask until the server answers."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with direct.open(url, timeout=10) as answer:
+                return answer.read().decode()
+        except OSError:
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.2)
+
+
+def test_all_commands_but_the_servers_run_in_their_order(clone: Path, environ: dict[str, str]) -> None:
+    """A shell that stops at the first failure gets to the end, and the API is not needed for it."""
+    own = [line for line in COMMANDS if line not in SERVERS and line not in RUN_ELSEWHERE and "curl" not in line]
+    script = "\n".join(line for line in own if "YouTube-Spam-Collection" not in line)
+    run = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", script],
+        cwd=clone,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (clone / "data" / "metadata.json").exists()
+
+
+def test_the_quick_start_answers_the_curl_and_ctrl_c_ends_all(
+    serve: object, environ: dict[str, str], clone: Path
+) -> None:
+    """The README's request gets the README's answer, and after Ctrl-C nothing of it runs."""
+    assert callable(serve)
+    process = serve("bash scripts/quickstart.sh")
+    path, text = SERVERS["bash scripts/quickstart.sh"]
+    assert text in body_of(f"http://127.0.0.1:{environ['PORT']}{path}", 240)
+    [curl] = [line for line in COMMANDS if line.startswith("curl")]
+    answer = subprocess.run(
+        ["bash", "-c", curl.replace(":8000", f":{environ['PORT']}")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert answer.stdout.strip() in README
+    assert '"class": 1' in answer.stdout
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 0
+    status = ["bash", "scripts/local_s3.sh", "status"]
+    assert subprocess.run(status, cwd=clone, env=environ, capture_output=True, timeout=60, check=False).returncode == 1
+    with pytest.raises(OSError, match="refused"):
+        direct.open(f"http://127.0.0.1:{environ['PORT']}/", timeout=10)
+
+
+def test_the_api_and_jupyter_start_as_written(serve: object, environ: dict[str, str]) -> None:
+    """gunicorn serves the model that train.sh made before, and Jupyter opens on the notebooks."""
+    assert callable(serve)
+    api, jupyter = (
+        SERVERS["gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app"],
+        SERVERS["jupyter notebook notebooks/"],
+    )
+    serve("gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app")
+    assert api[1] in body_of(f"http://127.0.0.1:{environ['PORT']}{api[0]}", 30)
+    port = free_port(20_000, 30_000)
+    serve(f"jupyter notebook notebooks/ --no-browser --allow-root --port {port} --IdentityProvider.token=secret")
+    assert jupyter[1] in body_of(f"http://127.0.0.1:{port}{jupyter[0]}?token=secret", 60)
+
+
+def test_it_is_short_and_names_what_exists() -> None:
+    """90 to 150 lines; every file it names is there, and every setting it lists is one that is read."""
+    assert 90 <= len(README.splitlines()) <= 150
+    for path in re.findall(r"`((?:pmip|scripts|notebooks|tests)/[\w./-]+)`", README):
+        assert (ROOT / path).exists(), path
+    config = (ROOT / "pmip" / "config.py").read_text()
+    listed = set(re.findall(r"`([A-Z_]{4,})`", README.split("## Settings")[1]))
+    read = set(re.findall(r'read\("([A-Z_]+)"', config))
+    assert listed - {"AWS_PROFILE", "AWS_ENDPOINT_URL"} == read - {"AWS_BATCH_JOB_ID"}
