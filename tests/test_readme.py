@@ -4,14 +4,17 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT, free_port
+from test_get_youtube_spam_collection import collection
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -25,10 +28,8 @@ SERVERS = {
     "jupyter notebook notebooks/": ("/api/status", "kernels"),
     "gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app": ("/model-info", "local"),
 }
-RUN_ELSEWHERE = {
-    "bash scripts/test.sh": "this is it",
-    "bash scripts/get_youtube_spam_collection.sh": "test_get_youtube_spam_collection.py, from a local server",
-}
+THIS_VERY_TEST = "bash scripts/test.sh"
+Start = Callable[[str], subprocess.Popen[bytes]]
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -52,7 +53,7 @@ def environ() -> dict[str, str]:
 
 
 @pytest.fixture
-def serve(clone: Path, environ: dict[str, str]) -> Iterator[object]:
+def serve(clone: Path, environ: dict[str, str]) -> Iterator[Start]:
     """Run a command in the background, in a group of its own, and end it as Ctrl-C does."""
     running: list[subprocess.Popen[bytes]] = []
 
@@ -65,6 +66,7 @@ def serve(clone: Path, environ: dict[str, str]) -> Iterator[object]:
     for process in running:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30)
 
 
 def body_of(url: str, seconds: float) -> str:
@@ -79,14 +81,26 @@ def body_of(url: str, seconds: float) -> str:
             time.sleep(0.2)
 
 
-def test_all_commands_but_the_servers_run_in_their_order(clone: Path, environ: dict[str, str]) -> None:
-    """A shell that stops at the first failure gets to the end, and the API is not needed for it."""
-    own = [line for line in COMMANDS if line not in SERVERS and line not in RUN_ELSEWHERE and "curl" not in line]
-    script = "\n".join(line for line in own if "YouTube-Spam-Collection" not in line)
+@pytest.fixture
+def collection_url(tmp_path: Path) -> Iterator[str]:
+    """Serve a zip of the real collection's form, in place of UCI."""
+    (tmp_path / "collection.zip").write_bytes(collection())
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/collection.zip"
+        server.shutdown()
+
+
+def test_all_commands_but_the_servers_run_in_their_order(
+    clone: Path, environ: dict[str, str], collection_url: str
+) -> None:
+    """A shell that stops at the first failure gets to the end."""
+    script = [line for line in COMMANDS if line not in SERVERS and line != THIS_VERY_TEST and "curl" not in line]
     run = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", script],
+        ["bash", "-euxo", "pipefail", "-c", "\n".join(script)],
         cwd=clone,
-        env=environ,
+        env=environ | {"YOUTUBE_SPAM_COLLECTION_URL": collection_url},
         capture_output=True,
         text=True,
         timeout=300,
@@ -97,10 +111,9 @@ def test_all_commands_but_the_servers_run_in_their_order(clone: Path, environ: d
 
 
 def test_the_quick_start_answers_the_curl_and_ctrl_c_ends_all(
-    serve: object, environ: dict[str, str], clone: Path
+    serve: Start, environ: dict[str, str], clone: Path
 ) -> None:
     """The README's request gets the README's answer, and after Ctrl-C nothing of it runs."""
-    assert callable(serve)
     process = serve("bash scripts/quickstart.sh")
     path, text = SERVERS["bash scripts/quickstart.sh"]
     assert text in body_of(f"http://127.0.0.1:{environ['PORT']}{path}", 240)
@@ -122,9 +135,8 @@ def test_the_quick_start_answers_the_curl_and_ctrl_c_ends_all(
         direct.open(f"http://127.0.0.1:{environ['PORT']}/", timeout=10)
 
 
-def test_the_api_and_jupyter_start_as_written(serve: object, environ: dict[str, str]) -> None:
-    """gunicorn serves the model that train.sh made before, and Jupyter opens on the notebooks."""
-    assert callable(serve)
+def test_the_api_and_jupyter_start_as_written(serve: Start, environ: dict[str, str]) -> None:
+    """The API serves the model that train.sh made before, and Jupyter opens on the notebooks."""
     api, jupyter = (
         SERVERS["gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app"],
         SERVERS["jupyter notebook notebooks/"],
