@@ -7,5 +7,6 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"
 python=$(find_python)
+model_id=$("$python" -m pmip get-latest-model "$@")
 "$python" -m pmip get-training-data >&2
-exec "$python" -m pmip get-latest-model "$@"
+echo "$model_id"

@@ -54,7 +54,7 @@ make_venv() {
 install_with() { # install_with PYTHON EXTRAS
   say "installing pmip[$2] with the versions of requirements.txt (a minute or two the first time)"
   "$1" -m pip install --quiet --use-pep517 --disable-pip-version-check -c requirements.txt -e ".[$2]" >&2 ||
-    die "the installation failed; the lines above, by pip, say why"
+    die "the installation failed; pip said why above"
 }
 
 main "$@"

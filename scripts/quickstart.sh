@@ -40,7 +40,7 @@ read_arguments() {
   while [ $# -gt 0 ]; do
     case $1 in
       --once) once=true ;;
-      --port) port=${2:-}; shift ;;
+      --port) port=${2:-}; if [ $# -gt 1 ]; then shift; fi ;;
       -*) usage >&2; exit 2 ;;
       *) zip=$(absolute "$1") ;;
     esac
