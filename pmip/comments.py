@@ -3,6 +3,7 @@
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -16,6 +17,7 @@ from pmip.errors import TrainingDataError
 MIN_COMMENTS = 20
 MAX_UNPACKED_BYTES = 2**30
 BYTE_ORDER_MARK = "\ufeff"
+UNREADABLE_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class CommentFile:
 def is_comment_file(name: str) -> bool:
     """Tell a .csv or .zip from folder marks, hidden files and what a Mac puts into a zip."""
     path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    parts = [part for part in path.parts if part != ".."]  # `require_inside_folder` refuses it; don't pass it over
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
     return path.suffix.lower() in (".csv", ".zip") and not hidden and not name.endswith("/")
 
 
@@ -86,12 +89,16 @@ def _csvs_in(file: CommentFile, max_bytes: int) -> Iterator[tuple[str, str, byte
         return
     try:
         with zipfile.ZipFile(file.path) as archive:
-            entries = _csv_entries(archive, file.origin)
-            for entry in entries:
-                content = _unpacked(archive, entry, file.origin, max_bytes)
-                max_bytes -= len(content)
+            left = max_bytes
+            for entry in _csv_entries(archive, file.origin):
+                content = _unpacked(archive, entry, left + 1)
+                left -= len(content)
+                if left < 0:
+                    raise TrainingDataError(
+                        f"{file.origin}: unpacks to more than {max_bytes:,} bytes; split it into several files"
+                    )
                 yield f"{file.name}/{entry.filename}", f"{file.origin}, entry {entry.filename}", content
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+    except UNREADABLE_ZIP as error:
         raise TrainingDataError(f"{file.origin}: not a zip that can be read ({error}); upload it again") from error
 
 
@@ -105,29 +112,24 @@ def _csv_entries(archive: zipfile.ZipFile, origin: str) -> list[zipfile.ZipInfo]
     entries = [entry for entry in archive.infolist() if is_comment_file(entry.filename) and _is_csv(entry.filename)]
     if not entries:
         raise TrainingDataError(f"{origin}: holds no .csv file")
+    for entry in entries:
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks others unbounded
+            raise TrainingDataError(f"{origin}, entry {entry.filename}: not compressed by deflate; zip it again")
     return entries
 
 
-def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, origin: str, max_bytes: int) -> bytes:
-    """Read one byte more than allowed at the most: the size that an entry states may be a lie."""
+def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, max_bytes: int) -> bytes:
+    """Unpack no more than allowed: the size that an entry states may be a lie."""
     with archive.open(entry) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise TrainingDataError(
-            f"{origin}: unpacks to more than {MAX_UNPACKED_BYTES:,} bytes; split it into several days"
-        )
-    return content
+        return file.read(max_bytes)
 
 
 def _table(content: bytes, name: str, origin: str) -> pd.DataFrame:
-    reader = csv.reader(io.StringIO(_decoded(content, origin), newline=""), strict=True)
-    try:
-        header = [column.strip() for column in next(reader, [])]
-        _require_columns(header, origin)
-        rows = list(_checked_rows(reader, header, origin))
-    except csv.Error as error:
-        raise TrainingDataError(f"{origin}, line {reader.line_num}: not a well-formed CSV row ({error})") from error
-    table = pd.DataFrame(rows, columns=header)
+    rows = _numbered_rows(_decoded(content, origin), origin)
+    _, first = next(rows, (1, []))
+    header = [column.strip() for column in first]
+    _require_columns(header, origin)
+    table = pd.DataFrame(list(_checked_rows(rows, header, origin)), columns=header)
     table["CLASS"] = table["CLASS"].astype("int64")
     table.insert(0, "source_file", name)
     table.insert(1, "source_row", range(1, len(table) + 1))
@@ -142,27 +144,40 @@ def _decoded(content: bytes, origin: str) -> str:
         raise TrainingDataError(f"{origin}, line {line}: not UTF-8; save the file as UTF-8") from error
 
 
+def _numbered_rows(text: str, origin: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row with the line where it begins."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
+    try:
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise TrainingDataError(f"{origin}, line {line}: not a well-formed CSV row ({error})") from error
+
+
 def _require_columns(header: list[str], origin: str) -> None:
+    """Refuse a header, never quoting it: in a file without one it is a comment."""
     missing = [column for column in ("CONTENT", "CLASS") if column not in header]
     if missing:
-        found = ", ".join(header) or "an empty line"
-        raise TrainingDataError(f"{origin}, line 1: no column {' and no column '.join(missing)}; found {found}")
-    if len(set(header)) < len(header):
-        raise TrainingDataError(f"{origin}, line 1: a column's name stands there twice")
+        raise TrainingDataError(
+            f"{origin}, line 1: no column {' and no column '.join(missing)}; the first line must name the columns"
+        )
+    columns = ["source_file", "source_row", *header]
+    if len(set(columns)) < len(columns):
+        raise TrainingDataError(f"{origin}, line 1: two columns are named alike, or one source_file or source_row")
 
 
-def _checked_rows(reader: Any, header: list[str], origin: str) -> Iterator[list[str]]:
-    """Yield the rows, blank lines left out; a mistake is named by the line where the row begins."""
+def _checked_rows(rows: Iterable[tuple[int, list[str]]], header: list[str], origin: str) -> Iterator[list[str]]:
+    """Yield the rows, blank lines left out."""
     content, label = header.index("CONTENT"), header.index("CLASS")
-    line = reader.line_num + 1
-    for row in reader:
+    for line, row in rows:
         if row:
             mistake = _mistake(row, len(header), content, label)
             if mistake:
                 raise TrainingDataError(f"{origin}, line {line}: {mistake}")
             row[label] = row[label].strip()
             yield row
-        line = reader.line_num + 1
 
 
 def _mistake(row: list[str], width: int, content: int, label: int) -> str | None:
@@ -171,6 +186,6 @@ def _mistake(row: list[str], width: int, content: int, label: int) -> str | None
         return f"{len(row)} fields where the header has {width}; is a quote or a comma missing?"
     if row[label].strip() not in ("0", "1"):
         return "CLASS must be 0 (not spam) or 1 (spam)"
-    if not row[content].strip().strip(BYTE_ORDER_MARK).strip():
+    if not row[content].replace(BYTE_ORDER_MARK, "").strip():
         return "CONTENT is empty"
     return None

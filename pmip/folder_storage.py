@@ -46,8 +46,8 @@ class FolderStorage:
         self.root = root
 
     def url(self, key: str) -> str:
-        """Name a file for a person."""
-        return str(self.root / key)
+        """Name a file for a person, or a folder by a key that ends in a slash."""
+        return f"{self.root}/{key}"
 
     def prefixes(self, prefix: str) -> Iterator[str]:
         """List the names of the folders right under a prefix, in order."""
@@ -70,7 +70,7 @@ class FolderStorage:
         content = self.read(key)
         with written_whole(path) as file:
             file.write(content)
-        on_bytes(len(content))
+            on_bytes(len(content))
 
     def write(self, key: str, content: bytes, *, overwrite: bool = True) -> None:
         """Store a file; without `overwrite`, an `AlreadyExistsError` keeps the older one as it is."""
@@ -84,7 +84,8 @@ class FolderStorage:
     def delete(self, key: str) -> None:
         """Delete a file and the folders that it leaves empty; one that is not there is no error."""
         path = self.root / key
-        path.unlink(missing_ok=True)
+        with self._errors_of(key):
+            path.unlink(missing_ok=True)
         for folder in path.parents:
             if folder == self.root or not folder.is_dir() or any(folder.iterdir()):
                 return

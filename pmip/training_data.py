@@ -82,7 +82,9 @@ def find_local(data_dir: Path, sample: Path) -> TrainingData:
     except TrainingDataError:
         log.warning("no training data in %s: using the sample", data_dir / PREFIX)
         return TrainingData("sample", local_files(sorted(sample.glob("*.csv"))))
-    return TrainingData(training_data_id, local_files(data_dir / found.key for found in objects))
+    prefix = f"{PREFIX}{training_data_id}/"
+    files = (CommentFile(data_dir / key, key.removeprefix(prefix), str(data_dir / key)) for key, _ in objects)
+    return TrainingData(training_data_id, tuple(files))
 
 
 def seed(storage: Storage, paths: Sequence[Path], training_data_id: str) -> list[str]:
