@@ -1,6 +1,7 @@
 """Settings from environment variables; the only reader of the environment."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +111,10 @@ def _number(kind: type[int] | type[float], *, minimum: float, maximum: float = f
 
 
 def _bucket_name(text: str) -> str:
+    """Check S3's rule: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html."""
     name = text.removeprefix("s3://").rstrip("/")
-    if not name or "/" in name:
-        raise ValueError("must be a bucket's name, with or without s3:// and without a path")
+    if not re.fullmatch("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
+        raise ValueError("must be a bucket's name (lower case, digits, - and .), with or without s3://, without a path")
     return name
 
 

@@ -96,7 +96,14 @@ class S3Storage:
     def create(self) -> None:
         """Make the bucket; one that is the caller's already is no error."""
         with self._errors_of(""), suppress(self._client.exceptions.BucketAlreadyOwnedByYou):
-            self._client.create_bucket(Bucket=self.bucket)
+            region = self._client.meta.region_name
+            if region == "us-east-1":  # the one region that must not be named
+                self._client.create_bucket(Bucket=self.bucket)
+            else:
+                self._client.create_bucket(
+                    Bucket=self.bucket,
+                    CreateBucketConfiguration={"LocationConstraint": region},  # type: ignore[typeddict-item]
+                )
 
     def copy(self, key: str, to: str) -> None:
         """Copy an object inside the bucket."""

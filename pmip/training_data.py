@@ -58,6 +58,7 @@ def find_newest(storage: Storage) -> tuple[str, list[StoredObject]]:
 def pull(storage: Storage, data_dir: Path, training_data_id: str | None = None) -> TrainingData:
     """Download the newest training data, or the given id, to `data_dir/training/<id>/`, with a progress bar."""
     if training_data_id:
+        _require_training_data_id(training_data_id)
         objects = _data_objects(storage, training_data_id)
     else:
         training_data_id, objects = find_newest(storage)
@@ -92,8 +93,7 @@ def seed(storage: Storage, paths: Sequence[Path], training_data_id: str) -> list
 
     They are read and checked before the first is uploaded: a run never meets data that it cannot train on.
     """
-    if not is_training_data_id(training_data_id):
-        raise TrainingDataError(f"{training_data_id!r} is no day of the calendar, written as YYYYMMDD")
+    _require_training_data_id(training_data_id)
     if len({path.name for path in paths}) < len(paths):
         raise TrainingDataError("two of the files have the same name")
     prefix = f"{PREFIX}{training_data_id}/"
@@ -114,6 +114,11 @@ def local_files(paths: Iterable[Path]) -> tuple[CommentFile, ...]:
         if not file.path.is_file():
             raise TrainingDataError(f"{file.origin}: there is no such file")
     return files
+
+
+def _require_training_data_id(text: str) -> None:
+    if not is_training_data_id(text):
+        raise TrainingDataError(f"{text!r} is no day of the calendar, written as YYYYMMDD")
 
 
 def _ids_newest_first(storage: Storage) -> list[str]:

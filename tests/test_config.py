@@ -101,8 +101,10 @@ def test_a_bucket_is_named_with_or_without_its_scheme(text: str) -> None:
     assert Settings.from_environ({"BUCKET": text}).bucket == "comments"
 
 
-@pytest.mark.parametrize("text", ["s3://comments/models", "comments/models/", "s3://", "/", "https://comments"])
-def test_a_bucket_with_a_path_or_without_a_name_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["s3://comments/models", "comments/models/", "s3://", "/", "https://comments", "My Bucket", "s3"]
+)
+def test_a_bucket_with_a_path_or_an_impossible_name_is_refused(text: str) -> None:
     """The layout inside the bucket is fixed, so a path is a mistake and not silently cut off."""
     with pytest.raises(SettingsError, match=r"BUCKET=.*without a path"):
         Settings.from_environ({"BUCKET": text})

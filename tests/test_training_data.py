@@ -81,7 +81,7 @@ def test_pull_downloads_the_newest_day(storage: Storage, tmp_path: Path) -> None
 
 
 def test_pull_respects_a_given_id(storage: Storage, tmp_path: Path) -> None:
-    """An older day is trained on again by its id; one without data is an error that names it."""
+    """An older day is trained on again by its id; one without data, or no day at all, is an error that names it."""
     fill(storage, "training/20260101/x.csv", "training/20260202/x.csv", "training/20260303/x.txt")
     assert pull(storage, tmp_path, "20260101").training_data_id == "20260101"
     assert pull(storage, tmp_path, "").training_data_id == "20260202"
@@ -89,6 +89,8 @@ def test_pull_respects_a_given_id(storage: Storage, tmp_path: Path) -> None:
         with pytest.raises(TrainingDataError, match=r"seed_training_data\.sh") as raised:
             pull(storage, tmp_path, empty)
         assert str(raised.value).startswith(storage.url(f"training/{empty}/ holds no .csv or .zip file"))
+    with pytest.raises(TrainingDataError, match="'latest' is no day"):
+        pull(storage, tmp_path, "latest")
 
 
 @pytest.fixture
