@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -60,13 +59,18 @@ class Metadata:
     def from_json(cls, content: bytes) -> "Metadata":
         """Read metadata.json; fields that a later version added are ignored."""
         try:
-            known = {name: value for name, value in json.loads(content).items() if name in _FIELDS}
-            return cls(**known)
-        except (ValueError, AttributeError, TypeError) as error:
+            written = json.loads(content, parse_constant=lambda _: None).items()  # NaN is no JSON
+            metadata = cls(**{name: value for name, value in written if name in _KINDS})
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise ArtifactError(f"metadata.json cannot be read ({error})") from error
+        wrong = [name for name, kind in _KINDS.items() if not isinstance(getattr(metadata, name), kind)]
+        if wrong:
+            raise ArtifactError(f"metadata.json cannot be read (values of a wrong type: {', '.join(wrong)})")
+        return metadata
 
 
-_FIELDS = {item.name for item in fields(Metadata)}
+# list[…] and dict[…] can only be checked as list and dict.
+_KINDS: dict[str, Any] = {item.name: getattr(item.type, "__origin__", item.type) for item in fields(Metadata)}
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def _require_same_bytes(artifact: Artifact, metadata: Metadata) -> None:
 
 def _require_same_library(metadata: Metadata) -> None:
     """scikit-learn promises nothing across releases: https://scikit-learn.org/stable/model_persistence.html."""
-    trained, here = metadata.libraries.get("scikit-learn", ""), version("scikit-learn")
+    trained, here = str(metadata.libraries.get("scikit-learn", "")), version("scikit-learn")
     if trained.split(".")[:2] != here.split(".")[:2]:
         trained = trained or "of unknown version"
         raise ArtifactError(f"trained with scikit-learn {trained}, served with {here}; retrain the model")
@@ -138,19 +142,24 @@ def _require_spam_classifier(model: Any) -> None:
         raise ArtifactError(f"the model is a {type(model).__name__}, which has no predict_proba")
     try:
         classes = [int(label) for label in model.classes_]
-        finite = all(math.isfinite(p) for p in spam_probabilities(model, GOLDEN_COMMENTS))
+        probable = all(0 <= p <= 1 for p in spam_probabilities(model, GOLDEN_COMMENTS))
     except Exception as error:
         raise ArtifactError(f"the model cannot score comments ({type(error).__name__}: {error})") from error
-    if classes != [0, 1] or not finite:
-        raise ArtifactError(f"the model's classes are {classes}, not [0, 1], or its probabilities are no numbers")
+    if classes != [0, 1]:
+        raise ArtifactError(f"the model's classes are {classes}, not [0, 1]")
+    if not probable:
+        raise ArtifactError("the model's probabilities are not all between 0 and 1")
 
 
 def _replay(model: Any, golden: list[dict[str, Any]]) -> None:
     if not golden:
         return
-    answers = spam_probabilities(model, [item["comment"] for item in golden])
-    gaps = [abs(answer - item["probability"]) for answer, item in zip(answers, golden, strict=True)]
-    if max(gaps) > GOLDEN_TOLERANCE:
+    try:
+        answers = spam_probabilities(model, [item["comment"] for item in golden])
+        gaps = [abs(answer - item["probability"]) for answer, item in zip(answers, golden, strict=True)]
+    except Exception as error:
+        raise ArtifactError(f"the golden comments cannot be scored ({type(error).__name__}: {error})") from error
+    if not all(gap <= GOLDEN_TOLERANCE for gap in gaps):
         raise ArtifactError(
             f"golden comment {gaps.index(max(gaps))} scores {max(gaps):.2g} away from its answer at training; "
             "the libraries or pmip.text differ from those that trained the model"

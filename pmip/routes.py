@@ -3,7 +3,9 @@
 import logging
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from traceback import format_tb
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
@@ -29,7 +31,7 @@ comments_model = ns.model("Comments", {"comments": fields.List(fields.String, re
 prediction_model = ns.model(
     "Prediction",
     {
-        "class": fields.Integer(description="1 is spam, 0 is not", enum=[0, 1]),
+        "class": fields.Integer(description="1 is spam, 0 is not", min=0, max=1),
         "probability": fields.List(fields.Float, description="of the classes 0 and 1", min_items=2, max_items=2),
     },
 )
@@ -53,22 +55,31 @@ def create_app(reloader: Reloader, limits: Limits, *, environment: str = "dev", 
     app = Flask("pmip", static_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=limits.max_body_bytes,
-        ERROR_INCLUDE_MESSAGE=False,
-        RESTX_ERROR_404_HELP=False,
         RESTX_MASK_HEADER=None,
         RESTX_MASK_SWAGGER=False,
+        SWAGGER_UI_DOC_EXPANSION="list",  # show the routes, not just their heading
     )
     app.extensions["pmip"] = Service(reloader, limits, environment)
     app.before_request(_name_request)
     app.after_request(_add_request_id)
-    api = Api(app, title="pmip", version="1", description="Spam or not? Ask the newest model.", catch_all_404s=True)
+    api = _Api(app, title="pmip", version="1", description="Spam or not? Ask the newest model.")
     api.add_namespace(ns)
-    for kind, handler in ERROR_HANDLERS.items():
-        api.errorhandler(kind)(handler)
+    app.register_error_handler(PayloadError, _on_payload_error)
+    app.register_error_handler(ModelNotReadyError, _on_not_ready)
+    app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(Exception, _on_fault)
     if trusted_proxies:
         n = trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)  # type: ignore[method-assign]
     return app
+
+
+class _Api(Api):
+    """flask-restx without its own way with errors, which logs every 503 and can answer with an exception's inside."""
+
+    def error_router(self, original_handler: Callable[[Exception], Any], e: Exception) -> Any:
+        """Leave every error to the handlers below."""
+        return original_handler(e)
 
 
 @ns.route("/predict")
@@ -182,13 +193,6 @@ def _on_http_error(error: HTTPException) -> Answer:
 
 
 def _on_fault(error: Exception) -> Answer:
-    log.error("request %s failed", g.request_id, exc_info=error)
+    trace = "".join(format_tb(error.__traceback__))  # without the error's text, which may quote a comment
+    log.error("request %s failed: %s\n%s", g.request_id, type(error).__name__, trace)
     return {"message": f"internal error; the log has it under the request id {g.request_id}"}, 500, {}
-
-
-ERROR_HANDLERS = {
-    PayloadError: _on_payload_error,
-    ModelNotReadyError: _on_not_ready,
-    HTTPException: _on_http_error,
-    Exception: _on_fault,
-}

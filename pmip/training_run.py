@@ -102,7 +102,7 @@ def _reserve_report(folder: Path, model_id: str) -> tuple[str, Path]:
 
 
 def _execute(report: Path, parameters: dict[str, Any]) -> None:
-    """Run the notebook in its own folder, as Jupyter does; the report is written once, at the end."""
+    """Run the notebook in its own folder, as Jupyter does; the report is saved after each cell."""
     with TemporaryDirectory(prefix="pmip-") as sockets, _without_paths(report):
         papermill.execute_notebook(
             str(NOTEBOOK),
@@ -110,7 +110,6 @@ def _execute(report: Path, parameters: dict[str, Any]) -> None:
             parameters=parameters,
             cwd=str(NOTEBOOK.parent),
             kernel_name="python3",
-            request_save_on_cell_execute=False,
             # By default a kernel listens on TCP ports, where other users of the machine reach it.
             config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
             progress_bar={"desc": "notebook", "unit": "cell"} if sys.stderr.isatty() else False,

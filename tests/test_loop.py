@@ -201,11 +201,18 @@ def test_dev_serves_the_local_model_and_its_successor(
     wait_for(lambda: answers(port), 30)
     assert "train.sh" in ask(port, "/readiness").body["message"]
     (tmp_path / "model.pkl").write_bytes(artifact.model)
-    wait_for(lambda: ask(port, "/predict", EXAMPLE).status == 200, 10)
+
+    def loaded_after(moment: str) -> bool:
+        """Ask often enough to meet all three workers."""
+        infos = [ask(port, "/model-info").body["result"] for _ in range(20)]
+        return all(info.get("loaded_at", "") > moment for info in infos)
+
+    wait_for(lambda: loaded_after(""), 10)
+    assert ask(port, "/predict", EXAMPLE).headers["X-Model-Id"] == "local"
     first = ask(port, "/model-info").body["result"]["loaded_at"]
     time.sleep(1.1)  # loaded_at counts seconds
     (tmp_path / "model.pkl").write_bytes(artifact.model)
-    wait_for(lambda: ask(port, "/model-info").body["result"]["loaded_at"] > first, 10)
+    wait_for(lambda: loaded_after(first), 10)
 
 
 def test_bad_settings_end_the_api_in_one_line() -> None:

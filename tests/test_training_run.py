@@ -3,9 +3,12 @@
 import os
 import re
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import papermill
+import psutil
 import pytest
 from conftest import ROOT
 
@@ -116,3 +119,24 @@ def test_an_unforeseen_error_names_its_cell(tmp_path: Path) -> None:
     assert "(cell [" in run.stderr
     assert "report: " in run.stderr
     assert list(tmp_path.glob("model-training-*.html"))
+
+
+def test_a_kernel_that_is_killed_leaves_its_report(tmp_path: Path) -> None:
+    """As when memory runs out: one line says so, and the report shows the cells that ran."""
+    command = [sys.executable, "-m", "pmip", "train"]
+    environ = os.environ | {"DATA_DIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        report: list[Path] = []
+        while not (report and "training data sample: 554 comments" in report[0].read_text()):
+            time.sleep(0.1)
+            report = list(tmp_path.glob("*.ipynb"))
+            assert process.poll() is None
+        [kernel] = psutil.Process(process.pid).children()
+        kernel.kill()
+        assert process.wait(60) == 1
+        assert process.stderr
+        error = process.stderr.read()
+    assert "the notebook's kernel failed" in error
+    assert "Traceback" not in error
+    assert "554 comments" in next(tmp_path.glob("*.html")).read_text()
+    assert not (tmp_path / "model.pkl").exists()
