@@ -2,11 +2,12 @@
 
 import ast
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkstemp
 from typing import Any
 
 import nbformat
@@ -36,15 +37,17 @@ def train(settings: Settings, arguments: Sequence[str]) -> str:
     The executed notebook and its HTML are kept whatever happens. Raises `TrainingRunError` when there is no model.
     """
     parameters = parse_parameters(arguments, papermill.inspect_notebook(str(NOTEBOOK)))
-    model_id, report = _reserve_report(ROOT / settings.data_dir, parameters.get("MODEL_ID") or new_model_id())
+    model_id = parameters.get("MODEL_ID") or new_model_id()
+    if not is_model_id(model_id):
+        raise SettingsError(f"MODEL_ID={model_id}: must be a UTC time as YYYYMMDDTHHMMSSZ")
+    running = _new_report(ROOT / settings.data_dir, model_id)
     try:
-        _execute(report, parameters | {"MODEL_ID": model_id})
-    except (PapermillExecutionError, RuntimeError) as error:
-        where = _keep_report(settings, report, model_id, has_model=False)
+        _execute(running, parameters | {"MODEL_ID": model_id})
+        final_id = result_of(running)
+    except (PapermillExecutionError, RuntimeError, TrainingRunError) as error:
+        where = _keep_report(settings, running, model_id, has_model=False)
         raise TrainingRunError(f"{_explain(error)}\nreport: {where}") from None
-    final_id = result_of(report)
-    report = report.rename(_report_path(report.parent, final_id))
-    log.info("report: %s", _keep_report(settings, report, final_id, has_model=True))
+    log.info("report: %s", _keep_report(settings, running, final_id, has_model=True))
     return final_id
 
 
@@ -82,23 +85,26 @@ def _value(name: str, text: str, kind: type) -> Any:
         raise SettingsError(f"{name}={text}: must be {noun}") from None
 
 
-def _report_path(folder: Path, model_id: str) -> Path:
-    return folder / f"model-training-{model_id}.ipynb"
-
-
-def _reserve_report(folder: Path, model_id: str) -> tuple[str, Path]:
-    """Take the first free model id of this folder: two runs may start in the same second."""
-    if not is_model_id(model_id):
-        raise SettingsError(f"MODEL_ID={model_id}: must be YYYYMMDDTHHMMSSZ")
+def _new_report(folder: Path, model_id: str) -> Path:
+    """Make the file of a running notebook; its final name is free to take only once the run knows its model id."""
     folder.mkdir(parents=True, exist_ok=True)
+    handle, name = mkstemp(dir=folder, prefix=f"running-{model_id}-", suffix=".ipynb")
+    os.fchmod(handle, 0o644)
+    os.close(handle)
+    return Path(name)
+
+
+def _finished(running: Path, model_id: str) -> Path:
+    """Give a report its final name, or the next free one: a failed run may have left a report of the same second."""
     while True:
-        path = _report_path(folder, model_id)
+        report = running.with_name(f"model-training-{model_id}.ipynb")
         try:
-            path.touch(exist_ok=False)
+            report.hardlink_to(running)
         except FileExistsError:
             model_id = next_model_id(model_id)
         else:
-            return model_id, path
+            running.unlink()
+            return report
 
 
 def _execute(report: Path, parameters: dict[str, Any]) -> None:
@@ -128,16 +134,19 @@ def _without_paths(report: Path) -> Iterator[None]:
         report.write_text(content, encoding="utf-8")
 
 
-def _explain(error: PapermillExecutionError | RuntimeError) -> str:
+def _explain(error: Exception) -> str:
     if isinstance(error, RuntimeError):  # nbclient's, when the kernel does not start, or dies
         return f"the notebook's kernel failed: {error}. Did the machine run out of memory?"
+    if not isinstance(error, PapermillExecutionError):
+        return str(error)
     if hasattr(errors, error.ename):  # written for the person who reads it
         return str(error.evalue)
     return f"{error.ename}: {error.evalue} (cell [{error.exec_count}] of the notebook)"
 
 
-def _keep_report(settings: Settings, report: Path, model_id: str, *, has_model: bool) -> str:
+def _keep_report(settings: Settings, running: Path, model_id: str, *, has_model: bool) -> str:
     """Write the HTML and, outside dev, upload the report; return where it is. A report is never worth a lost model."""
+    report = _finished(running, model_id)
     html = report.with_suffix(".html")
     html.write_text(_to_html(report), encoding="utf-8")
     if settings.environment != "dev" and settings.bucket:
