@@ -49,5 +49,9 @@ class PayloadError(PmipError):
     """Raised when a caller's request cannot be scored; never quotes the caller's text."""
 
 
+class NotExplainableError(PayloadError):
+    """Raised when an explanation is asked of a model that is not linear in its features."""
+
+
 class TrainingRunError(PmipError):
     """Raised when a training run ended without a model."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pmip.errors import PayloadError
 
-ANSWER_TYPES = ("class", "probability")
+ANSWER_TYPES = ("class", "probability", "explanation")
 
 
 class Limits(NamedTuple):

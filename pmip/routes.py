@@ -9,7 +9,7 @@ from traceback import format_tb
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
-from flask_restx import Api, Namespace, Resource, fields
+from flask_restx import Api, Resource
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -17,28 +17,14 @@ from pmip.errors import ModelNotReadyError, PayloadError
 from pmip.payload import ANSWER_TYPES, Limits, answer_type, comments_of
 from pmip.reloader import Reloader
 from pmip.scorer import Scorer
+from pmip.swagger import comments_model, error_model, info_model, ns, predictions_model, status_model
 
 RETRY_AFTER_SECONDS = 5
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-EXAMPLE = ["Check it out this free stuff", "I take issue with your characterization"]
 
 Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 log = logging.getLogger(__name__)
-ns = Namespace("comments", path="/", description="Is a comment spam (1) or not (0)?")
-
-comments_model = ns.model("Comments", {"comments": fields.List(fields.String, required=True, example=EXAMPLE)})
-prediction_model = ns.model(
-    "Prediction",
-    {
-        "class": fields.Integer(description="1 is spam, 0 is not", min=0, max=1),
-        "probability": fields.List(fields.Float, description="of the classes 0 and 1", min_items=2, max_items=2),
-    },
-)
-predictions_model = ns.model("Predictions", {"result": fields.List(fields.Nested(prediction_model), required=True)})
-info_model = ns.model("ModelInfo", {"result": fields.Raw(required=True, description="lineage, metrics and state")})
-status_model = ns.model("Status", {"status": fields.String(required=True, example="ok")})
-error_model = ns.model("Error", {"message": fields.String(required=True, description="what is wrong, and the mend")})
 
 
 @dataclass(frozen=True)
@@ -152,6 +138,8 @@ def _body(limits: Limits) -> bytes:
 
 
 def _answers(scorer: Scorer, kind: str, comments: list[str]) -> list[dict[str, Any]]:
+    if kind == "explanation":
+        return scorer.explanations(comments)
     values = scorer.classes(comments) if kind == "class" else scorer.probabilities(comments)
     return [{kind: value} for value in values]
 

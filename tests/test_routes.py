@@ -15,10 +15,11 @@ from flask_restx import schemas
 from pmip.artifact import Artifact
 from pmip.folder_storage import FolderStorage
 from pmip.model_store import ModelStore
-from pmip.payload import Limits
+from pmip.payload import ANSWER_TYPES, Limits
 from pmip.reloader import Reloader
-from pmip.routes import EXAMPLE, create_app
-from pmip.scorer import Scorer, load
+from pmip.routes import create_app
+from pmip.scorer import Estimator, Scorer, load
+from pmip.swagger import EXAMPLE
 
 LIMITS = Limits(max_comments=3, max_comment_chars=100, max_body_bytes=500)
 SECRET = "s3cr3t comment"
@@ -43,7 +44,7 @@ def reloader_of(folder: Path, artifact: Artifact | None, model: Any = None) -> R
 
     def load_scorer(artifact: Artifact, model_id: str) -> Scorer:
         scorer = load(artifact, model_id, "staging")
-        return replace(scorer, _model=model) if model else scorer
+        return replace(scorer, answers=Estimator(model, "of the test")) if model else scorer
 
     store = ModelStore(FolderStorage(folder), "staging")
     if artifact:
@@ -87,6 +88,15 @@ def test_probabilities_are_the_scorers(reloader: Reloader, tmp_path: Path, artif
     for served in (reloader, reloader_of(tmp_path, artifact, HALF_PRECISE)):
         answer = client_of(served).post("/predict?type=probability", json={"comments": comments})
         assert [row["probability"] for row in answer.json["result"]] == served.scorer.probabilities(comments)
+
+
+def test_an_explanation_is_the_scorers_or_a_reason(reloader: Reloader, tmp_path: Path, artifact: Artifact) -> None:
+    """A linear model explains each comment; of any other one the caller learns why it cannot."""
+    asked = {"path": "/predict?type=explanation", "json": {"comments": EXAMPLE}}
+    assert client_of(reloader).post(**asked).json == {"result": reloader.scorer.explanations(EXAMPLE)}
+    refused = client_of(reloader_of(tmp_path, artifact, HALF_PRECISE)).post(**asked)
+    assert refused.status_code == 400
+    assert refused.json == {"message": "this model's answers cannot be explained: of the test"}
 
 
 @pytest.mark.parametrize("wanted", ["", "a b", "x" * 65, "é", "<script>", "id\tid", "Az0._-", "x" * 64])
@@ -184,7 +194,7 @@ def test_the_document_describes_every_route(client: FlaskClient) -> None:
     assert document["paths"].keys() == {"/predict", "/model-info", "/healthcheck", "/readiness"}
     assert document["definitions"]["Comments"]["properties"]["comments"]["example"] == EXAMPLE
     query = {item["name"]: item for item in document["paths"]["/predict"]["post"]["parameters"]}["type"]
-    assert (query["in"], query["enum"], query["default"]) == ("query", ["class", "probability"], "class")
+    assert (query["in"], query["enum"], query["default"]) == ("query", list(ANSWER_TYPES), "class")
 
 
 @pytest.mark.parametrize(("trusted_proxies", "prefix"), [(0, ""), (1, "/pre")])

@@ -1,15 +1,18 @@
 """A scorer answers as the pipeline does, in plain numbers, under the id by which it is served."""
 
+import math
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.pipeline import Pipeline
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import Pipeline, make_pipeline
 
-from pmip.artifact import GOLDEN_COMMENTS, Artifact
-from pmip.errors import ArtifactError
+from pmip.artifact import GOLDEN_COMMENTS, Artifact, Metadata, pack
+from pmip.errors import ArtifactError, NotExplainableError
 from pmip.scorer import Scorer, load
 
 COMMENTS = [*GOLDEN_COMMENTS, "Check it out this free stuff", "\ud800", "a" * 10_000]
@@ -53,7 +56,7 @@ def test_it_is_known_as_it_is_served(scorer: Scorer, artifact: Artifact) -> None
     assert artifact.metadata
     assert scorer.model_id == "20260202"
     assert scorer.metadata == artifact.metadata.known_as("20260202", "prod")
-    assert (scorer.verified, scorer.kind) == (True, "estimator")
+    assert (scorer.verified, scorer.kind) == (True, "compiled")
 
 
 def test_without_metadata_it_is_not_verified(artifact: Artifact) -> None:
@@ -82,3 +85,28 @@ def test_a_model_that_must_not_be_served_is_not_loaded(artifact: Artifact) -> No
     """The checks of the artifact come first."""
     with pytest.raises(ArtifactError, match="sha-256"):
         load(Artifact(artifact.model + b"!", artifact.metadata), "20260202", "prod")
+
+
+def test_an_explanation_adds_up_to_the_answer(scorer: Scorer) -> None:
+    """The intercept and all contributions sum to the log-odds, the largest come first, and each comment has its own."""
+    answers = scorer.explanations(COMMENTS)
+    assert [answer["class"] for answer in answers] == scorer.classes(COMMENTS)
+    assert [answer["probability"] for answer in answers] == scorer.probabilities(COMMENTS)
+    for answer in answers:
+        sizes = [abs(item["contribution"]) for item in answer["contributions"]]
+        assert sizes == sorted(sizes, reverse=True)
+        odds = answer["intercept"] + sum(item["contribution"] for item in answer["contributions"])
+        assert 1 / (1 + math.exp(-odds)) == pytest.approx(answer["probability"][1], abs=1e-9)
+    named = {item["feature"] for item in answers[COMMENTS.index("Check it out this free stuff")]["contributions"]}
+    assert {"free", "check it", "log length"} <= named
+
+
+def test_a_model_that_is_not_linear_answers_by_itself() -> None:
+    """Any classifier of texts serves, more slowly, and says why it cannot be explained."""
+    comments, labels = ["free stuff", "nice song"] * 4, [1, 0] * 4
+    bayes = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(comments, labels)
+    scorer = load(pack(bayes, Metadata("20260101T000000Z")), "20260101T000000Z", "staging")
+    assert scorer.kind == "estimator"
+    assert scorer.classes(comments) == labels
+    with pytest.raises(NotExplainableError, match="cannot be explained: the classifier is a MultinomialNB"):
+        scorer.explanations(comments)
