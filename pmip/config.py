@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Settings:
     max_comments: int
     max_comment_chars: int
     max_body_bytes: int
+    api_keys: tuple[str, ...] = field(repr=False)
     workers: int
     host: str
     port: int
@@ -50,6 +51,7 @@ class Settings:
             max_comments=read("MAX_COMMENTS", 1000, _number(int, minimum=1)),
             max_comment_chars=read("MAX_COMMENT_CHARS", 10_000, _number(int, minimum=1)),
             max_body_bytes=read("MAX_BODY_BYTES", 8 * MEBIBYTE, _number(int, minimum=1)),
+            api_keys=read("API_KEYS", (), _keys),
             workers=read("WEB_CONCURRENCY", 3, _number(int, minimum=1)),
             host=read("HOST", "127.0.0.1", str),
             port=read("PORT", 8000, _number(int, minimum=1, maximum=65535)),
@@ -120,3 +122,10 @@ def _bucket_name(text: str) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    keys = _names(text)
+    if not keys:
+        raise ValueError("holds no key; leave it unset to let everybody ask")
+    return keys

@@ -1,30 +1,29 @@
 """The HTTP front: routes, Swagger page, and the status of each error."""
 
-import logging
 import re
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from traceback import format_tb
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
 from flask_restx import Api, Resource
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from pmip.errors import ModelNotReadyError, PayloadError
+from pmip.api_keys import HEADER, ApiKeys
+from pmip.errors import ModelNotReadyError
+from pmip.http_errors import answer_errors
 from pmip.payload import ANSWER_TYPES, Limits, answer_type, comments_of
 from pmip.reloader import Reloader
 from pmip.scorer import Scorer
 from pmip.swagger import comments_model, error_model, info_model, ns, predictions_model, status_model
 
-RETRY_AFTER_SECONDS = 5
+KEYED = ("/predict", "/model-info")
+NO_KEYS = ApiKeys()
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Answer = tuple[dict[str, Any], int, dict[str, str]]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,17 @@ class Service:
     reloader: Reloader
     limits: Limits
     environment: str
+    api_keys: ApiKeys
 
 
-def create_app(reloader: Reloader, limits: Limits, *, environment: str = "dev", trusted_proxies: int = 0) -> Flask:
+def create_app(
+    reloader: Reloader,
+    limits: Limits,
+    *,
+    environment: str = "dev",
+    trusted_proxies: int = 0,
+    api_keys: ApiKeys = NO_KEYS,
+) -> Flask:
     """Assemble the API around a reloader; nothing is loaded or connected here."""
     app = Flask("pmip", static_folder=None)
     app.config.update(
@@ -45,15 +52,13 @@ def create_app(reloader: Reloader, limits: Limits, *, environment: str = "dev", 
         RESTX_MASK_SWAGGER=False,
         SWAGGER_UI_DOC_EXPANSION="list",  # show the routes, not just their heading
     )
-    app.extensions["pmip"] = Service(reloader, limits, environment)
+    app.extensions["pmip"] = Service(reloader, limits, environment, api_keys)
     app.before_request(_name_request)
+    app.before_request(_require_key)
     app.after_request(_add_request_id)
-    api = _Api(app, title="pmip", version="1", description="Spam or not? Ask the newest model.")
+    api = _Api(app, title="pmip", version="1", description="Spam or not? Ask the newest model.", **_security(api_keys))
     api.add_namespace(ns)
-    app.register_error_handler(PayloadError, _on_payload_error)
-    app.register_error_handler(ModelNotReadyError, _on_not_ready)
-    app.register_error_handler(HTTPException, _on_http_error)
-    app.register_error_handler(Exception, _on_fault)
+    answer_errors(app)
     if trusted_proxies:
         n = trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)  # type: ignore[method-assign]
@@ -64,7 +69,7 @@ class _Api(Api):
     """flask-restx without its own way with errors, which logs every 503 and can answer with an exception's inside."""
 
     def error_router(self, original_handler: Callable[[Exception], Any], e: Exception) -> Any:
-        """Leave every error to the handlers below."""
+        """Leave every error to the app's own answers."""
         return original_handler(e)
 
 
@@ -76,6 +81,7 @@ class Predict(Resource):
     @ns.expect(comments_model)
     @ns.response(200, "One answer a comment, in their order", predictions_model)
     @ns.response(400, "A wrong payload or type", error_model)
+    @ns.response(401, "API keys are on, and none of them was sent", error_model)
     @ns.response(413, "A body that is too large", error_model)
     @ns.response(415, "Not JSON", error_model)
     @ns.response(503, "No model is loaded yet", error_model)
@@ -92,6 +98,7 @@ class Predict(Resource):
 class ModelInfo(Resource):
     """Tells which model answers."""
 
+    @ns.response(401, "API keys are on, and none of them was sent", error_model)
     @ns.response(200, "Where the model comes from and how it is doing", info_model)
     def get(self) -> dict[str, Any]:
         """Tell which model answers, where it comes from and when it was last looked for a newer one."""
@@ -103,6 +110,7 @@ class ModelInfo(Resource):
 class Healthcheck(Resource):
     """Tells that the process lives."""
 
+    @ns.doc(security=[])
     @ns.response(200, "The process answers", status_model)
     def get(self) -> dict[str, str]:
         """Answer, whether or not a model is loaded."""
@@ -113,6 +121,7 @@ class Healthcheck(Resource):
 class Readiness(Resource):
     """Tells that a model is loaded."""
 
+    @ns.doc(security=[])
     @ns.response(200, "A model is loaded", status_model)
     @ns.response(503, "No model is loaded yet", error_model)
     def get(self) -> Answer:
@@ -160,27 +169,19 @@ def _name_request() -> None:
     g.request_id = wanted if SANE_REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
 
 
+def _require_key() -> None:
+    """Ask for a key wherever the model is asked or told of; what watches the process needs none."""
+    keyed = request.url_rule is not None and request.url_rule.rule in KEYED
+    if keyed and not _service().api_keys.allow(request.headers.get(HEADER)):
+        raise Unauthorized(f"send one of the API keys in the header {HEADER}")
+
+
+def _security(api_keys: ApiKeys) -> dict[str, Any]:
+    """Declare the keys in the Swagger document, and so its Authorize button, only if they are asked for."""
+    scheme = {HEADER: {"type": "apiKey", "in": "header", "name": HEADER}}
+    return {"authorizations": scheme, "security": HEADER} if api_keys else {}
+
+
 def _add_request_id(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     return response
-
-
-def _on_payload_error(error: PayloadError) -> Answer:
-    return {"message": str(error)}, 400, {}
-
-
-def _on_not_ready(error: ModelNotReadyError) -> Answer:
-    return {"message": f"not ready: {error}"}, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)}
-
-
-def _on_http_error(error: HTTPException) -> Answer:
-    if isinstance(error, RequestEntityTooLarge):
-        error.description = f"the body is larger than {_service().limits.max_body_bytes} bytes; send fewer comments"
-    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
-    return {"message": error.description}, error.code or 500, headers
-
-
-def _on_fault(error: Exception) -> Answer:
-    trace = "".join(format_tb(error.__traceback__))  # without the error's text, which may quote a comment
-    log.error("request %s failed: %s\n%s", g.request_id, type(error).__name__, trace)
-    return {"message": f"internal error; the log has it under the request id {g.request_id}"}, 500, {}

@@ -10,9 +10,7 @@ comments_model = ns.model("Comments", {"comments": fields.List(fields.String, re
 contribution_model = ns.model(
     "Contribution",
     {
-        "feature": fields.String(
-            required=True, description="a word, two words, quoted characters, or a property"
-        ),
+        "feature": fields.String(required=True, description="a word, two words, quoted characters, or a property"),
         "contribution": fields.Float(required=True, description="what it adds to the log-odds of spam"),
     },
 )

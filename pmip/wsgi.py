@@ -5,6 +5,7 @@ import sys
 
 from flask import Flask
 
+from pmip.api_keys import ApiKeys
 from pmip.artifact import Artifact
 from pmip.config import Settings
 from pmip.errors import SettingsError
@@ -31,7 +32,13 @@ def build(settings: Settings) -> tuple[Flask, Reloader]:
         pinned = settings.pinned_model_id
         reloader = Reloader(store, load_scorer, poll_seconds=settings.model_poll_seconds, pinned=pinned)
     limits = Limits(settings.max_comments, settings.max_comment_chars, settings.max_body_bytes)
-    app = create_app(reloader, limits, environment=settings.environment, trusted_proxies=settings.trusted_proxies)
+    app = create_app(
+        reloader,
+        limits,
+        environment=settings.environment,
+        trusted_proxies=settings.trusted_proxies,
+        api_keys=ApiKeys(settings.api_keys),
+    )
     return app, reloader
 
 

@@ -18,6 +18,7 @@ DEFAULTS = Settings(
     max_comments=1000,
     max_comment_chars=10_000,
     max_body_bytes=8 * 2**20,
+    api_keys=(),
     workers=3,
     host="127.0.0.1",
     port=8000,
@@ -54,6 +55,7 @@ def test_every_variable_sets_its_field() -> None:
         "MAX_COMMENTS": "1",
         "MAX_COMMENT_CHARS": "2",
         "MAX_BODY_BYTES": "3",
+        "API_KEYS": "key",
         "WEB_CONCURRENCY": "4",
         "HOST": "0.0.0.0",  # noqa: S104 - the images listen on all addresses
         "PORT": "65535",
@@ -72,6 +74,7 @@ def test_every_variable_sets_its_field() -> None:
         max_comments=1,
         max_comment_chars=2,
         max_body_bytes=3,
+        api_keys=("key",),
         workers=4,
         host=environ["HOST"],
         port=65535,
@@ -165,3 +168,12 @@ def test_settings_are_frozen() -> None:
     """Nobody changes settings while the process runs."""
     with pytest.raises(FrozenInstanceError):
         DEFAULTS.port = 1  # type: ignore[misc]
+
+
+def test_api_keys_are_read_and_never_shown() -> None:
+    """A list with commas gives the keys, logs show none, and a list without any is no way to let everybody in."""
+    settings = Settings.from_environ({"API_KEYS": " first, second ,"})
+    assert settings.api_keys == ("first", "second")
+    assert "first" not in repr(settings)
+    with pytest.raises(SettingsError, match="holds no key"):
+        Settings.from_environ({"API_KEYS": " , "})

@@ -28,7 +28,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reloader": {"errors", "model_store", "artifact", "scorer"},
     "payload": {"errors"},
     "swagger": set(),
-    "routes": {"errors", "scorer", "reloader", "payload", "swagger"},
+    "api_keys": set(),
+    "http_errors": {"errors"},
+    "routes": {"errors", "scorer", "reloader", "payload", "swagger", "api_keys", "http_errors"},
     "training_run": {"errors", "config", "storage", "model_store"},
 }
 DOORS = {"wsgi", "gunicorn_conf", "lambda_handler", "__main__"}
@@ -66,7 +68,7 @@ def test_arrows_run_one_way(room: str) -> None:
     ("library", "rooms"),
     [
         ("boto3", {"storage"}),
-        ("flask", {"routes", "wsgi"}),
+        ("flask", {"http_errors", "routes", "wsgi"}),
         ("pandas", {"comments"}),
         ("papermill", {"training_run"}),
         ("pickle", set()),

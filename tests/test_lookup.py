@@ -171,7 +171,7 @@ def test_what_it_remembers_is_bounded(model: Pipeline) -> None:
     plain = export(model)
     lookup = Lookup.from_plain(plain | {"parts": [part for part in plain["parts"] if part["analyzer"] == "char_wb"]})
     random = Random(0)
-    words = ["".join(random.choices("aeionrst", k=20)) for _ in range(18_000)]
+    words = ["".join(random.choices("aeionrst", k=20)) for _ in range(11_000)]
     tracemalloc.start()
     try:
         for word in words[:9_000]:
