@@ -18,7 +18,6 @@ loglevel = _settings.log_level
 preload_app = True  # the workers share what was imported before they were forked
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - the heartbeat, kept off the disk
-accesslog = "-"
 
 
 def post_worker_init(_worker: Any) -> None:

@@ -1,12 +1,10 @@
 """The HTTP front: routes, Swagger page, and the status of each error."""
 
-import re
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, current_app, g, request
 from flask_restx import Api, Resource
 from werkzeug.exceptions import RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -16,12 +14,12 @@ from pmip.errors import ModelNotReadyError
 from pmip.http_errors import answer_errors
 from pmip.payload import ANSWER_TYPES, Limits, answer_type, comments_of
 from pmip.reloader import Reloader
+from pmip.request_log import log_requests
 from pmip.scorer import Scorer
 from pmip.swagger import comments_model, error_model, info_model, ns, predictions_model, status_model
 
 KEYED = ("/predict", "/model-info")
 NO_KEYS = ApiKeys()
-SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Answer = tuple[dict[str, Any], int, dict[str, str]]
 
@@ -53,9 +51,8 @@ def create_app(
         SWAGGER_UI_DOC_EXPANSION="list",  # show the routes, not just their heading
     )
     app.extensions["pmip"] = Service(reloader, limits, environment, api_keys)
-    app.before_request(_name_request)
+    log_requests(app)
     app.before_request(_require_key)
-    app.after_request(_add_request_id)
     api = _Api(app, title="pmip", version="1", description="Spam or not? Ask the newest model.", **_security(api_keys))
     api.add_namespace(ns)
     answer_errors(app)
@@ -90,6 +87,7 @@ class Predict(Resource):
         service = _service()
         kind = answer_type(request.args.getlist("type"))
         comments = comments_of(_body(service.limits), service.limits)
+        g.comments = len(comments)
         scorer = service.reloader.scorer
         return {"result": _answers(scorer, kind, comments)}, 200, {"X-Model-Id": scorer.model_id}
 
@@ -164,11 +162,6 @@ def _model_info(reloader: Reloader, environment: str) -> dict[str, Any]:
     return lineage | {"verified": scorer.verified, "scorer": scorer.kind, "loaded_at": scorer.loaded_at} | state
 
 
-def _name_request() -> None:
-    wanted = request.headers.get("X-Request-Id", "")
-    g.request_id = wanted if SANE_REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
-
-
 def _require_key() -> None:
     """Ask for a key wherever the model is asked or told of; what watches the process needs none."""
     keyed = request.url_rule is not None and request.url_rule.rule in KEYED
@@ -180,8 +173,3 @@ def _security(api_keys: ApiKeys) -> dict[str, Any]:
     """Declare the keys in the Swagger document, and so its Authorize button, only if they are asked for."""
     scheme = {HEADER: {"type": "apiKey", "in": "header", "name": HEADER}}
     return {"authorizations": scheme, "security": HEADER} if api_keys else {}
-
-
-def _add_request_id(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.request_id
-    return response

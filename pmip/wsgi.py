@@ -12,6 +12,7 @@ from pmip.errors import SettingsError
 from pmip.model_store import LocalModel, ModelStore
 from pmip.payload import Limits
 from pmip.reloader import Reloader
+from pmip.request_log import JsonLines
 from pmip.routes import create_app
 from pmip.scorer import Scorer, load
 from pmip.storage import S3Storage
@@ -46,5 +47,8 @@ try:
     settings = Settings.from_environ()
 except SettingsError as error:
     sys.exit(f"pmip: {error}")
-logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+log_to_stderr = logging.StreamHandler()
+log_to_stderr.setFormatter(JsonLines())
+logging.basicConfig(handlers=[log_to_stderr])
+logging.getLogger("pmip").setLevel(settings.log_level.upper())  # at debug, boto3 would log what it signs
 app, reloader = build(settings)

@@ -30,7 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "swagger": set(),
     "api_keys": set(),
     "http_errors": {"errors"},
-    "routes": {"errors", "scorer", "reloader", "payload", "swagger", "api_keys", "http_errors"},
+    "request_log": set(),
+    "routes": {"errors", "scorer", "reloader", "payload", "swagger", "api_keys", "http_errors", "request_log"},
     "training_run": {"errors", "config", "storage", "model_store"},
 }
 DOORS = {"wsgi", "gunicorn_conf", "lambda_handler", "__main__"}
@@ -68,7 +69,7 @@ def test_arrows_run_one_way(room: str) -> None:
     ("library", "rooms"),
     [
         ("boto3", {"storage"}),
-        ("flask", {"http_errors", "routes", "wsgi"}),
+        ("flask", {"http_errors", "request_log", "routes", "wsgi"}),
         ("pandas", {"comments"}),
         ("papermill", {"training_run"}),
         ("pickle", set()),
