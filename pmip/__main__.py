@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pmip.config import Settings
 from pmip.errors import PmipError, SettingsError
-from pmip.model_store import LocalModel, ModelStore
+from pmip.local_model import LocalModel
+from pmip.model_store import ModelStore
 from pmip.storage import S3Storage
 
 Command = Callable[[Settings, argparse.Namespace], list[str]]
@@ -82,6 +83,12 @@ def restore(settings: Settings, options: argparse.Namespace) -> list[str]:
     return []
 
 
+def promote(settings: Settings, options: argparse.Namespace) -> list[str]:
+    """Copy a version from staging to prod, whose APIs then serve it."""
+    ModelStore(_bucket(settings), "staging").promote(options.model_id, "prod")
+    return []
+
+
 def make_bucket(settings: Settings, _options: argparse.Namespace) -> list[str]:
     """Make the bucket, unless it is there."""
     _bucket(settings).create()
@@ -119,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add(versions)
     add(retire).add_argument("model_id")
     add(restore).add_argument("model_id")
+    add(promote).add_argument("model_id")
     add(make_bucket)
     return parser
 

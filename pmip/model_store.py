@@ -1,9 +1,7 @@
-"""Where versions live durably: the layout of the bucket, and the local model of dev."""
+"""Where versions live durably, in a bucket or in a folder of the same layout."""
 
-import fcntl
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,12 +9,10 @@ from typing import NamedTuple
 
 from pmip.artifact import Artifact, Metadata
 from pmip.errors import AlreadyExistsError, ArtifactError, ModelNotFoundError, ObjectNotFoundError
-from pmip.folder_storage import FolderStorage
 from pmip.storage import Storage
 
 MODEL, METADATA, REPORT = "model.pkl", "metadata.json", "model-training"
 RUN_ID = "%Y%m%dT%H%M%SZ"
-LOCAL = "local"
 
 
 class Version(NamedTuple):
@@ -111,6 +107,14 @@ class ModelStore:
         """Put a retired version back into service."""
         self._move(f"retired/{self.environment}/{model_id}/", f"models/{self.environment}/{model_id}/")
 
+    def promote(self, model_id: str, environment: str) -> None:
+        """Copy a version, with its report, into another environment; one that is there already is not overwritten."""
+        source, target = (f"models/{name}/{model_id}/" for name in (self.environment, environment))
+        there = [found.key for found in self._storage.objects(target) if found.key == target + MODEL]
+        if there and self._storage.read(target + MODEL) != self._storage.read(source + MODEL):
+            raise AlreadyExistsError(f"{self._storage.url(target)} holds another model, which is not overwritten")
+        self._copy(source, target)
+
     def _key(self, model_id: str, name: str) -> str:
         return f"models/{self.environment}/{model_id}/{name}"
 
@@ -143,7 +147,12 @@ class ModelStore:
         return True
 
     def _move(self, source: str, target: str) -> None:
-        """Copy all objects, model.pkl last, then delete them, model.pkl first: at every moment whole or absent."""
+        """Copy all objects, then delete them, model.pkl first: whole or absent at every moment."""
+        for key in reversed(self._copy(source, target)):
+            self._storage.delete(key)
+
+    def _copy(self, source: str, target: str) -> list[str]:
+        """Copy all objects, model.pkl last, which makes them a version; an interrupted copy can be made again."""
         keys = [found.key for found in self._storage.objects(source)]
         if not keys:
             hint = "'python -m pmip versions' lists what there is"
@@ -151,49 +160,4 @@ class ModelStore:
         keys.sort(key=lambda key: key.endswith(f"/{MODEL}"))
         for key in keys:
             self._storage.copy(key, target + key.removeprefix(source))
-        for key in reversed(keys):
-            self._storage.delete(key)
-
-
-class LocalModel:
-    """The one model in the data folder, which dev serves; it changes whenever the notebook writes it again."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._folder = FolderStorage(data_dir)
-        self.environment = "dev"
-
-    def __str__(self) -> str:
-        return self._folder.url(MODEL)
-
-    def versions(self) -> list[Version]:
-        """Return the local model, marked by its files' sizes and times, or nothing."""
-        paths = [self._folder.root / name for name in (MODEL, METADATA)]
-        marks = [f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path.exists() else "none" for path in paths]
-        return [Version(LOCAL, " ".join(marks))] if paths[0].exists() else []
-
-    def fetch(self, model_id: str = LOCAL) -> Artifact:  # noqa: ARG002 - asked like a model store
-        """Return the local model."""
-        try:
-            model = self._folder.read(MODEL)
-        except ObjectNotFoundError as error:
-            raise ModelNotFoundError(f"{self}: there is no local model; 'bash scripts/train.sh' makes one") from error
-        try:
-            return Artifact(model, Metadata.from_json(self._folder.read(METADATA)))
-        except ObjectNotFoundError:
-            return Artifact(model, None)
-
-    def save(self, artifact: Artifact) -> None:
-        """Replace the local model; two runs that end together leave the whole model of one of them."""
-        with self._locked():
-            if artifact.metadata:
-                self._folder.write(METADATA, artifact.metadata.to_json())
-            else:
-                self._folder.delete(METADATA)
-            self._folder.write(MODEL, artifact.model)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._folder.root.mkdir(parents=True, exist_ok=True)
-        with (self._folder.root / ".model.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return keys

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from pmip.artifact import Artifact
 from pmip.errors import ArtifactError, ModelNotFoundError, ModelNotReadyError, PmipError
-from pmip.model_store import LocalModel, ModelStore, Version
+from pmip.local_model import LocalModel
+from pmip.model_store import ModelStore, Version
 from pmip.scorer import Scorer
 
 log = logging.getLogger(__name__)

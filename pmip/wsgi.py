@@ -9,7 +9,8 @@ from pmip.api_keys import ApiKeys
 from pmip.artifact import Artifact
 from pmip.config import Settings
 from pmip.errors import SettingsError
-from pmip.model_store import LocalModel, ModelStore
+from pmip.local_model import LocalModel
+from pmip.model_store import ModelStore
 from pmip.payload import Limits
 from pmip.reloader import Reloader
 from pmip.request_log import JsonLines

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 
 from pmip.api_keys import ApiKeys
 from pmip.artifact import Artifact
-from pmip.model_store import LocalModel
+from pmip.local_model import LocalModel
 from pmip.payload import Limits
 from pmip.reloader import Reloader
 from pmip.routes import create_app

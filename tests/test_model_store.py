@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pmip.artifact import Artifact, Metadata
-from pmip.errors import ModelNotFoundError
-from pmip.folder_storage import FolderStorage
-from pmip.model_store import LOCAL, LocalModel, ModelStore, is_model_id, new_model_id, next_model_id
+from pmip.artifact import Artifact
+from pmip.errors import AlreadyExistsError, ModelNotFoundError
+from pmip.model_store import ModelStore, is_model_id, new_model_id, next_model_id
 from pmip.storage import S3Storage, Storage
 
 
@@ -147,6 +146,20 @@ def test_retire_and_restore_move_a_version(
     assert [found.key for found in storage.objects("retired/")] == []
 
 
+def test_promoting_copies_a_version_once(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
+    """The same model comes into prod, again if the copy was interrupted, and never over another one."""
+    published = store.publish(artifact)
+    prod = ModelStore(storage, "prod")
+    for _ in range(2):
+        store.promote("20260101T000000Z", "prod")
+    assert prod.fetch_newest() == store.fetch_newest() == ("20260101T000000Z", published)
+    storage.write("models/prod/20260101T000000Z/model.pkl", b"another")
+    with pytest.raises(AlreadyExistsError, match="holds another model"):
+        store.promote("20260101T000000Z", "prod")
+    with pytest.raises(ModelNotFoundError, match="holds no version"):
+        store.promote("20260202T000000Z", "prod")
+
+
 def test_retiring_what_is_not_there_says_so(store: ModelStore) -> None:
     """A mistyped id is named."""
     with pytest.raises(ModelNotFoundError, match=r"models/staging/20260101/? holds no version"):
@@ -159,38 +172,3 @@ def test_a_report_goes_beside_its_model_or_under_runs(store: ModelStore, storage
     where = store.publish_report("20260101T000000Z", {".ipynb": tmp_path / "report"}, beside_model=False)
     assert where == storage.url("runs/staging/20260101T000000Z/")
     assert storage.read("runs/staging/20260101T000000Z/model-training.ipynb") == b"report"
-
-
-def test_the_local_model_is_saved_and_fetched(tmp_path: Path, artifact: Artifact) -> None:
-    """Dev has one model, readable by the user of a container, and its mark changes when it is written again."""
-    local = LocalModel(tmp_path / "data")
-    assert local.versions() == []
-    local.save(artifact)
-    [first] = local.versions()
-    assert first.model_id == LOCAL
-    assert local.fetch() == artifact
-    assert (tmp_path / "data" / "model.pkl").stat().st_mode & 0o777 == 0o644
-    local.save(with_id(artifact, "20260909T000000Z"))
-    assert local.versions() != [first]
-
-
-def test_saving_a_model_without_metadata_removes_the_old_metadata(tmp_path: Path, artifact: Artifact) -> None:
-    """Metadata of another model must not stay beside it."""
-    local = LocalModel(tmp_path)
-    local.save(artifact)
-    local.save(Artifact(b"other", None))
-    assert local.fetch() == Artifact(b"other", None)
-
-
-def test_without_a_local_model_fetch_says_how_to_make_one(tmp_path: Path) -> None:
-    """The message names the file and the command."""
-    with pytest.raises(ModelNotFoundError, match=r"model\.pkl.*train\.sh"):
-        LocalModel(tmp_path).fetch()
-
-
-def test_the_local_model_has_the_layout_of_one_folder(tmp_path: Path, artifact: Artifact) -> None:
-    """model.pkl and metadata.json, and no half-written file."""
-    LocalModel(tmp_path).save(artifact)
-    names = {found.key for found in FolderStorage(tmp_path).objects("")}
-    assert names == {"model.pkl", "metadata.json", ".model.lock"}
-    assert Metadata.from_json((tmp_path / "metadata.json").read_bytes()) == artifact.metadata

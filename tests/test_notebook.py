@@ -13,7 +13,8 @@ import pytest
 from conftest import ROOT, SAMPLE
 
 from pmip.artifact import unpack
-from pmip.model_store import LocalModel, is_model_id
+from pmip.local_model import LocalModel
+from pmip.model_store import is_model_id
 
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 

@@ -10,7 +10,8 @@ import pytest
 from pmip.artifact import Artifact
 from pmip.errors import ModelNotReadyError
 from pmip.folder_storage import FolderStorage
-from pmip.model_store import LocalModel, ModelStore
+from pmip.local_model import LocalModel
+from pmip.model_store import ModelStore
 from pmip.reloader import Reloader
 from pmip.scorer import Scorer, load
 from pmip.storage import S3Storage

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from pmip.artifact import Artifact
-from pmip.model_store import LocalModel
+from pmip.local_model import LocalModel
 from pmip.payload import Limits
 from pmip.reloader import Reloader
 from pmip.request_log import JsonLines

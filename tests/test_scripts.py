@@ -12,7 +12,8 @@ import pytest
 from conftest import ROOT, SAMPLE, free_port
 
 from pmip.artifact import Artifact
-from pmip.model_store import LocalModel, ModelStore
+from pmip.local_model import LocalModel
+from pmip.model_store import ModelStore
 from pmip.storage import S3Storage
 from pmip.training_data import seed
 
