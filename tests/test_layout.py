@@ -1,13 +1,16 @@
 """The house: which room may import which, how long rooms and functions may be, and what stands at the root."""
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
 
 # Rooms and what they may import inside the package; the doors at the end may import anything above them.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -127,3 +130,11 @@ def test_the_root_holds_only_what_belongs_there() -> None:
     ).stdout
     top = {Path(line).parts[0] for line in tracked.splitlines()}
     assert {name for name in top if not name.startswith(".")} <= ROOT_ENTRIES | FOR_LATER
+
+
+def test_every_dependency_is_pinned() -> None:
+    """Each requirement of setup.py, in whatever extra, has its exact version in requirements.txt."""
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    wanted = {Requirement(line).name for line in requires("pmip") or []}
+    assert {"flask", "jupyter", "moto", "apig-wsgi", "pytest"} <= wanted
+    assert wanted <= pinned
