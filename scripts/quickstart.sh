@@ -78,10 +78,12 @@ seed() {
   "$PYTHON" -m pmip seed-training-data --if-empty "${files[@]}" >/dev/null
 }
 
+# In a process group of its own, the API does not get the terminal's Ctrl-C: clean_up ends it, with its requests finished.
 start_api() {
+  local alone='import os, sys; os.setpgrp(); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
   say "starting the API"
   HOST=127.0.0.1 PORT=$port MODEL_POLL_SECONDS=${MODEL_POLL_SECONDS:-10} \
-    "$PYTHON" -m gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app >"$DATA_DIR/api.log" 2>&1 &
+    "$PYTHON" -c "$alone" -m gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app >"$DATA_DIR/api.log" 2>&1 &
   api_pid=$!
 }
 
