@@ -27,8 +27,12 @@ from pmip.steps import CheapFeatures
 from pmip.training_data import local_files
 
 SNIPPETS = ["free", "song", "the", " ", "  ", "\n\t", "CHECK", "ch4nn3l", "é", "e\u0301", "İ", "ß", "!!", "\ud800", "."]
-SNIPPETS += ["http://x.co/ab", "люблю", "曲", "😍", "Ａ", "<br />", "&amp;", "2:19", "a", "b", "\u2028", "\x1f"]
-COMMENTS = st.lists(st.sampled_from(SNIPPETS), max_size=12).map("".join) | st.text(st.characters(), max_size=30)
+SNIPPETS += ["http://x.co/ab", "люблю", "曲", "😍", "Ａ", "㎒", "<br />", "&amp;", "2:19", "a", "b", "\u2028", "\x1f"]
+COMMENTS = (
+    st.lists(st.sampled_from(SNIPPETS), max_size=12).map("".join)
+    | st.lists(st.sampled_from(SNIPPETS)).map(" ".join)
+    | st.text(st.characters(), max_size=30)
+)
 LABELS = [0, 1, 0, 1, 1, 0]
 VOCABULARY = ["free", "song", "the song", "fr", " f", "f", "zz", "é", "check"]
 
@@ -37,7 +41,7 @@ VOCABULARY = ["free", "song", "the song", "fr", " f", "f", "zz", "é", "check"]
 def vectorizers(draw: st.DrawFn) -> TfidfVectorizer:
     """Draw the settings of a vectorizer; those that its analyzer ignores too."""
     choices: dict[str, list[Any]] = {
-        "analyzer": ["word", "char", "char_wb", text.word_ngrams, text.normalise],
+        "analyzer": ["word", "word", "char", "char_wb", text.word_ngrams, text.normalise],
         "preprocessor": [None, None, text.normalise],
         "lowercase": [True, False],
         "strip_accents": [None, "ascii", "unicode"],
@@ -63,11 +67,16 @@ def pipelines(draw: st.DrawFn) -> Pipeline:
     features = draw(vectorizers())
     if draw(st.booleans()):
         inner = FeatureUnion([("more", draw(vectorizers()))], transformer_weights={"more": 0.5})
-        named = {"first": features, "inner": inner, "cheap": CheapFeatures(weight=draw(st.floats(-2, 2))), "no": "drop"}
+        named = {
+            "first": features,
+            "inner": inner,
+            "cheap": CheapFeatures(weight=draw(st.sampled_from([-0.3, 0, 2.0]))),
+            "no": "drop",
+        }
         names = draw(st.permutations([*named]))
-        features = FeatureUnion([(name, named[name]) for name in names], transformer_weights={"first": 3.0, "cheap": 2})
+        features = FeatureUnion([(name, named[name]) for name in names], transformer_weights={"first": 3.0, "inner": 2})
     sgd = SGDClassifier(loss="log_loss", alpha=0.01, max_iter=5, tol=None, average=draw(st.booleans()))
-    logistic = LogisticRegression(solver="liblinear", C=30.0, fit_intercept=draw(st.booleans()))
+    logistic = LogisticRegression(tol=0.1, C=30.0, fit_intercept=draw(st.booleans()))
     return Pipeline([("features", features), ("classifier", draw(st.sampled_from([logistic, sgd])))])
 
 
@@ -77,7 +86,7 @@ def read_back(model: Pipeline) -> Lookup:
 
 
 @pytest.mark.filterwarnings("ignore:The parameter:UserWarning", "ignore:Your stop_words:UserWarning")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(pipelines(), st.lists(COMMENTS, min_size=6, max_size=6), st.lists(COMMENTS, min_size=1, max_size=5))
 def test_it_answers_as_the_pipeline_does(model: Pipeline, corpus: list[str], comments: list[str]) -> None:
     """Whatever the settings, the texts it learned from and those it scores, the probabilities are the pipeline's."""
@@ -183,7 +192,7 @@ def test_what_it_remembers_is_bounded(model: Pipeline) -> None:
     finally:
         tracemalloc.stop()
     assert full < 12e6
-    assert later - full < 1e6
+    assert later - full < 3e5
 
 
 @pytest.mark.parametrize("plain", [None, [], {}, {"intercept": 0.0, "parts": [{}]}, {"intercept": 0.0, "parts": [1]}])
