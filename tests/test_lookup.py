@@ -28,11 +28,8 @@ from pmip.training_data import local_files
 
 SNIPPETS = ["free", "song", "the", " ", "  ", "\n\t", "CHECK", "ch4nn3l", "é", "e\u0301", "İ", "ß", "!!", "\ud800", "."]
 SNIPPETS += ["http://x.co/ab", "люблю", "曲", "😍", "Ａ", "㎒", "<br />", "&amp;", "2:19", "a", "b", "\u2028", "\x1f"]
-COMMENTS = (
-    st.lists(st.sampled_from(SNIPPETS), max_size=12).map("".join)
-    | st.lists(st.sampled_from(SNIPPETS)).map(" ".join)
-    | st.text(st.characters(), max_size=30)
-)
+SNIPPET_LISTS = st.lists(st.sampled_from(SNIPPETS), max_size=12)
+COMMENTS = SNIPPET_LISTS.map("".join) | SNIPPET_LISTS.map(" ".join) | st.text(st.characters(), max_size=30)
 LABELS = [0, 1, 0, 1, 1, 0]
 VOCABULARY = ["free", "song", "the song", "fr", " f", "f", "zz", "é", "check"]
 

@@ -57,6 +57,9 @@ def serve(clone: Path, environ: dict[str, str]) -> Iterator[Start]:
     """Run a command in the background, in a group of its own, and end it as Ctrl-C does."""
     running: list[subprocess.Popen[bytes]] = []
 
+    # Who is started in the background ignores Ctrl-C, and a shell that inherits this cannot trap it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def start(command: str) -> subprocess.Popen[bytes]:
         shell = ["bash", "-c", f"source .venv/bin/activate && exec {command}"]
         running.append(subprocess.Popen(shell, cwd=clone, env=environ, start_new_session=True))
@@ -65,8 +68,8 @@ def serve(clone: Path, environ: dict[str, str]) -> Iterator[Start]:
     yield start
     for process in running:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(30)
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
 
 
 def body_of(url: str, seconds: float) -> str:
