@@ -1,4 +1,4 @@
-"""The HTTP front: routes, Swagger page, and the status of each error."""
+"""The HTTP front: the routes, who may ask them, and what each answers."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
