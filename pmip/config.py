@@ -20,9 +20,11 @@ class Settings:
 
     environment: str
     bucket: str | None
+    endpoint: str | None
     data_dir: Path
     pinned_model_id: str | None
     model_poll_seconds: float
+    model_cache_dir: Path | None
     model_trusted_types: tuple[str, ...]
     max_comments: int
     max_comment_chars: int
@@ -44,9 +46,11 @@ class Settings:
         settings = cls(
             environment=environment,
             bucket=read("BUCKET", None, _bucket_name, required=environment in ("staging", "prod")),
+            endpoint=read("AWS_ENDPOINT_URL", None, str),
             data_dir=read("DATA_DIR", Path("data"), Path),
             pinned_model_id=read("PINNED_MODEL_ID", None, str),
             model_poll_seconds=read("MODEL_POLL_SECONDS", 60.0, _number(float, minimum=0.1)),
+            model_cache_dir=read("MODEL_CACHE_DIR", None, Path),
             model_trusted_types=read("MODEL_TRUSTED_TYPES", (), _names),
             max_comments=read("MAX_COMMENTS", 1000, _number(int, minimum=1)),
             max_comment_chars=read("MAX_COMMENT_CHARS", 10_000, _number(int, minimum=1)),

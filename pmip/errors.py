@@ -37,6 +37,14 @@ class ArtifactError(PmipError):
     """Raised when a model must not be served: damaged, untrusted or not giving its golden answers."""
 
 
+class VerificationError(PmipError):
+    """Raised when it could not be found out whether a model may be served; a later try may succeed."""
+
+
+class CacheError(PmipError):
+    """Raised when the host's cache of verified models cannot be used."""
+
+
 class ModelNotFoundError(PmipError):
     """Raised when the model store has no such version."""
 

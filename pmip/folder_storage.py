@@ -11,10 +11,11 @@ from pmip.errors import AccessDeniedError, AlreadyExistsError, ObjectNotFoundErr
 
 
 class StoredObject(NamedTuple):
-    """One listed object; `size` is in bytes."""
+    """One listed object; `size` is in bytes, `tag` changes with the content."""
 
     key: str
     size: int
+    tag: str = ""
 
 
 @contextmanager
@@ -58,7 +59,8 @@ class FolderStorage:
         """List all files under a prefix, in the order of their keys."""
         paths = (path for path in (self.root / prefix).rglob("*") if path.is_file())
         for key in sorted(path.relative_to(self.root).as_posix() for path in paths):
-            yield StoredObject(key, (self.root / key).stat().st_size)
+            found = (self.root / key).stat()
+            yield StoredObject(key, found.st_size, f"{found.st_size}-{found.st_mtime_ns}")
 
     def read(self, key: str) -> bytes:
         """Return a file's bytes."""

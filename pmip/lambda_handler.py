@@ -11,5 +11,5 @@ _answer = make_lambda_handler(app, binary_support=True)
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer an API Gateway event; the process is frozen between calls, so that no thread can poll."""
-    reloader.check_if_due()
+    reloader.step()
     return _answer(event, context)

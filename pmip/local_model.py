@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pmip.artifact import Artifact, Metadata
+from pmip.artifact import METADATA, MODEL, Artifact, Metadata
 from pmip.errors import ModelNotFoundError, ObjectNotFoundError
 from pmip.folder_storage import FolderStorage
-from pmip.model_store import METADATA, MODEL, Version
+from pmip.model_store import Version
 
 LOCAL = "local"
 
@@ -28,6 +28,10 @@ class LocalModel:
         paths = [self._folder.root / name for name in (MODEL, METADATA)]
         marks = [f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path.exists() else "none" for path in paths]
         return [Version(LOCAL, " ".join(marks))] if paths[0].exists() else []
+
+    def marked(self, version: Version) -> Version:
+        """Return the version: it was listed with its mark."""
+        return version
 
     def fetch(self, model_id: str = LOCAL) -> Artifact:  # noqa: ARG002 - asked like a model store
         """Return the local model."""

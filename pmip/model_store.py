@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from pmip.artifact import Artifact, Metadata
+from pmip.artifact import METADATA, MODEL, Artifact, Metadata
 from pmip.errors import AlreadyExistsError, ArtifactError, ModelNotFoundError, ObjectNotFoundError
 from pmip.storage import Storage
 
-MODEL, METADATA, REPORT = "model.pkl", "metadata.json", "model-training"
+REPORT = "model-training"
+MAX_MODEL_BYTES = 2**30
 RUN_ID = "%Y%m%dT%H%M%SZ"
 
 
@@ -59,6 +60,16 @@ class ModelStore:
         """Return all versions, newest first; a folder whose model.pkl is not there yet is among them."""
         names = self._storage.prefixes(f"models/{self.environment}/")
         return [Version(name) for name in sorted(filter(is_model_id, names), reverse=True)]
+
+    def marked(self, version: Version) -> Version:
+        """Return a version with the mark of its files; raises `ModelNotFoundError` when its model.pkl is not there."""
+        files = {found.key: found for found in self._storage.objects(self._key(version.model_id, ""))}
+        model, metadata = (files.get(self._key(version.model_id, name)) for name in (MODEL, METADATA))
+        if not model:
+            raise ModelNotFoundError(f"{self}{version.model_id}/ holds no {MODEL}")
+        if model.size > MAX_MODEL_BYTES:
+            raise ArtifactError(f"{MODEL} has {model.size:,} bytes; at most {MAX_MODEL_BYTES:,} are loaded")
+        return version._replace(mark=f"{model.tag} {metadata.tag if metadata else None}")
 
     def fetch(self, model_id: str) -> Artifact:
         """Return a version's artifact; raises `ModelNotFoundError` when there is none."""

@@ -1,107 +1,109 @@
-"""The current scorer, and the step that replaces it when the newest usable version is another one."""
+"""The current scorer of this process, and the step that replaces it when the host's cache holds another one."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from typing import Any
 
-from pmip.artifact import Artifact
-from pmip.errors import ArtifactError, ModelNotFoundError, ModelNotReadyError, PmipError
-from pmip.local_model import LocalModel
-from pmip.model_store import ModelStore, Version
+from pmip.errors import ModelNotReadyError, PmipError
+from pmip.host_cache import Entry, HostCache, State
 from pmip.scorer import Scorer
+from pmip.updater import Updater
+
+LOOK_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[Artifact, str], Scorer]
-
 
 class Reloader:
-    """Holds the current scorer and replaces it by the newest usable version, or the pinned one.
+    """Holds the current scorer. The process that leads asks the store too, once an interval; all look at the cache."""
 
-    Whatever fails, the scorer in service stays: a version is loaded whole before it replaces another.
-    """
-
-    def __init__(
-        self, store: ModelStore | LocalModel, load: Load, *, poll_seconds: float, pinned: str | None = None
-    ) -> None:
-        self.store = store
-        self.last_check_at: str | None = None
-        self.last_error: str | None = None
-        self._load = load
+    def __init__(self, cache: HostCache, updater: Updater, *, poll_seconds: float, trusted: Iterable[str] = ()) -> None:
+        self._cache = cache
+        self._updater = updater
         self._poll_seconds = poll_seconds
-        self._pinned = pinned
-        self._current: tuple[Version, Scorer] | None = None
-        self._refused: dict[Version, ArtifactError] = {}
+        self._trusted = trusted
+        self._state = State()
+        self._seen: tuple[int, ...] | None = None
+        self._fault: str | None = None
+        self._current: tuple[Entry, Scorer] | None = None
         self._checked_at = float("-inf")
+        self._looking = threading.Lock()
         self._has_scorer = threading.Event()
 
     @property
     def scorer(self) -> Scorer:
         """The current scorer; raises `ModelNotReadyError` while there is none."""
         if self._current is None:
+            self._look()  # another worker may have answered already: then this one must not refuse
+        if self._current is None:
             raise ModelNotReadyError(self.last_error or "no model is loaded yet")
         return self._current[1]
 
+    @property
+    def last_check_at(self) -> str | None:
+        """When a process of this host last asked the store (ISO 8601, UTC)."""
+        return self._state.last_check_at
+
+    @property
+    def last_error(self) -> str | None:
+        """What stands between this process and the newest version."""
+        return self._fault or self._state.last_error
+
+    @property
+    def load_failures(self) -> int:
+        """How often a version was refused or could not be verified on this host."""
+        return self._state.load_failures
+
     def start(self, wait_seconds: float = 5) -> None:
-        """Check once an interval from a thread of this process; wait a little for a first model."""
+        """Look at the cache twice a second from a thread of this process; wait a little for a first model."""
         threading.Thread(target=self._run, name="reloader", daemon=True).start()
         self._has_scorer.wait(wait_seconds)
 
-    def check_if_due(self) -> None:
-        """Check when the interval has passed, for a host that runs no threads between two requests."""
-        if time.monotonic() - self._checked_at >= self._poll_seconds:
-            self.check()
-
-    def check(self) -> None:
-        """Take up the newest usable version if it differs from the current one; never raises."""
-        self._checked_at = time.monotonic()
+    def step(self) -> None:
+        """Take up what the cache holds; if this process leads and the interval has passed, ask the store first."""
+        self._look()
         try:
-            error = self._take_up(self._candidates())
-        except PmipError as problem:
-            error = str(problem)
-        except Exception as problem:  # the thread must outlive a fault that nobody foresaw
-            log.exception("the check for a new model failed")
-            error = f"{type(problem).__name__} while looking for a new model"
-        if error and error != self.last_error:
-            log.warning("%s", error)
-        self.last_error = error
-        self.last_check_at = datetime.now(UTC).isoformat(timespec="seconds")
+            if self._cache.lead() and time.monotonic() - self._checked_at >= self._poll_seconds:
+                self._checked_at = time.monotonic()
+                self._updater.check()
+                self._look()
+        except (PmipError, OSError) as problem:  # a cache that cannot be written
+            self._tell(f"the host's cache does not work: {problem}")
 
     def _run(self) -> None:
         while True:
-            self.check()
-            time.sleep(self._poll_seconds)
+            self.step()
+            time.sleep(min(LOOK_SECONDS, self._poll_seconds))
 
-    def _candidates(self) -> list[Version]:
-        """Return the versions that may be served, newest first."""
-        return [version for version in self.store.versions() if self._pinned in (None, version.model_id)]
-
-    def _take_up(self, candidates: list[Version]) -> str | None:
-        """Serve the first candidate that can be loaded; return why a newer one, or any, cannot."""
-        newest_error = None
-        for version in candidates:
+    def _look(self) -> None:
+        with self._looking:
+            seen = self._cache.changed()
+            if seen == self._seen:
+                return
+            self._state = self._cache.state()
             try:
-                if self._current is None or version != self._current[0]:
-                    self._serve(version)
-                return newest_error
-            except ModelNotFoundError:  # it is just being published, or was just retired
-                continue
-            except PmipError as error:
-                newest_error = newest_error or f"model {version.model_id}: {error}"
-        missing = f"the pinned version {self._pinned}" if self._pinned else "any version"
-        return newest_error or f"{self.store} does not hold {missing}; 'bash scripts/train.sh' publishes one"
+                self._swap(self._state.current)
+            except PmipError as problem:  # damaged, or replaced meanwhile: the leader mends it, and then it is seen
+                self._tell(f"the host's cache does not work: {problem}")
+            else:
+                self._seen, self._fault = seen, None
 
-    def _serve(self, version: Version) -> None:
-        """Load a version and swap it in; a refusal is remembered, so that the version is not fetched again."""
-        if version in self._refused:
-            raise self._refused[version]
-        try:
-            scorer = self._load(self.store.fetch(version.model_id), version.model_id)
-        except ArtifactError as error:
-            self._refused[version] = error
-            raise
-        self._current = (version, scorer)
+    def _swap(self, entry: Entry | None) -> None:
+        if entry is None or (self._current and self._current[0] == entry):
+            return
+        plain = self._cache.plain(entry)
+        self._current = (entry, Scorer.from_plain(plain, lambda: self._unpickled(entry, plain)))
         self._has_scorer.set()
-        log.info("model %s is in service", version.model_id)
+        log.info("model %s is in service", entry.model_id)
+
+    def _unpickled(self, entry: Entry, plain: dict[str, Any]) -> Any:
+        from pmip import unpickling  # brings scikit-learn, which look-ups do without
+
+        return unpickling.loads(self._cache.model(entry, plain["metadata"]["sha256"]), self._trusted)
+
+    def _tell(self, fault: str) -> None:
+        if fault != self._fault:
+            log.warning("%s", fault)
+        self._fault = fault

@@ -1,20 +1,15 @@
-"""A loaded artifact, ready to answer: by look-ups where these give the same, else by the estimator itself."""
+"""A version of the model, ready to answer: by look-ups where these give the same, else by the estimator itself."""
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
-from pmip.artifact import GOLDEN_COMMENTS, Artifact, Metadata, spam_probabilities, unpack
-from pmip.errors import NotExplainableError
-from pmip.export import NotCompilable, export
+from pmip.artifact import Metadata, spam_probabilities
+from pmip.errors import ArtifactError, NotExplainableError
 from pmip.lookup import Lookup
 
 SPAM_THRESHOLD = 0.5
-COMPILED_TOLERANCE = 1e-9
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +20,17 @@ class Scorer:
     verified: bool
     loaded_at: str
     answers: "Compiled | Estimator"
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any], unpickle: Callable[[], Any]) -> Self:
+        """Read what `pmip.verification` wrote; `unpickle` is asked for the model only if look-ups are not enough."""
+        try:
+            metadata, verified, reason = Metadata(**plain["metadata"]), bool(plain["verified"]), plain["reason"]
+            lookup = plain["lookup"] and Lookup.from_plain(plain["lookup"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"the verified model cannot be read ({type(error).__name__})") from error
+        answers = Compiled(lookup) if lookup else Estimator(unpickle(), reason)
+        return cls(metadata, verified, datetime.now(UTC).isoformat(timespec="seconds"), answers)
 
     @property
     def model_id(self) -> str:
@@ -87,30 +93,6 @@ class Estimator:
     def explain(self, comment: str) -> dict[str, Any]:  # noqa: ARG002
         """Refuse: what a model does that is not linear in its features cannot be told feature by feature."""
         raise NotExplainableError(f"this model's answers cannot be explained: {self.reason}")
-
-
-def load(artifact: Artifact, model_id: str, environment: str, trusted: Iterable[str] = ()) -> Scorer:
-    """Check an artifact and make it ready under a model id; raises `ArtifactError` saying why it must not be served."""
-    lineage = artifact.metadata or Metadata(model_id, sha256=artifact.sha256)
-    return Scorer(
-        metadata=lineage.known_as(model_id, environment),
-        verified=artifact.metadata is not None,
-        loaded_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        answers=_compiled(unpack(artifact, trusted)),
-    )
-
-
-def _compiled(model: Any) -> Compiled | Estimator:
-    """Compile a model, and believe the result only if it answers the golden comments as the model does."""
-    try:
-        compiled = Compiled(Lookup.from_plain(export(model)))
-    except NotCompilable as reason:
-        return Estimator(model, str(reason))
-    pairs = zip(compiled.spam(GOLDEN_COMMENTS), spam_probabilities(model, GOLDEN_COMMENTS), strict=True)
-    if all(abs(ours - theirs) <= COMPILED_TOLERANCE for ours, theirs in pairs):
-        return compiled
-    log.error("look-ups and the model disagree on the golden comments; the model itself answers")
-    return Estimator(model, "its look-ups and its pipeline disagree")
 
 
 def _class(spam_probability: float) -> int:

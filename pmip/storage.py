@@ -71,7 +71,7 @@ class S3Storage:
         with self._errors_of(prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for item in page.get("Contents", []):
-                    yield StoredObject(item["Key"], item["Size"])
+                    yield StoredObject(item["Key"], item["Size"], item.get("ETag", ""))
 
     def read(self, key: str) -> bytes:
         """Return an object's bytes."""

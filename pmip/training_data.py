@@ -84,7 +84,7 @@ def find_local(data_dir: Path, sample: Path) -> TrainingData:
         log.warning("no training data in %s: using the sample", data_dir / PREFIX)
         return TrainingData("sample", local_files(sorted(sample.glob("*.csv"))))
     prefix = f"{PREFIX}{training_data_id}/"
-    files = (CommentFile(data_dir / key, key.removeprefix(prefix), str(data_dir / key)) for key, _ in objects)
+    files = (CommentFile(data_dir / key, key.removeprefix(prefix), str(data_dir / key)) for key, *_ in objects)
     return TrainingData(training_data_id, tuple(files))
 
 

@@ -2,37 +2,30 @@
 
 import logging
 import sys
+from functools import partial
 
 from flask import Flask
 
 from pmip.api_keys import ApiKeys
-from pmip.artifact import Artifact
 from pmip.config import Settings
 from pmip.errors import SettingsError
+from pmip.host_cache import HostCache, cache_folder
 from pmip.local_model import LocalModel
 from pmip.model_store import ModelStore
 from pmip.payload import Limits
 from pmip.reloader import Reloader
 from pmip.request_log import JsonLines
 from pmip.routes import create_app
-from pmip.scorer import Scorer, load
 from pmip.storage import S3Storage
+from pmip.updater import Updater
+from pmip.verification_process import verify_in_process
 
 DEV_POLL_SECONDS = 1.0  # a look at a local file costs nothing
 
 
 def build(settings: Settings) -> tuple[Flask, Reloader]:
     """Wire the API for these settings; the reloader is not started, because threads do not survive a fork."""
-
-    def load_scorer(artifact: Artifact, model_id: str) -> Scorer:
-        return load(artifact, model_id, settings.environment, settings.model_trusted_types)
-
-    if settings.environment == "dev":
-        reloader = Reloader(LocalModel(settings.data_dir), load_scorer, poll_seconds=DEV_POLL_SECONDS)
-    else:
-        store = ModelStore(S3Storage(settings.bucket or ""), settings.environment)
-        pinned = settings.pinned_model_id
-        reloader = Reloader(store, load_scorer, poll_seconds=settings.model_poll_seconds, pinned=pinned)
+    reloader = _reloader(settings)
     limits = Limits(settings.max_comments, settings.max_comment_chars, settings.max_body_bytes)
     app = create_app(
         reloader,
@@ -42,6 +35,23 @@ def build(settings: Settings) -> tuple[Flask, Reloader]:
         api_keys=ApiKeys(settings.api_keys),
     )
     return app, reloader
+
+
+def _reloader(settings: Settings) -> Reloader:
+    is_dev, pinned, trusted = settings.environment == "dev", settings.pinned_model_id, settings.model_trusted_types
+    store = _store(settings)
+    served = (str(store), settings.data_dir.resolve() if is_dev else settings.endpoint, pinned, trusted)
+    cache = HostCache(cache_folder(settings.model_cache_dir, *served))
+    verify = partial(verify_in_process, environment=settings.environment, trusted=trusted)
+    updater = Updater(store, cache, verify, pinned=None if is_dev else pinned)
+    poll_seconds = DEV_POLL_SECONDS if is_dev else settings.model_poll_seconds
+    return Reloader(cache, updater, poll_seconds=poll_seconds, trusted=trusted)
+
+
+def _store(settings: Settings) -> LocalModel | ModelStore:
+    if settings.environment == "dev":
+        return LocalModel(settings.data_dir)
+    return ModelStore(S3Storage(settings.bucket or ""), settings.environment)
 
 
 try:

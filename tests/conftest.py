@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -15,11 +16,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from pmip import steps, text
-from pmip.artifact import Artifact, Metadata, pack
+from pmip.artifact import Artifact, Metadata
 from pmip.comments import read_comments
 from pmip.folder_storage import FolderStorage
+from pmip.host_cache import HostCache
+from pmip.local_model import LocalModel
+from pmip.model_store import ModelStore
+from pmip.packing import pack
+from pmip.reloader import Reloader
 from pmip.storage import S3Storage, Storage
 from pmip.training_data import local_files
+from pmip.updater import Updater
+from pmip.verification import verify_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
@@ -45,6 +53,21 @@ def free_port(low: int = 10_000, high: int = 17_000) -> int:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port
+
+
+def reloader_of(
+    store: ModelStore | LocalModel, folder: Path, *, poll_seconds: float = 0, trusted: tuple[str, ...] = ()
+) -> Reloader:
+    """Watch a store through a cache in a folder; each step asks it, and verifies here instead of in a child."""
+    cache = HostCache(folder / "cache" / "of-one-store")
+    verify = partial(verify_folder, environment=store.environment, trusted=trusted)
+    return Reloader(cache, Updater(store, cache, verify), poll_seconds=poll_seconds, trusted=trusted)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what the tests' APIs verify out of the cache of the person who runs them."""
+    os.environ["MODEL_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import pytest
+from conftest import reloader_of
 from flask.testing import FlaskClient
 
 from pmip.api_keys import ApiKeys
 from pmip.artifact import Artifact
 from pmip.local_model import LocalModel
 from pmip.payload import Limits
-from pmip.reloader import Reloader
 from pmip.routes import create_app
-from pmip.scorer import load
 
 ASKED = [("POST", "/predict"), ("GET", "/model-info")]
 OPEN = [("GET", "/healthcheck"), ("GET", "/readiness"), ("GET", "/swagger.json"), ("GET", "/")]
@@ -21,8 +20,8 @@ def client_with(keys: ApiKeys, folder: Path, artifact: Artifact) -> FlaskClient:
     """Return a caller of an API that serves the artifact."""
     local = LocalModel(folder)
     local.save(artifact)
-    reloader = Reloader(local, lambda artifact, model_id: load(artifact, model_id, "dev"), poll_seconds=60)
-    reloader.check()
+    reloader = reloader_of(local, folder)
+    reloader.step()
     return create_app(reloader, Limits(), api_keys=keys).test_client()
 
 

@@ -11,9 +11,11 @@ from pmip.errors import SettingsError
 DEFAULTS = Settings(
     environment="dev",
     bucket=None,
+    endpoint=None,
     data_dir=Path("data"),
     pinned_model_id=None,
     model_poll_seconds=60.0,
+    model_cache_dir=None,
     model_trusted_types=(),
     max_comments=1000,
     max_comment_chars=10_000,
@@ -48,7 +50,9 @@ def test_every_variable_sets_its_field() -> None:
     environ = {
         "ENVIRONMENT": "staging",
         "BUCKET": " comments ",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9000",
         "DATA_DIR": "/srv/pmip",
+        "MODEL_CACHE_DIR": "/var/cache/pmip",
         "PINNED_MODEL_ID": "20260101T000000Z",
         "MODEL_POLL_SECONDS": "0.5",
         "MODEL_TRUSTED_TYPES": "one.Type, other.Type,",
@@ -67,9 +71,11 @@ def test_every_variable_sets_its_field() -> None:
     assert Settings.from_environ(environ) == Settings(
         environment="staging",
         bucket="comments",
+        endpoint=environ["AWS_ENDPOINT_URL"],
         data_dir=Path("/srv/pmip"),
         pinned_model_id="20260101T000000Z",
         model_poll_seconds=0.5,
+        model_cache_dir=Path("/var/cache/pmip"),
         model_trusted_types=("one.Type", "other.Type"),
         max_comments=1,
         max_comment_chars=2,

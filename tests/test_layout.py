@@ -23,13 +23,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": set(),
     "steps": {"text"},
     "unpickling": {"errors"},
-    "artifact": {"errors", "unpickling"},
+    "artifact": {"errors"},
+    "packing": {"errors", "artifact", "unpickling"},
     "model_store": {"errors", "storage", "artifact"},
     "local_model": {"errors", "folder_storage", "artifact", "model_store"},
     "export": {"errors", "steps", "text"},
     "lookup": {"errors", "text"},
-    "scorer": {"errors", "artifact", "export", "lookup"},
-    "reloader": {"errors", "model_store", "local_model", "artifact", "scorer"},
+    "scorer": {"errors", "artifact", "lookup"},
+    "verification": {"errors", "artifact", "packing", "export", "lookup", "scorer", "verification_process"},
+    "verification_process": {"errors"},
+    "host_cache": {"errors", "artifact"},
+    "updater": {"errors", "artifact", "model_store", "local_model", "host_cache"},
+    "reloader": {"errors", "scorer", "host_cache", "updater", "unpickling"},
     "payload": {"errors"},
     "swagger": set(),
     "api_keys": set(),
@@ -106,6 +111,12 @@ def test_only_config_reads_the_environment() -> None:
 def test_the_way_of_a_request_needs_the_standard_library_only() -> None:
     """Text and look-ups import neither numpy nor scikit-learn."""
     command = "import sys, pmip.lookup; sys.exit(bool({'numpy', 'sklearn', 'scipy'} & sys.modules.keys()))"
+    subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=True, timeout=30)
+
+
+def test_a_worker_opens_no_pickle() -> None:
+    """The API starts without scikit-learn, which only the verification and models that need it bring."""
+    command = "import sys, pmip.wsgi; sys.exit(bool({'numpy', 'sklearn', 'joblib'} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=True, timeout=30)
 
 

@@ -12,9 +12,9 @@ import nbformat
 import pytest
 from conftest import ROOT, SAMPLE
 
-from pmip.artifact import unpack
 from pmip.local_model import LocalModel
 from pmip.model_store import is_model_id
+from pmip.packing import unpack
 
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 

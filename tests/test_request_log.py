@@ -8,15 +8,14 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from conftest import reloader_of
 from flask.testing import FlaskClient
 
 from pmip.artifact import Artifact
 from pmip.local_model import LocalModel
 from pmip.payload import Limits
-from pmip.reloader import Reloader
 from pmip.request_log import JsonLines
 from pmip.routes import create_app
-from pmip.scorer import load
 
 SECRET = "a comment that nobody may read"
 
@@ -40,8 +39,8 @@ def client(tmp_path: Path, artifact: Artifact) -> FlaskClient:
     """Serve the artifact."""
     local = LocalModel(tmp_path)
     local.save(artifact)
-    reloader = Reloader(local, lambda artifact, model_id: load(artifact, model_id, "dev"), poll_seconds=60)
-    reloader.check()
+    reloader = reloader_of(local, tmp_path)
+    reloader.step()
     return create_app(reloader, Limits()).test_client()
 
 

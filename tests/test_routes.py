@@ -1,24 +1,24 @@
 """The API as callers meet it: every route and every error, on a real reloader and a real store."""
 
 import logging
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import reloader_of
 from flask.testing import FlaskClient
 from flask_restx import schemas
+from sklearn.base import BaseEstimator
 
-from pmip.artifact import Artifact
+from pmip.artifact import Artifact, Metadata
 from pmip.folder_storage import FolderStorage
 from pmip.model_store import ModelStore
+from pmip.packing import pack
 from pmip.payload import ANSWER_TYPES, Limits
 from pmip.reloader import Reloader
 from pmip.routes import create_app
-from pmip.scorer import Estimator, Scorer, load
 from pmip.swagger import EXAMPLE
 
 LIMITS = Limits(max_comments=3, max_comment_chars=100, max_body_bytes=500)
@@ -34,24 +34,41 @@ WRONG_CALLS = [
     ("", '{"comments": ["' + SECRET * 50 + '"]}', 413, "larger than 500 bytes; send fewer comments"),
 ]
 CHUNKED: dict[str, Any] = {"environ_overrides": {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}}
-# Models that break while they quote the comment, and that answer in numbers which JSON does not know.
-BREAKING = SimpleNamespace(predict_proba=lambda comments: [float(comment) for comment in comments])
-HALF_PRECISE = SimpleNamespace(predict_proba=lambda comments: np.array([[0.25, 0.75]] * len(comments), np.float32))
 
 
-def reloader_of(folder: Path, artifact: Artifact | None, model: Any = None) -> Reloader:
-    """Publish the artifact to a store in a folder and take it up; `model` then answers in its place."""
+class Breaking(BaseEstimator):  # type: ignore[misc]
+    """A model that breaks while it quotes a secret comment."""
 
-    def load_scorer(artifact: Artifact, model_id: str) -> Scorer:
-        scorer = load(artifact, model_id, "staging")
-        return replace(scorer, answers=Estimator(model, "of the test")) if model else scorer
+    classes_ = (0, 1)
 
-    store = ModelStore(FolderStorage(folder), "staging")
+    def predict_proba(self, comments: list[str]) -> list[list[float]]:
+        """Answer all others."""
+        return [[0.25, float(comment) if SECRET in comment else 0.75] for comment in comments]
+
+
+class HalfPrecise(BaseEstimator):  # type: ignore[misc]
+    """A model that answers in numbers which JSON does not know."""
+
+    classes_ = (0, 1)
+
+    def predict_proba(self, comments: list[str]) -> np.ndarray[Any, Any]:
+        """Answer in float32."""
+        return np.array([[0.25, 0.75]] * len(comments), np.float32)
+
+
+def serving(folder: Path, artifact: Artifact | None) -> Reloader:
+    """Publish the artifact to a store in a folder and take it up."""
+    store = ModelStore(FolderStorage(folder / "store"), "staging")
     if artifact:
         store.publish(artifact)
-    reloader = Reloader(store, load_scorer, poll_seconds=60)
-    reloader.check()
+    reloader = reloader_of(store, folder, trusted=("test_routes.Breaking", "test_routes.HalfPrecise"))
+    reloader.step()
     return reloader
+
+
+def of_another_kind(model: BaseEstimator) -> Artifact:
+    """Pack a model that look-ups cannot replace."""
+    return pack(model, Metadata("20260101T000000Z", "staging"))
 
 
 def client_of(reloader: Reloader, *, debug: bool = False, trusted_proxies: int = 0) -> FlaskClient:
@@ -64,7 +81,7 @@ def client_of(reloader: Reloader, *, debug: bool = False, trusted_proxies: int =
 @pytest.fixture(scope="module")
 def reloader(tmp_path_factory: pytest.TempPathFactory, artifact: Artifact) -> Reloader:
     """Serve the small pipeline."""
-    return reloader_of(tmp_path_factory.mktemp("store"), artifact)
+    return serving(tmp_path_factory.mktemp("api"), artifact)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["production", "debug"])
@@ -85,7 +102,7 @@ def test_classes_are_the_default_answer(client: FlaskClient) -> None:
 def test_probabilities_are_the_scorers(reloader: Reloader, tmp_path: Path, artifact: Artifact) -> None:
     """Two numbers a comment, in class order, to the last digit, even if the model computes them in float32."""
     comments = [*EXAMPLE, "\ud800"]
-    for served in (reloader, reloader_of(tmp_path, artifact, HALF_PRECISE)):
+    for served in (reloader, serving(tmp_path, of_another_kind(HalfPrecise()))):
         answer = client_of(served).post("/predict?type=probability", json={"comments": comments})
         assert [row["probability"] for row in answer.json["result"]] == served.scorer.probabilities(comments)
 
@@ -94,9 +111,11 @@ def test_an_explanation_is_the_scorers_or_a_reason(reloader: Reloader, tmp_path:
     """A linear model explains each comment; of any other one the caller learns why it cannot."""
     asked = {"path": "/predict?type=explanation", "json": {"comments": EXAMPLE}}
     assert client_of(reloader).post(**asked).json == {"result": reloader.scorer.explanations(EXAMPLE)}
-    refused = client_of(reloader_of(tmp_path, artifact, HALF_PRECISE)).post(**asked)
+    refused = client_of(serving(tmp_path, of_another_kind(HalfPrecise()))).post(**asked)
     assert refused.status_code == 400
-    assert refused.json == {"message": "this model's answers cannot be explained: of the test"}
+    assert refused.json == {
+        "message": "this model's answers cannot be explained: the model is a HalfPrecise, not a Pipeline"
+    }
 
 
 @pytest.mark.parametrize("wanted", ["", "a b", "x" * 65, "é", "<script>", "id\tid", "Az0._-", "x" * 64])
@@ -152,7 +171,7 @@ def test_head_and_options_work(client: FlaskClient, path: str) -> None:
 
 def test_without_a_model_it_is_alive_but_not_ready(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What needs the model is 503 with the reason and the time to wait, and is no fault to log again."""
-    empty = client_of(reloader_of(tmp_path, None))
+    empty = client_of(serving(tmp_path, None))
     caplog.clear()
     for answer in (empty.get("/readiness"), empty.post("/predict", json={"comments": EXAMPLE})):
         assert (answer.status_code, answer.headers["Retry-After"], "X-Model-Id" in answer.headers) == (503, "5", False)
@@ -174,16 +193,16 @@ def test_with_a_model_it_is_ready_and_tells_which(client: FlaskClient, artifact:
     assert (info["sha256"], info["verified"], info["last_error"]) == (artifact.sha256, True, None)
 
 
-def test_a_fault_is_told_by_its_request_id_alone(tmp_path: Path, artifact: Artifact, caplog: Any) -> None:
+def test_a_fault_is_told_by_its_request_id_alone(tmp_path: Path, caplog: Any) -> None:
     """The caller learns nothing internal, and the log learns where it broke but not the comment."""
-    reloader = reloader_of(tmp_path, artifact, BREAKING)
+    reloader = serving(tmp_path, of_another_kind(Breaking()))
     for debug in (False, True):
         client = client_of(reloader, debug=debug)
         answer = client.post("/predict", json={"comments": [SECRET]}, headers={"X-Request-Id": f"id-{debug}"})
         message = f"internal error; the log has it under the request id id-{debug}"
         assert (answer.status_code, answer.json) == (500, {"message": message})
         assert f"request id-{debug} failed: ValueError" in caplog.text
-        assert "in <lambda>" in caplog.text
+        assert "in predict_proba" in caplog.text
         assert SECRET not in caplog.text
 
 

@@ -11,9 +11,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from pmip.artifact import GOLDEN_COMMENTS, Artifact, Metadata, pack
+from pmip.artifact import GOLDEN_COMMENTS, Artifact, Metadata
 from pmip.errors import ArtifactError, NotExplainableError
-from pmip.scorer import Scorer, load
+from pmip.packing import pack
+from pmip.scorer import Scorer
+from pmip.verification import load
 
 COMMENTS = [*GOLDEN_COMMENTS, "Check it out this free stuff", "\ud800", "a" * 10_000]
 

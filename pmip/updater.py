@@ -1,0 +1,102 @@
+"""The leader's step: it brings the newest usable version into the host's cache."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pmip.artifact import METADATA, MODEL
+from pmip.errors import AccessDeniedError, ArtifactError, ModelNotFoundError, PmipError, VerificationError
+from pmip.host_cache import Entry, HostCache, State
+from pmip.local_model import LocalModel
+from pmip.model_store import ModelStore, Version
+
+log = logging.getLogger(__name__)
+
+Verify = Callable[[Path, str], None]
+
+
+class Updater:
+    """Keeps the cache's current version the newest usable one of a store, or the pinned one.
+
+    Whatever fails, the current version stays: another one is verified whole before it replaces it.
+    """
+
+    def __init__(
+        self, store: ModelStore | LocalModel, cache: HostCache, verify: Verify, *, pinned: str | None = None
+    ) -> None:
+        self.store = store
+        self._cache = cache
+        self._verify = verify
+        self._pinned = pinned
+        self._listed: Version | None = None  # the current version, as the store lists it
+        self._state = State()
+
+    def check(self) -> None:
+        """Take up the newest usable version if it differs from the current one; never raises for a fault outside."""
+        self._state = self._cache.state()
+        error = self._problem()
+        if error and error != self._state.last_error:
+            log.warning("%s", error)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._cache.save(replace(self._state, last_error=error, last_check_at=now))
+
+    def _problem(self) -> str | None:
+        """Return why the newest version, or any, could not be taken up."""
+        try:
+            return self._take_up([found for found in self.store.versions() if self._pinned in (None, found.model_id)])
+        except PmipError as problem:
+            return str(problem)
+        except OSError as problem:
+            return f"the host's cache cannot be written: {problem.strerror}"
+        except Exception as problem:  # the thread must outlive a fault that nobody foresaw
+            log.exception("the check for a new model failed")
+            return f"{type(problem).__name__} while looking for a new model"
+
+    def _take_up(self, candidates: list[Version]) -> str | None:
+        """Serve the first usable candidate, newest first; a store that does not answer ends the search."""
+        newest_error = None
+        for listed in candidates:
+            try:
+                self._serve(listed)
+                return newest_error
+            except ModelNotFoundError:  # it is just being published, or was just retired
+                continue
+            except (ArtifactError, VerificationError, AccessDeniedError) as error:
+                newest_error = newest_error or f"model {listed.model_id}: {error}"
+        missing = f"the pinned version {self._pinned}" if self._pinned else "any version"
+        return newest_error or f"{self.store} does not hold {missing}; 'bash scripts/train.sh' publishes one"
+
+    def _serve(self, listed: Version) -> None:
+        current = self._state.current
+        is_sound = current is not None and self._cache.holds(current)
+        if is_sound and listed == self._listed:
+            return
+        version = self.store.marked(listed)
+        if not (is_sound and current and version == (current.model_id, current.mark)):
+            entry = self._verified(version)
+            self._cache.prune(entry, current)
+            self._state = replace(self._state, current=entry)
+        self._listed = listed
+
+    def _verified(self, version: Version) -> Entry:
+        """Download and verify a version; a refusal is remembered until another file stands under its id."""
+        name = " ".join(version)
+        if name in self._state.refused:
+            raise ArtifactError(self._state.refused[name])
+        try:
+            return self._downloaded(version)
+        except (ArtifactError, VerificationError) as error:
+            refused = self._state.refused | ({name: str(error)} if isinstance(error, ArtifactError) else {})
+            self._state = replace(self._state, refused=refused, load_failures=self._state.load_failures + 1)
+            raise
+
+    def _downloaded(self, version: Version) -> Entry:
+        with self._cache.incoming() as folder:
+            artifact = self.store.fetch(version.model_id)
+            (folder / MODEL).write_bytes(artifact.model)
+            if artifact.metadata:
+                (folder / METADATA).write_bytes(artifact.metadata.to_json())
+            self._verify(folder, version.model_id)
+            return self._cache.adopt(folder, *version)
