@@ -15,7 +15,6 @@ from pmip.model_store import ModelStore
 from pmip.payload import Limits
 from pmip.reloader import Reloader
 from pmip.request_log import JsonLines
-from pmip.routes import create_app
 from pmip.storage import S3Storage
 from pmip.updater import Updater
 from pmip.verification_process import verify_in_process
@@ -25,6 +24,11 @@ DEV_POLL_SECONDS = 1.0  # a look at a local file costs nothing
 
 def build(settings: Settings) -> tuple[Flask, Reloader]:
     """Wire the API for these settings; the reloader is not started, because threads do not survive a fork."""
+    # flask-restx imports jsonschema, and that a grammar of web addresses where Jupyter has brought one, which takes
+    # a second to build and checks what no route has: https://github.com/python-jsonschema/jsonschema (_format.py).
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    from pmip.routes import create_app
+
     reloader = _reloader(settings)
     limits = Limits(settings.max_comments, settings.max_comment_chars, settings.max_body_bytes)
     app = create_app(
