@@ -96,7 +96,7 @@ def main(folder: str, model_id: str, environment: str, *trusted: str) -> int:
 
 def _limit_resources() -> None:
     """Leave the processor to the requests, and end a pickle that takes too much of the machine."""
-    os.nice(10)
+    os.nice(5)
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":

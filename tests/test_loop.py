@@ -1,20 +1,14 @@
 """The whole loop: a real S3 server, real gunicorn with three workers, the real notebook by the real script."""
 
-import json
 import os
 import subprocess
-import sys
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
+from api import COMMAND, EXAMPLE, Load, ask, wait_for
 from conftest import ROOT, SAMPLE, free_port
 
 from pmip.artifact import Artifact
@@ -22,40 +16,7 @@ from pmip.model_store import ModelStore
 from pmip.storage import S3Storage
 from pmip.training_data import seed
 
-EXAMPLE = {"comments": ["Check it out this free stuff", "I take issue with your characterization"]}
 POLL_SECONDS = 2
-direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-@dataclass
-class Reply:
-    """What the API answered."""
-
-    status: int
-    headers: Any
-    body: Any
-
-
-def ask(port: int, path: str, payload: object = None) -> Reply:
-    """Send one request, with a JSON body if there is a payload."""
-    data = None if payload is None else json.dumps(payload).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"} if data else {}
-    )
-    try:
-        with direct.open(request, timeout=30) as answer:
-            return Reply(answer.status, answer.headers, json.load(answer))
-    except urllib.error.HTTPError as error:
-        return Reply(error.code, error.headers, json.load(error))
-
-
-def wait_for(what: Callable[[], bool], seconds: float) -> float:
-    """Ask again until it is so; return how long it took."""
-    start = time.monotonic()
-    while not what():
-        assert time.monotonic() - start < seconds, f"not within {seconds} s"
-        time.sleep(0.05)
-    return time.monotonic() - start
 
 
 @pytest.fixture
@@ -66,10 +27,9 @@ def start_api(tmp_path: Path) -> Iterator[Callable[..., int]]:
     def start(**environ: str) -> int:
         port = free_port(20_000, 30_000)
         settings = {"PORT": str(port), "MODEL_POLL_SECONDS": str(POLL_SECONDS), "DATA_DIR": str(tmp_path)} | environ
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:pmip.gunicorn_conf", "pmip.wsgi:app"]
         with (tmp_path / f"api-{port}.log").open("wb") as log:
             running.append(
-                subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stdout=log, stderr=subprocess.STDOUT)
+                subprocess.Popen(COMMAND, cwd=ROOT, env=os.environ | settings, stdout=log, stderr=subprocess.STDOUT)
             )
         return port
 
@@ -101,35 +61,6 @@ def train(bucket: S3Storage, data_dir: Path, *parameters: str) -> str:
     return run.stdout.removesuffix("\n")
 
 
-@dataclass
-class Load:
-    """Four clients that ask without a pause, and remember every answer."""
-
-    port: int
-    replies: list[tuple[float, int, str]] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> "Load":
-        self._threads = [threading.Thread(target=self._ask) for _ in range(4)]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        while not self._stop.is_set():
-            try:
-                reply = ask(self.port, "/predict", EXAMPLE)
-                status, model_id = reply.status, reply.headers["X-Model-Id"]
-            except OSError as error:  # a refused or broken connection is a lost request
-                status, model_id = 0, str(error)
-            self.replies.append((time.monotonic(), status, model_id))
-
-
 def test_from_nothing_to_an_answer_and_on_to_the_next_model(
     bucket: S3Storage, tmp_path: Path, start_api: Callable[..., int]
 ) -> None:
@@ -154,10 +85,10 @@ def test_from_nothing_to_an_answer_and_on_to_the_next_model(
     with Load(port) as load:
         second = train(bucket, tmp_path / "data")
         published = time.monotonic()
-        wait_for(lambda: len({model for _, _, model in load.replies[-40:]} - {second}) == 0, POLL_SECONDS + 4)
-    assert {status for _, status, _ in load.replies} == {200}
-    assert {model for _, _, model in load.replies} == {first, second}
-    last_old = max(moment for moment, _, model in load.replies if model == first)
+        wait_for(lambda: len({model for _, _, _, model in load.answers[-40:]} - {second}) == 0, POLL_SECONDS + 4)
+    assert {status for _, _, status, _ in load.answers} == {200}
+    assert {model for _, _, _, model in load.answers} == {first, second}
+    last_old = max(moment for moment, _, _, model in load.answers if model == first)
     assert last_old - published < POLL_SECONDS + 4
 
 
@@ -217,9 +148,8 @@ def test_dev_serves_the_local_model_and_its_successor(
 
 def test_bad_settings_end_the_api_in_one_line() -> None:
     """Gunicorn shows all mistakes in one line and no traceback."""
-    command = [sys.executable, "-m", "gunicorn", "-c", "python:pmip.gunicorn_conf", "pmip.wsgi:app"]
     environ = os.environ | {"ENVIRONMENT": "prod", "PORT": "http", "MAX_COMMENTS": "0"}
-    run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    run = subprocess.run(COMMAND, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
     assert run.returncode == 1
     [line] = run.stderr.splitlines()
     for name in ("BUCKET", "PORT", "MAX_COMMENTS"):

@@ -1,0 +1,189 @@
+"""Trials of the running API: versions good and broken under load, a killed leader, an S3 that fails, an idle host.
+
+Each has a short form here. The long one is `LONG_TRIALS=1 python -m pytest -s tests/test_serving.py`; with
+`IDLE_HOUR=1` the idle host is watched for an hour.
+"""
+
+import os
+import pickle
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+from api import EXAMPLE, Answered, Load, ask, is_ready, running_api, wait_for
+from s3_proxy import S3Proxy, proxy_before
+
+from pmip.artifact import Artifact
+from pmip.model_store import ModelStore, next_model_id
+from pmip.storage import S3Storage
+
+LONG = bool(os.environ.get("LONG_TRIALS"))
+IDLE_SECONDS = 3600 if os.environ.get("IDLE_HOUR") else 20
+POLL_SECONDS = 1
+STEADY_SECONDS, GAP_SECONDS, ROUNDS = (20, 3, 4) if LONG else (4, 2.5, 1)
+FAULT_SECONDS = 120 if LONG else 8
+BROKEN = ("truncated", "other bytes", "malicious", "other scikit-learn", "other golden answers")
+FIRST = "20260101T000000Z"
+
+
+@pytest.fixture
+def proxy(bucket: S3Storage, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """Put a proxy between the API and the real S3 server; the test's own bucket goes past it."""
+    assert list(bucket.objects("")) == []
+    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
+def version(artifact: Artifact, model_id: str, kind: str, evidence: Path) -> Artifact:
+    """Make a version, good or broken in one of the known ways."""
+    model, metadata = artifact.model, artifact.metadata
+    assert metadata
+    if kind == "truncated":
+        model = model[: len(model) // 2]
+    if kind == "malicious":
+        model = pickle.dumps(_Evil(f"touch {evidence}"))
+    metadata = replace(metadata, model_id=model_id, sha256=Artifact(model, None).sha256)
+    if kind == "other bytes":
+        model += b"!"
+    if kind == "other scikit-learn":
+        metadata = replace(metadata, libraries={"scikit-learn": "0.24.2"})
+    if kind == "other golden answers":
+        metadata = replace(metadata, golden=[item | {"probability": 0.123} for item in metadata.golden])
+    return Artifact(model, metadata)
+
+
+class _Evil:
+    """What an attacker would pickle."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self.command,)
+
+
+def leader_of(master: int) -> psutil.Process:
+    """Find the worker that holds the lock; the others open the file for a moment only."""
+    while True:
+        workers = psutil.Process(master).children()
+        holding = [worker for worker in workers if any("leader.lock" in file.path for file in worker.open_files())]
+        if len(holding) == 1:
+            return holding[0]
+        time.sleep(0.01)
+
+
+def tell(line: str) -> None:
+    """Show a figure to whoever runs the trial with -s."""
+    sys.stdout.write(f"\n{line}\n")
+
+
+def p99(answers: list[Answered]) -> float:
+    """Return the 99th percentile of the answers' milliseconds."""
+    return 1000 * statistics.quantiles([answer.seconds for answer in answers], n=100)[98]
+
+
+def overlap(answers: list[Answered], old: str, new: str) -> float:
+    """Return the seconds from the first answer of a new model to the last one of the old."""
+    last_old = max(answer.moment for answer in answers if answer.model_id == old)
+    return last_old - min(answer.moment for answer in answers if answer.model_id == new)
+
+
+def test_under_load_only_good_versions_ever_answer(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+    """Every request is answered while versions come, five kinds of broken ones among them, and the leader is killed."""
+    store = ModelStore(bucket, "staging")
+    store.publish(version(artifact, FIRST, "good", tmp_path / "evil"))
+    good, model_id, kills = [FIRST], FIRST, 0
+    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": str(POLL_SECONDS)}
+    with running_api(tmp_path, **settings) as (port, process):
+        wait_for(lambda: is_ready(port), 30)
+        with Load(port) as load:
+            time.sleep(STEADY_SECONDS)
+            steady = load.answers[:]
+            for number, kind in enumerate((*BROKEN[:3], "good", *BROKEN[3:], "good") * ROUNDS):
+                model_id = next_model_id(model_id)
+                store.publish(version(artifact, model_id, kind, tmp_path / "evil"))
+                good += [model_id] if kind == "good" else []
+                if number % 3 == 2:
+                    leader_of(process.pid).send_signal(signal.SIGKILL)
+                    kills += 1
+                time.sleep(GAP_SECONDS)
+            wait_for(lambda: load.answers[-1].model_id == good[-1], 60)
+            time.sleep(1)
+        restless = load.answers[len(steady) :]
+        info = ask(port, "/model-info").body["result"]
+    lost = [answer for answer in load.answers if answer.status == 0]  # in the hands of the killed worker
+    answered = [answer for answer in load.answers if answer.status]
+    overlaps = [overlap(answered, old, new) for old, new in pairwise(good)]
+    tell(f"{len(answered)} answers, {len(lost)} lost by {kills} killed leaders, {len(good) - 1} good versions")
+    tell(f"overlap s {[round(seconds, 2) for seconds in overlaps]}; p99 ms {p99(steady):.1f} → {p99(restless):.1f}")
+    assert {answer.status for answer in answered} == {200}
+    assert {answer.model_id for answer in answered} == set(good)
+    assert len(lost) <= kills
+    assert max(overlaps) <= 1
+    assert not (tmp_path / "evil").exists()
+    assert info["model_id"] == good[-1]
+    assert p99(restless) <= 3 * p99(steady)
+
+
+@pytest.mark.parametrize("fault", ["stopped", "slow", 503, 403])
+def test_a_failing_s3_fails_no_request(
+    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path, fault: str | int
+) -> None:
+    """The model goes on answering, /model-info tells of the fault, and the next version is taken up after it."""
+    store = ModelStore(bucket, "staging")
+    store.publish(version(artifact, FIRST, "good", tmp_path))
+    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": str(POLL_SECONDS)}
+    with running_api(tmp_path, **settings) as (port, _), Load(port) as load:
+        wait_for(lambda: is_ready(port), 30)
+        load.answers.clear()
+        proxy.fault = fault
+        second = next_model_id(FIRST)
+        store.publish(version(artifact, second, "good", tmp_path))
+        time.sleep(FAULT_SECONDS)
+        told = ask(port, "/model-info").body["result"]
+        proxy.fault = None
+        wait_for(lambda: load.answers[-1].model_id == second, 40)
+        wait_for(lambda: ask(port, "/model-info").body["result"]["last_error"] is None, 10)
+    assert {answer.status for answer in load.answers} == {200}
+    if fault != "slow":  # slow calls still come to an end
+        assert told["model_id"] == FIRST
+        assert f"s3://{bucket.bucket}/models/staging/" in told["last_error"]
+
+
+def test_with_s3_away_a_host_starts_from_its_cache(
+    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
+) -> None:
+    """What was verified before serves at once, and what is missing is told."""
+    ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
+    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": str(POLL_SECONDS)}
+    for proxy.fault in (None, "stopped"):
+        with running_api(tmp_path, **settings) as (port, _):
+            wait_for(lambda port=port: is_ready(port), 30)
+            assert ask(port, "/predict", EXAMPLE).headers["X-Model-Id"] == FIRST
+    wait_for(lambda: bool(proxy.requests), 1)
+
+
+def test_an_idle_host_asks_once_an_interval(
+    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
+) -> None:
+    """However many workers there are; one request more than intervals, for the first."""
+    ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
+    poll_seconds = 60 if IDLE_SECONDS == 3600 else 2
+    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": str(poll_seconds)}
+    with running_api(tmp_path, **settings) as (port, _):
+        wait_for(lambda: is_ready(port), 30)
+        time.sleep(1)
+        proxy.requests.clear()
+        time.sleep(IDLE_SECONDS)
+        asked = proxy.requests[:]
+    tell(f"{len(asked)} requests in {IDLE_SECONDS} s with an interval of {poll_seconds} s")
+    assert 0.5 * IDLE_SECONDS / poll_seconds <= len(asked) <= IDLE_SECONDS / poll_seconds + 1
+    assert {(method, "list-type=2" in path) for _, method, path in asked} == {("GET", True)}
