@@ -27,9 +27,11 @@ from pmip.storage import S3Storage
 LONG = bool(os.environ.get("LONG_TRIALS"))
 IDLE_SECONDS = 3600 if os.environ.get("IDLE_HOUR") else 20
 POLL_SECONDS = 1
-STEADY_SECONDS, GAP_SECONDS, ROUNDS = (20, 3, 4) if LONG else (4, 2.5, 1)
 FAULT_SECONDS = 120 if LONG else 8
 BROKEN = ("truncated", "other bytes", "malicious", "other scikit-learn", "other golden answers")
+STEADY_SECONDS = 20 if LONG else 4
+GAP_SECONDS = 3
+COMING = [kind for broken in BROKEN for kind in ("good", broken, "good", "good")] if LONG else [*BROKEN, "good"]
 FIRST = "20260101T000000Z"
 
 
@@ -107,7 +109,7 @@ def test_under_load_only_good_versions_ever_answer(bucket: S3Storage, artifact: 
         with Load(port) as load:
             time.sleep(STEADY_SECONDS)
             steady = load.answers[:]
-            for number, kind in enumerate((*BROKEN[:3], "good", *BROKEN[3:], "good") * ROUNDS):
+            for number, kind in enumerate(COMING):
                 model_id = next_model_id(model_id)
                 store.publish(version(artifact, model_id, kind, tmp_path / "evil"))
                 good += [model_id] if kind == "good" else []
@@ -121,11 +123,13 @@ def test_under_load_only_good_versions_ever_answer(bucket: S3Storage, artifact: 
         info = ask(port, "/model-info").body["result"]
     lost = [answer for answer in load.answers if answer.status == 0]  # in the hands of the killed worker
     answered = [answer for answer in load.answers if answer.status]
-    overlaps = [overlap(answered, old, new) for old, new in pairwise(good)]
-    tell(f"{len(answered)} answers, {len(lost)} lost by {kills} killed leaders, {len(good) - 1} good versions")
+    served = sorted({answer.model_id for answer in answered})  # the newest wins: one between may never have answered
+    overlaps = [overlap(answered, old, new) for old, new in pairwise(served)]
+    tell(f"{len(answered)} answers, {len(lost)} lost by {kills} killed leaders, {len(served)} versions served")
     tell(f"overlap s {[round(seconds, 2) for seconds in overlaps]}; p99 ms {p99(steady):.1f} → {p99(restless):.1f}")
     assert {answer.status for answer in answered} == {200}
-    assert {answer.model_id for answer in answered} == set(good)
+    assert set(served) <= set(good)
+    assert (served[0], served[-1]) == (good[0], good[-1])
     assert len(lost) <= kills
     assert max(overlaps) <= 1
     assert not (tmp_path / "evil").exists()
