@@ -87,6 +87,12 @@ def tell(line: str) -> None:
     sys.stdout.write(f"\n{line}\n")
 
 
+def pss(master: int) -> float:
+    """Return the megabytes of all processes together, each shared page counted once; 0 where nobody can tell."""
+    processes = [psutil.Process(master), *psutil.Process(master).children(recursive=True)]
+    return sum(getattr(process.memory_full_info(), "pss", 0) for process in processes) / 2**20
+
+
 def p99(answers: list[Answered]) -> float:
     """Return the 99th percentile of the answers' milliseconds."""
     return 1000 * statistics.quantiles([answer.seconds for answer in answers], n=100)[98]
@@ -121,12 +127,15 @@ def test_under_load_only_good_versions_ever_answer(bucket: S3Storage, artifact: 
             time.sleep(1)
         restless = load.answers[len(steady) :]
         info = ask(port, "/model-info").body["result"]
+        memory = pss(process.pid)
     lost = [answer for answer in load.answers if answer.status == 0]  # in the hands of the killed worker
     answered = [answer for answer in load.answers if answer.status]
     served = sorted({answer.model_id for answer in answered})  # the newest wins: one between may never have answered
     overlaps = [overlap(answered, old, new) for old, new in pairwise(served)]
     tell(f"{len(answered)} answers, {len(lost)} lost by {kills} killed leaders, {len(served)} versions served")
-    tell(f"overlap s {[round(seconds, 2) for seconds in overlaps]}; p99 ms {p99(steady):.1f} → {p99(restless):.1f}")
+    tell(
+        f"overlap s {[round(seconds, 2) for seconds in overlaps]}; p99 ms {p99(steady):.1f} → {p99(restless):.1f}; {memory:.0f} MB"
+    )
     assert {answer.status for answer in answered} == {200}
     assert set(served) <= set(good)
     assert (served[0], served[-1]) == (good[0], good[-1])
@@ -135,6 +144,7 @@ def test_under_load_only_good_versions_ever_answer(bucket: S3Storage, artifact: 
     assert not (tmp_path / "evil").exists()
     assert info["model_id"] == good[-1]
     assert p99(restless) <= 3 * p99(steady)
+    assert memory <= 160
 
 
 @pytest.mark.parametrize("fault", ["stopped", "slow", 503, 403])
