@@ -29,6 +29,7 @@ class Reloader:
         self.store = store
         self.last_check_at: str | None = None
         self.last_error: str | None = None
+        self.load_failures = 0
         self._load = load
         self._poll_seconds = poll_seconds
         self._pinned = pinned
@@ -101,6 +102,7 @@ class Reloader:
             scorer = self._load(self.store.fetch(version.model_id), version.model_id)
         except ArtifactError as error:
             self._refused[version] = error
+            self.load_failures += 1
             raise
         self._current = (version, scorer)
         self._has_scorer.set()

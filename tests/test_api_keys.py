@@ -13,7 +13,7 @@ from pmip.reloader import Reloader
 from pmip.routes import create_app
 from pmip.scorer import load
 
-ASKED = [("POST", "/predict"), ("GET", "/model-info")]
+ASKED = [("POST", "/predict"), ("GET", "/model-info"), ("GET", "/metrics")]
 OPEN = [("GET", "/healthcheck"), ("GET", "/readiness"), ("GET", "/swagger.json"), ("GET", "/")]
 
 
