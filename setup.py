@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import setup
 
 # What serving a model needs, and nothing more. Exact versions stand in requirements.txt.
-SERVING = ["boto3", "flask", "flask-restx", "gunicorn", "joblib>=1.6", "scikit-learn"]
+SERVING = ["boto3", "flask", "flask-restx", "gunicorn", "joblib>=1.6", "prometheus-client", "scikit-learn"]
 
 EXTRAS = {
     "train": ["jupyter", "matplotlib", "pandas", "papermill", "tqdm"],

@@ -37,6 +37,7 @@ class Settings:
     trusted_proxies: int
     git_revision: str | None
     batch_job_id: str | None
+    metrics_dir: Path | None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -63,6 +64,7 @@ class Settings:
             trusted_proxies=read("TRUSTED_PROXIES", 0, _number(int, minimum=0)),
             git_revision=read("GIT_REVISION", None, str),
             batch_job_id=read("AWS_BATCH_JOB_ID", None, str),
+            metrics_dir=read("PROMETHEUS_MULTIPROC_DIR", None, Path),  # set by gunicorn_conf.py
         )
         read.raise_for_mistakes()
         return settings

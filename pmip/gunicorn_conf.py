@@ -1,6 +1,9 @@
 """How gunicorn runs the API: gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app."""
 
+import atexit
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,16 @@ workers = _settings.workers
 loglevel = _settings.log_level
 preload_app = True  # the workers share what was imported before they were forked
 control_socket_disable = True
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - the heartbeat, kept off the disk
+_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - what follows is kept off the disk
+worker_tmp_dir = _memory  # the heartbeat
+_metrics_dir = tempfile.mkdtemp(prefix="pmip-metrics-", dir=_memory)
+atexit.register(shutil.rmtree, _metrics_dir, ignore_errors=True)
+raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_metrics_dir}"]  # prometheus_client reads it when it is imported
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """Leave the folder of the metrics to the others when this worker ends."""
+    atexit.unregister(shutil.rmtree)
 
 
 def post_worker_init(_worker: Any) -> None:
@@ -25,3 +37,10 @@ def post_worker_init(_worker: Any) -> None:
     from pmip.wsgi import reloader
 
     reloader.start()
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Tell the metrics that a worker is gone; its counts stay."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid, _metrics_dir)  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from pmip.local_model import LocalModel
 from pmip.payload import Limits
 from pmip.routes import create_app
 
-ASKED = [("POST", "/predict"), ("GET", "/model-info")]
+ASKED = [("POST", "/predict"), ("GET", "/model-info"), ("GET", "/metrics")]
 OPEN = [("GET", "/healthcheck"), ("GET", "/readiness"), ("GET", "/swagger.json"), ("GET", "/")]
 
 

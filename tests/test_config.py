@@ -28,6 +28,7 @@ DEFAULTS = Settings(
     trusted_proxies=0,
     git_revision=None,
     batch_job_id=None,
+    metrics_dir=None,
 )
 NUMBERS = (
     "MODEL_POLL_SECONDS",
@@ -67,6 +68,7 @@ def test_every_variable_sets_its_field() -> None:
         "TRUSTED_PROXIES": "2",
         "GIT_REVISION": "abc1234",
         "AWS_BATCH_JOB_ID": "job-1",
+        "PROMETHEUS_MULTIPROC_DIR": "/srv/figures",
     }
     assert Settings.from_environ(environ) == Settings(
         environment="staging",
@@ -88,6 +90,7 @@ def test_every_variable_sets_its_field() -> None:
         trusted_proxies=2,
         git_revision="abc1234",
         batch_job_id="job-1",
+        metrics_dir=Path("/srv/figures"),
     )
 
 

@@ -162,7 +162,7 @@ def test_a_wrong_method_is_405_and_told_the_right_ones(client: FlaskClient, meth
     assert ("POST" if path == "/predict" else "GET") in answer.headers["Allow"]
 
 
-@pytest.mark.parametrize("path", ["/", "/swagger.json", "/healthcheck", "/readiness", "/model-info"])
+@pytest.mark.parametrize("path", ["/", "/swagger.json", "/healthcheck", "/readiness", "/model-info", "/metrics"])
 def test_head_and_options_work(client: FlaskClient, path: str) -> None:
     """Load balancers and browsers ask that way."""
     assert client.head(path).status_code == 200
@@ -210,7 +210,7 @@ def test_the_document_describes_every_route(client: FlaskClient) -> None:
     """It is valid Swagger, has the example comments, and knows the types of answers."""
     document = client.get("/swagger.json").json
     schemas.validate(document)
-    assert document["paths"].keys() == {"/predict", "/model-info", "/healthcheck", "/readiness"}
+    assert document["paths"].keys() == {"/predict", "/model-info", "/healthcheck", "/readiness", "/metrics"}
     assert document["definitions"]["Comments"]["properties"]["comments"]["example"] == EXAMPLE
     query = {item["name"]: item for item in document["paths"]["/predict"]["post"]["parameters"]}["type"]
     assert (query["in"], query["enum"], query["default"]) == ("query", list(ANSWER_TYPES), "class")
