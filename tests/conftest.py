@@ -23,7 +23,15 @@ from pmip.training_data import local_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
-SLOW_FILES = ("test_local_s3", "test_training_run", "test_notebook", "test_scripts", "test_loop", "test_readme")
+SLOW_FILES = (
+    "test_local_s3",
+    "test_training_run",
+    "test_notebook",
+    "test_scripts",
+    "test_benchmark",
+    "test_loop",
+    "test_readme",
+)
 
 # No test may meet the settings or the account of the person who runs it.
 for name in [*os.environ]:
