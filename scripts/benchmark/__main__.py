@@ -1,6 +1,7 @@
 """What scripts/benchmark.sh runs: reads the arguments, and ends what it started however it ends."""
 
 import argparse
+import json
 import os
 import platform
 import shutil
@@ -40,13 +41,20 @@ def serving(options: argparse.Namespace, settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix="pmip-benchmark-") as name:
         folder = Path(name)
         _copy(model, folder)
-        asked = questions(folder / "model.pkl", options.comments, settings.model_trusted_types)
+        asked = questions(folder / "model.pkl", options.comments)
         bench = Bench(asked, folder, options.seconds)
         compared = servers(folder)
         say(f"{model}; {os.cpu_count()} cores, Python {platform.python_version()}, {settings.workers} workers")
         starts = [bench.start(server, round_) for round_ in range(options.rounds) for server in compared]
         loads = bench.loads(compared, options.rounds)
     print(loads_table(loads), starts_table(starts), sep="\n\n")
+
+
+def labelled(options: argparse.Namespace, settings: Settings) -> None:
+    """Print the comments with the classes that the model gives them, as JSON."""
+    from models import labelled
+
+    print(json.dumps(labelled(_model(options, settings), options.comments, settings.model_trusted_types)))
 
 
 def in_process(options: argparse.Namespace, settings: Settings) -> None:
@@ -92,7 +100,7 @@ def _failed(error: Exception, status: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmark.sh")
     commands = parser.add_subparsers(required=True)
-    for name, run in (("serving", serving), ("in-process", in_process)):
+    for name, run in (("serving", serving), ("labelled", labelled), ("in-process", in_process)):
         command = commands.add_parser(name, prog="benchmark.sh" if run is serving else f"benchmark.sh {name}")
         command.add_argument("--comments", action="append", default=[], type=Path, metavar="FILE")
         command.add_argument("model", nargs="?", type=Path, metavar="MODEL.pkl")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from questions import Question
-from servers import HERE, BenchmarkError, Running, Server, running
+from questions import HERE, Question
+from servers import BenchmarkError, Running, Server, running
 
 CLIENTS = (4, 32)
 

@@ -1,14 +1,14 @@
 """The requests that are sent, each with its right answer."""
 
 import json
-import multiprocessing
-import signal
+import subprocess
+import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
 SIZES = (1, 100)
 
 
@@ -20,22 +20,17 @@ class Question:
     classes: list[int]
 
 
-def questions(model: Path, files: Sequence[Path], trusted: Sequence[str]) -> dict[int, list[Question]]:
+def questions(model: Path, files: Sequence[Path]) -> dict[int, list[Question]]:
     """Return the questions for each number of comments; together they hold all comments of the files.
 
     Another process asks the model: this one must not share the pages of scikit-learn with the servers.
     """
-    spawn = multiprocessing.get_context("spawn")
-    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which then ends that one
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=signal.signal, initargs=ignore) as pool:
-        comments = pool.submit(_labelled, model, files, trusted).result()
+    command = [sys.executable, str(HERE), "labelled", *(f"--comments={file}" for file in files), str(model)]
+    outcome = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if outcome.returncode:
+        sys.exit(outcome.returncode)  # it has said why
+    comments = json.loads(outcome.stdout)
     return {size: _of_size(comments, size) for size in SIZES}
-
-
-def _labelled(model: Path, files: Sequence[Path], trusted: Sequence[str]) -> list[tuple[str, int]]:
-    from models import labelled
-
-    return labelled(model, files, trusted)
 
 
 def _of_size(comments: list[tuple[str, int]], size: int) -> list[Question]:

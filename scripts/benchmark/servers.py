@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from questions import Question
+from questions import HERE, Question
 
-HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SECONDS_TO_START = 60
 SECONDS_TO_END = 40
