@@ -36,6 +36,7 @@ SLOW_FILES = (
     "test_training_run",
     "test_notebook",
     "test_scripts",
+    "test_benchmark",
     "test_loop",
     "test_serving",
     "test_readme",

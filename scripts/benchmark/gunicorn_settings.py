@@ -1,0 +1,8 @@
+"""The settings by which gunicorn runs the API, without its hooks, for the apps that it is compared with."""
+
+import os
+
+from pmip import gunicorn_conf
+
+globals().update({name: value for name, value in vars(gunicorn_conf).items() if name[0] != "_" and not callable(value)})
+preload_app = "PLAIN_MODEL" not in os.environ  # plain code loads its model in each worker
