@@ -3,10 +3,11 @@
 import logging
 from traceback import format_tb
 
-from flask import Flask, current_app, g
+from flask import Flask, current_app
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from pmip.errors import ModelNotReadyError, PayloadError
+from pmip.request_log import asked
 
 RETRY_AFTER_SECONDS = 5
 
@@ -41,5 +42,5 @@ def _on_http_error(error: HTTPException) -> Answer:
 
 def _on_fault(error: Exception) -> Answer:
     trace = "".join(format_tb(error.__traceback__))  # without the error's text, which may quote a comment
-    log.error("request %s failed: %s\n%s", g.request_id, type(error).__name__, trace)
-    return {"message": f"internal error; the log has it under the request id {g.request_id}"}, 500, {}
+    log.error("request %s failed: %s\n%s", asked().id, type(error).__name__, trace)
+    return {"message": f"internal error; the log has it under the request id {asked().id}"}, 500, {}

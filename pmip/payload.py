@@ -51,7 +51,7 @@ def _require_comment(index: int, comment: Any, max_chars: int) -> None:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
+        return _decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except json.JSONDecodeError as error:
         raise PayloadError(
             f"the body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
@@ -62,3 +62,6 @@ def _json(body: bytes) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode  # json.loads would make a decoder for each body

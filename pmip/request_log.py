@@ -6,8 +6,9 @@ import os
 import re
 import time
 from datetime import UTC, datetime
+from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, request
 
 from pmip.metrics import Metrics
 
@@ -42,37 +43,55 @@ class WholeLines(logging.Handler):
             self.handleError(record)
 
 
+class Asked(Request):
+    """A request, with what is told of it beside: its id, when it came, how many comments it has, who answered."""
+
+    comments: int | None = None
+    model_id: str | None = None
+
+    def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(environ, *args, **kwargs)
+        self.began = time.perf_counter()
+        wanted = environ.get("HTTP_X_REQUEST_ID", "")
+        self.id = wanted if SANE_REQUEST_ID.fullmatch(wanted) else os.urandom(16).hex()
+
+    @property
+    def route(self) -> str | None:
+        """The path as the routes have it; another one may hold anything."""
+        return self.url_rule.rule if self.url_rule else None
+
+
+def asked() -> Asked:
+    """Return the request in hand itself: each use of Flask's stand-in for it looks it up again."""
+    return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
+
+
 def log_requests(app: Flask, metrics: Metrics) -> None:
     """Give each request of an app an id, and each answer a line in the log and a place in the figures."""
+    app.request_class = Asked
 
+    @app.after_request
     def end(response: Response) -> Response:
-        seconds = time.perf_counter() - g.began
-        route = request.url_rule.rule if request.url_rule else None  # another path may hold anything
-        response.headers["X-Request-Id"] = g.request_id
-        metrics.answered(route, response.status_code, seconds)
+        this = asked()
+        seconds = time.perf_counter() - this.began
+        response.headers["X-Request-Id"] = this.id
+        if this.model_id is not None:
+            response.headers["X-Model-Id"] = this.model_id
+        metrics.answered(this.route, response.status_code, seconds)
         if log.isEnabledFor(logging.INFO):
-            _log_request(route, response, seconds)
+            _log(this, response, seconds)
         return response
 
-    app.before_request(_begin)
-    app.after_request(end)
 
-
-def _begin() -> None:
-    wanted = request.headers.get("X-Request-Id", "")
-    g.request_id = wanted if SANE_REQUEST_ID.fullmatch(wanted) else os.urandom(16).hex()
-    g.began = time.perf_counter()
-
-
-def _log_request(route: str | None, response: Response, seconds: float) -> None:
+def _log(this: Asked, response: Response, seconds: float) -> None:
     record = logging.LogRecord(log.name, logging.INFO, "", 0, "request", (), None)  # log.info would look for the line
     record.fields = {
-        "request_id": g.request_id,
-        "method": request.method,
-        "path": route,
+        "request_id": this.id,
+        "method": this.method,
+        "path": this.route,
         "status": response.status_code,
         "milliseconds": round(seconds * 1000, 3),
-        "comments": g.get("comments"),
-        "model_id": response.headers.get("X-Model-Id"),
+        "comments": this.comments,
+        "model_id": this.model_id,
     }
     log.handle(record)

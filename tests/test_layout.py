@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "payload": {"errors"},
     "swagger": set(),
     "api_keys": set(),
-    "http_errors": {"errors"},
+    "http_errors": {"errors", "request_log"},
     "metrics": {"errors", "scorer", "reloader"},
     "request_log": {"metrics"},
     "answers": {"scorer"},
