@@ -23,11 +23,19 @@ from pmip.training_data import local_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
-SLOW_FILES = ("test_local_s3", "test_training_run", "test_notebook", "test_scripts", "test_loop", "test_readme")
+SLOW_FILES = ("test_local_s3", "test_training_run", "test_notebook", "test_scripts", "test_container_scripts")
+SLOW_FILES += ("test_loop", "test_readme", "test_containers")
 
 # No test may meet the settings or the account of the person who runs it.
 for name in [*os.environ]:
-    if name.startswith("AWS_") or name in ("ENVIRONMENT", "BUCKET", "DATA_DIR", "PINNED_MODEL_ID", "GIT_REVISION"):
+    if name.startswith("AWS_") or name in (
+        "ENVIRONMENT",
+        "BUCKET",
+        "DATA_DIR",
+        "PINNED_MODEL_ID",
+        "GIT_REVISION",
+        "PYTHON_IMAGE",
+    ):
         del os.environ[name]
 os.environ |= {"PYTHON": sys.executable, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
 os.environ |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull, "NO_PROXY": "127.0.0.1,localhost"}
