@@ -38,6 +38,7 @@ SECRET_NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN
 SECRETS = dict.fromkeys(SECRET_NAMES, MARK) | {"PIP_INDEX_URL": f"https://user:{MARK}@127.0.0.1:9/simple"}
 SECRET_FILES = (".env", ".aws/credentials", "data/model.pkl", "pmip/.env", "pmip/__pycache__/a.pyc", "notes.txt")
 READ_ONLY = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")  # noqa: S108
+GZIP = b"\x1f\x8b"
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -149,8 +150,8 @@ def test_no_credential_and_no_stray_file_is_in_history_or_layers(images: str, pr
         for member in image:
             if member.isfile() and (part := image.extractfile(member)):
                 file = io.BufferedReader(part)  # type: ignore[arg-type]
-                compressed = file.peek(2)[:2] == b"\x1f\x8b"
-                found |= found_in(gzip.open(file) if compressed else file, {known, MARK.encode()})
+                layer = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP else file
+                found |= found_in(layer, {known, MARK.encode()})
     assert found == {known}
     assert MARK not in docker("history", "--no-trunc", API) + docker("inspect", API)
 
@@ -200,9 +201,11 @@ def test_the_python_is_the_one_that_ci_tests() -> None:
 @pytest.fixture
 def hosted(images: str, artifact: Artifact, tmp_path: Path) -> Iterator[tuple[str, int]]:
     """Run the API image by itself, as its own user and without any right; its container and port."""
-    (tmp_path / "model.pkl").write_bytes(artifact.model)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "model.pkl").write_bytes(artifact.model)
     port = free_port(20_000, 30_000)
-    folder = ("--volume", f"{tmp_path}:/usr/src/app/data:ro", "--publish", f"127.0.0.1:{port}:8000")
+    folder = ("--volume", f"{data}:/usr/src/app/data:ro", "--publish", f"127.0.0.1:{port}:8000")
     container = docker("run", "--detach", "--health-interval", "1s", *READ_ONLY, *folder, API)
     wait_for(lambda: answers(port), 60)
     yield container, port
@@ -344,7 +347,7 @@ def test_the_api_takes_up_what_the_training_container_publishes(
     assert ask(port, "/predict", EXAMPLE).body == {"result": [{"class": 1}, {"class": 0}]}
     info = ask(port, "/model-info").body["result"]
     assert (info["git_revision"], info["training_data_id"]) == (images, "20260101")
-    written = [path for path in Path(other_user["DATA_DIR"]).rglob("*")]
+    written = list(Path(other_user["DATA_DIR"]).rglob("*"))
     assert {"model.pkl", f"model-training-{model_id}.html"} <= {path.name for path in written}
     assert {path.stat().st_uid for path in written} == {os.getuid() or 12345}
     api.terminate()
