@@ -24,7 +24,9 @@ from pmip.training_data import local_files
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
 SLOW_FILES = ("test_local_s3", "test_training_run", "test_notebook", "test_scripts", "test_container_scripts")
-SLOW_FILES += ("test_loop", "test_readme", "test_containers")
+SLOW_FILES += ("test_loop", "test_readme", "test_containers", "test_container_editing")
+
+pytest_plugins = ["engine"]
 
 # No test may meet the settings or the account of the person who runs it.
 for name in [*os.environ]:

@@ -81,6 +81,19 @@ def test_without_an_engine_each_says_so_in_one_line(
     assert not (clone / ".venv").exists()
 
 
+@pytest.mark.parametrize(("required", "outcome"), [("", "1 skipped"), ("1", "1 error")])
+def test_the_tests_of_containers_skip_or_fail_without_an_engine(required: str, outcome: str, bin_dir: Path) -> None:
+    """They tell the reason, and fail where an engine has to be there."""
+    command(bin_dir, "docker", "exit 1")
+    environ = {"PATH": f"{bin_dir}:{os.environ['PATH']}", "REQUIRE_CONTAINERS": required}
+    tests = [sys.executable, "-m", "pytest", "-q", "tests/test_containers.py", "-k", "commit_and_latest"]
+    shown = subprocess.run(
+        tests, cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert outcome in shown.stdout
+    assert "no container engine answers" in shown.stdout
+
+
 @pytest.mark.parametrize("script", RUN)
 def test_an_image_that_is_missing_is_not_looked_for_elsewhere(script: str, bin_dir: Path, tmp_path: Path) -> None:
     """On Docker Hub its name is anybody's: one line says how to build it."""
@@ -216,7 +229,8 @@ def test_a_port_is_forwarded_while_its_process_lives(server: int) -> None:
         with socket.create_connection(("127.0.0.2", forwarded), timeout=10) as client:
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")
             client.shutdown(socket.SHUT_WR)
-            assert client.makefile("rb").read().endswith(b"hello")
+            with client.makefile("rb") as answer:
+                assert answer.read().endswith(b"hello")
         process.terminate()
     deadline = time.monotonic() + 10
     while listens("127.0.0.2", forwarded):

@@ -10,8 +10,6 @@ import subprocess
 import tarfile
 import threading
 import time
-import urllib.request
-import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,103 +18,19 @@ from typing import IO, Any
 
 import pytest
 from conftest import ROOT, SAMPLE, free_port
-from test_container_scripts import command, revision_of
-from test_loop import EXAMPLE, answers, ask, direct, wait_for
+from engine import API, IMAGES, MARK, TRAINING, Start, docker
+from test_container_scripts import command
+from test_loop import EXAMPLE, answers, ask, wait_for
 from test_scripts import ANSWER, run
-from websocket import WebSocket, create_connection
 
 from pmip.artifact import Artifact
+from pmip.errors import ModelNotFoundError
 from pmip.model_store import ModelStore
 from pmip.storage import S3Storage
 from pmip.training_data import seed
 
-# Names of their own: the developer's images stay. The latest of them stay too, so that the next build is short.
-IMAGES = {"TRAINING_IMAGE": "pmip_test", "API_IMAGE": "pmip_api_test"}
-TRAINING, API = IMAGES.values()
-MARK = "a-credential-that-stays-outside"
-SECRET_NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "API_KEYS")
-SECRETS = dict.fromkeys(SECRET_NAMES, MARK) | {"PIP_INDEX_URL": f"https://user:{MARK}@127.0.0.1:9/simple"}
-SECRET_FILES = (".env", ".aws/credentials", "data/model.pkl", "pmip/.env", "pmip/__pycache__/a.pyc", "notes.txt")
 READ_ONLY = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")  # noqa: S108
 GZIP = b"\x1f\x8b"
-Start = Callable[..., subprocess.Popen[str]]
-
-
-def docker(*words: str, timeout: float = 120) -> str:
-    """Call docker; return what it prints."""
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def engine() -> None:
-    """Skip without an engine; fail instead where one has to be there."""
-    try:
-        docker("version")
-    except (OSError, AssertionError) as error:
-        if os.environ.get("REQUIRE_CONTAINERS") == "1":
-            pytest.fail(f"REQUIRE_CONTAINERS=1, and no container engine answers: {error}")
-        pytest.skip("no container engine answers")
-
-
-@pytest.fixture(scope="module")
-def project(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clone the project, and leave lying about what must not get into an image."""
-    folder = tmp_path_factory.mktemp("clone") / "pmip"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True, timeout=60)
-    for name in SECRET_FILES:
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(MARK)
-    if (ROOT / ".venv").exists():  # the quick start would make one for its S3 server
-        (folder / ".venv").symlink_to(ROOT / ".venv")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def images(project: Path) -> Iterator[str]:
-    """Build both images by the script, with credentials in its environment; the commit by which they are tagged."""
-    revision = revision_of(project)
-    older = {image: docker("images", "--quiet", f"{image}:latest") for image in (API, TRAINING)}
-    built = run(project / "scripts" / "build_api_image.sh", timeout=1200, **IMAGES, **SECRETS)
-    assert (built.returncode, built.stdout) == (0, f"{API}:{revision}\n"), built.stderr[-2000:]
-    (project / "data" / "model.pkl").unlink()
-    yield revision
-    for image, was in older.items():
-        docker("rmi", f"{image}:{revision}")
-        if was and was != docker("images", "--quiet", f"{image}:latest"):
-            subprocess.run(["docker", "rmi", was], capture_output=True, timeout=60, check=False)
-
-
-@pytest.fixture
-def start(project: Path, images: str, tmp_path: Path) -> Iterator[Start]:
-    """Start a script of the project in the background, its output in a file; all end with the test."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start(*words: str, **environ: str) -> subprocess.Popen[str]:
-        settings = os.environ | IMAGES | environ
-        with (tmp_path / f"{len(running)}.log").open("w") as log:
-            script = ["bash", str(project / "scripts" / words[0]), *words[1:]]
-            running.append(subprocess.Popen(script, env=settings, stdout=log, stderr=subprocess.STDOUT, text=True))
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.terminate()
-    for process in running:
-        process.wait(60)
-
-
-@pytest.fixture
-def training(project: Path, images: str) -> Callable[..., str]:
-    """Run the training container to its end; what it prints."""
-
-    def call(*words: str, **environ: str) -> str:
-        outcome = run(project / "scripts" / "run_training_container.sh", *words, **IMAGES, **environ)
-        assert outcome.returncode == 0, outcome.stderr
-        return outcome.stdout
-
-    return call
 
 
 # --- the images ---
@@ -226,9 +140,8 @@ def test_it_stops_within_5_seconds_with_its_requests_finished(hosted: tuple[str,
     wait_for(lambda: all(ask(port, "/predict", EXAMPLE).status == 200 for _ in range(20)), 60)
     body = json.dumps(EXAMPLE).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client, client.makefile("rb") as answer:
         client.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
-        answer = client.makefile("rb")
         assert b"100 Continue" in answer.readline()
         begun = time.monotonic()
         with subprocess.Popen(["docker", "stop", container], stdout=subprocess.DEVNULL) as stop:
@@ -329,7 +242,8 @@ def test_a_training_run_that_is_stopped_leaves_no_half_version(
     assert training.wait(30) != 0
     assert time.monotonic() - begun < 8
     assert [item.key.rsplit("/")[-1] for item in bucket.objects("models/")] == ["metadata.json"]
-    assert ModelStore(bucket, "staging").versions() == []
+    with pytest.raises(ModelNotFoundError, match="holds no version"):
+        ModelStore(bucket, "staging").fetch_newest()
 
 
 def test_the_api_takes_up_what_the_training_container_publishes(
@@ -359,7 +273,7 @@ def test_dev_fetches_the_newest_model_of_staging_or_says_how_to_make_one(
 ) -> None:
     """Without a bucket the API waits for a local model; with one it serves staging's newest."""
     (tmp_path / "data").mkdir()
-    settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port(20_000, 30_000))}
+    settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port(20_000, 30_000)), "WEB_CONCURRENCY": "1"}
     waiting = start("run_api_container.sh", **settings)
     wait_for(lambda: answers(int(settings["PORT"])), 60)
     assert "run_training_container.sh scripts/train.sh' makes one" in (tmp_path / "0.log").read_text()
@@ -406,107 +320,3 @@ def test_the_quick_start_in_containers_answers(project: Path, images: str, tmp_p
     outcome = run(project / "scripts" / "quickstart.sh", *words, timeout=600, **settings)
     assert (outcome.returncode, outcome.stdout) == (0, ANSWER), outcome.stderr
     assert docker("ps", "--quiet", "--filter", f"ancestor={API}") == ""
-
-
-# --- the short loop: edit on the host, run in the container ---
-
-
-@pytest.fixture
-def text_module(project: Path) -> Iterator[Path]:
-    """Let a test edit the package, and undo it."""
-    path = project / "pmip" / "text.py"
-    kept = path.read_text()
-    yield path
-    path.write_text(kept)
-
-
-def test_an_edit_of_the_package_is_what_the_container_imports(text_module: Path, training: Callable[..., str]) -> None:
-    """The installation is editable: neither a build nor an installation comes between."""
-    text_module.write_text(text_module.read_text() + "\n\ndef added() -> str:\n    return 'edited on the host'\n")
-    shown = training("-c", "cd / && python -c 'import pmip.text; print(pmip.text.added())'")
-    assert shown == "edited on the host\n"
-
-
-class Jupyter:
-    """The Jupyter server of a container, spoken to as its pages do."""
-
-    def __init__(self, port: int, token: str) -> None:
-        self.address = f"127.0.0.1:{port}"
-        self.token = token
-
-    def __call__(self, method: str, path: str, payload: object = None) -> Any:
-        """Send a request."""
-        headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
-        body = None if payload is None else json.dumps(payload).encode()
-        request = urllib.request.Request(f"http://{self.address}/api/{path}", body, headers, method=method)
-        with direct.open(request, timeout=60) as answer:
-            return json.load(answer)
-
-    def kernel(self) -> WebSocket:
-        """Start a kernel where the notebook would have it."""
-        kernel = self("POST", "kernels", {"name": "python3", "path": "notebooks"})["id"]
-        address = f"ws://{self.address}/api/kernels/{kernel}/channels?token={self.token}"
-        return create_connection(address, timeout=60, http_no_proxy=["127.0.0.1"])
-
-
-def execute(kernel: WebSocket, code: str) -> str:
-    """Run a cell; return what it prints."""
-    header = {
-        "msg_id": uuid.uuid4().hex,
-        "msg_type": "execute_request",
-        "session": "test",
-        "username": "",
-        "version": "5",
-    }
-    message = {"header": header, "parent_header": {}, "metadata": {}, "channel": "shell", "buffers": []}
-    kernel.send(json.dumps(message | {"content": {"code": code, "silent": False, "store_history": False}}))
-    printed = ""
-    while True:
-        reply = json.loads(kernel.recv())
-        if reply["parent_header"].get("msg_id") != header["msg_id"]:
-            continue
-        content = reply["content"]
-        printed += content.get("text", "") + "".join(content.get("traceback", []))
-        if content.get("execution_state") == "idle":
-            return printed
-
-
-@pytest.fixture
-def jupyter(start: Start, tmp_path: Path) -> Jupyter:
-    """Open Jupyter in a container by the README's command."""
-    port = free_port(20_000, 30_000)
-    served = "jupyter notebook notebooks/ --ip 0.0.0.0 --port 8888 --no-browser"
-    start("run_training_container.sh", "-c", served, JUPYTER_PORT=str(port))
-    log = tmp_path / "0.log"
-    wait_for(lambda: "/tree?token=" in log.read_text(), 60)
-    return Jupyter(port, re.findall(r"token=(\w+)", log.read_text())[0])
-
-
-def test_a_notebook_saved_on_either_side_is_there_on_the_other(jupyter: Jupyter, project: Path) -> None:
-    """What Jupyter saves in the container is a file of the host, and what the host writes is what Jupyter opens."""
-    cell = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "from the container"}
-    notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    jupyter("PUT", "contents/mine.ipynb", {"type": "notebook", "content": notebook})
-    path = project / "notebooks" / "mine.ipynb"
-    try:
-        assert path.stat().st_uid == os.getuid()
-        path.write_text(path.read_text().replace("from the container", "from the host"))
-        [opened] = jupyter("GET", "contents/mine.ipynb")["content"]["cells"]
-        assert opened["source"] == "from the host"
-        docker("kill", docker("ps", "--quiet", "--filter", f"ancestor={TRAINING}"))
-        assert "from the host" in path.read_text()
-    finally:
-        path.unlink()
-
-
-def test_an_edit_of_the_package_reaches_the_running_kernel(jupyter: Jupyter, text_module: Path) -> None:
-    """By %autoreload: the same kernel computes something else after an edit on the host."""
-    kernel = jupyter.kernel()
-    original = text_module.read_text()
-    text_module.write_text(original + "\n\ndef added() -> int:\n    return 1\n")
-    setup = "%load_ext autoreload\n%autoreload 2\nfrom pmip import text\nfrom pmip.text import added\nkept = 40"
-    execute(kernel, setup)
-    assert execute(kernel, "print(kept + text.added(), kept + added())") == "41 41\n"
-    text_module.write_text(original + "\n\ndef added() -> int:\n    return 2  # edited on the host\n")
-    assert execute(kernel, "print(kept + text.added(), kept + added())") == "42 42\n"
-    kernel.close()
