@@ -1,6 +1,7 @@
 """How gunicorn runs the API: gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app."""
 
 import atexit
+import gc
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,11 @@ raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_metrics_dir}"]  # prometheus_client read
 def post_fork(_server: Any, _worker: Any) -> None:
     """Leave the folder of the metrics to the others when this worker ends."""
     atexit.unregister(shutil.rmtree)
+
+
+def when_ready(_arbiter: Any) -> None:
+    """Exempt what was imported from garbage collection: each worker that ends would walk and copy all of it."""
+    gc.freeze()
 
 
 def post_worker_init(_worker: Any) -> None:

@@ -3,16 +3,18 @@
 # uploads training data, trains a model as in production, serves it on 127.0.0.1 and asks it about two comments.
 # Ctrl-C ends all that it started. A second run keeps the bucket and trains a newer version.
 #
-# usage: scripts/quickstart.sh [--once] [--port N] [ZIP]
+# usage: scripts/quickstart.sh [--once] [--port N] [--containers] [ZIP]
 #
-# --once     end by itself after the answers
-# --port N   the port of the API; default: 8000
-# ZIP        training data, such as the YouTube Spam Collection; default: the sample that comes with the project
+# --once        end by itself after the answers
+# --port N      the port of the API; default: 8000
+# --containers  train and serve in containers, whose images it builds; .venv then holds the local S3 server alone
+# ZIP           training data, such as the YouTube Spam Collection; default: the sample that comes with the project
 set -euo pipefail
-# shellcheck source=scripts/common.sh
-. "$(dirname "$0")/common.sh"
+# shellcheck source=scripts/containers.sh
+. "$(dirname "$0")/containers.sh"
 
 once=false
+containers=false
 port=${PORT:-8000}
 zip=
 api_pid=
@@ -20,15 +22,17 @@ started_s3=false
 
 main() {
   read_arguments "$@"
-  bash scripts/install.sh --venv train,local
+  if $containers; then require_engine; fi
+  bash scripts/install.sh --venv "$(if ! $containers; then echo train,; fi)local"
   export PYTHON=$root/.venv/bin/python DATA_DIR=${DATA_DIR:-data}
   require_free_port
   trap clean_up EXIT
   trap 'exit 0' INT TERM
+  if $containers; then bash scripts/build_api_image.sh >/dev/null; fi
   start_s3
   seed
   say "training a model (about 15 seconds)"
-  model_id=$(bash scripts/train.sh)
+  model_id=$(in_training scripts/train.sh)
   start_api
   ask
   tell_where
@@ -40,6 +44,7 @@ read_arguments() {
   while [ $# -gt 0 ]; do
     case $1 in
       --once) once=true ;;
+      --containers) containers=true ;;
       --port) port=${2:-}; if [ $# -gt 1 ]; then shift; fi ;;
       -*) usage >&2; exit 2 ;;
       *) zip=$(absolute "$1") ;;
@@ -68,22 +73,39 @@ start_s3() {
   eval "$exports"
 }
 
+# Runs a script of the project in .venv, or in the training image.
+in_training() { # in_training SCRIPT [ARGUMENT ...]
+  if $containers; then bash scripts/run_training_container.sh "$@"; else bash "$@"; fi
+}
+
 # Each set of training data has a bucket of its own, so that a model's lineage is never mixed.
 seed() {
-  local files=("$zip") name=sample
-  if [ -z "$zip" ]; then files=("$root"/notebooks/sample-training-data/*.csv); else name=$(cksum <"$zip" | tr -d ' '); fi
+  local files=(notebooks/sample-training-data/*.csv) name=sample
+  if [ -n "$zip" ]; then files=("$(visible "$zip")"); name=$(cksum <"$zip" | tr -d ' '); fi
   export ENVIRONMENT=staging BUCKET=pmip-quickstart-$name
   unset PINNED_MODEL_ID
   "$PYTHON" -m pmip make-bucket
-  "$PYTHON" -m pmip seed-training-data --if-empty "${files[@]}" >/dev/null
+  in_training scripts/seed_training_data.sh --if-empty "${files[@]}" >/dev/null
+}
+
+# Prints where training finds a file: containers see the project and DATA_DIR only.
+visible() { # visible FILE
+  local folder=$DATA_DIR/quickstart
+  if ! $containers; then echo "$1"; return; fi
+  mkdir -p "$folder"
+  cp -f "$1" "$folder"
+  case $folder in /*) folder=/data/quickstart ;; esac
+  echo "$folder/${1##*/}"
 }
 
 # In a process group of its own, the API does not get the terminal's Ctrl-C: clean_up ends it, with its requests finished.
 start_api() {
-  local alone='import os, sys; os.setpgrp(); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
+  local alone='import os, sys; os.setpgrp(); os.execvp(sys.argv[1], sys.argv[1:])'
+  local api=("$PYTHON" -m gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app)
+  if $containers; then api=(bash scripts/run_api_container.sh); fi
   say "starting the API"
   HOST=127.0.0.1 PORT=$port MODEL_POLL_SECONDS=${MODEL_POLL_SECONDS:-10} \
-    "$PYTHON" -c "$alone" -m gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app >"$DATA_DIR/api.log" 2>&1 &
+    "$PYTHON" -c "$alone" "${api[@]}" >"$DATA_DIR/api.log" 2>&1 &
   api_pid=$!
 }
 
@@ -110,11 +132,13 @@ PYTHON
 }
 
 tell_where() {
+  local train=scripts/train.sh
   say "model:        $model_id"
   say "report:       $DATA_DIR/model-training-$model_id.html"
   if $once; then return; fi
+  if $containers; then train="scripts/run_training_container.sh $train"; fi
   say "Swagger page: http://127.0.0.1:$port/"
-  say "retrain:      eval \"\$(bash scripts/local_s3.sh env)\" && ENVIRONMENT=staging BUCKET=$BUCKET bash scripts/train.sh"
+  say "retrain:      eval \"\$(bash scripts/local_s3.sh env)\" && ENVIRONMENT=staging BUCKET=$BUCKET bash $train"
   say "Ctrl-C ends the API$(if $started_s3; then echo ' and the local S3 server'; fi)"
 }
 

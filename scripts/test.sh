@@ -15,6 +15,7 @@ if [ $# -eq 0 ]; then
   ruff format --check
   mypy
   shellcheck -x .ci/run scripts/*.sh
+  hadolint Dockerfile Dockerfile.train
 fi
 say "tests"
 exec "$PYTHON" -m pytest "${@:-tests}"

@@ -36,15 +36,27 @@ SLOW_FILES = (
     "test_training_run",
     "test_notebook",
     "test_scripts",
+    "test_container_scripts",
     "test_benchmark",
     "test_loop",
     "test_serving",
     "test_readme",
+    "test_containers",
+    "test_container_editing",
 )
+
+pytest_plugins = ["engine"]
 
 # No test may meet the settings or the account of the person who runs it.
 for name in [*os.environ]:
-    if name.startswith("AWS_") or name in ("ENVIRONMENT", "BUCKET", "DATA_DIR", "PINNED_MODEL_ID", "GIT_REVISION"):
+    if name.startswith("AWS_") or name in (
+        "ENVIRONMENT",
+        "BUCKET",
+        "DATA_DIR",
+        "PINNED_MODEL_ID",
+        "GIT_REVISION",
+        "PYTHON_IMAGE",
+    ):
         del os.environ[name]
 os.environ |= {"PYTHON": sys.executable, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
 os.environ |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull, "NO_PROXY": "127.0.0.1,localhost"}

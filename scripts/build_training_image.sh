@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Builds the training image from the working directory, tags it by the commit and as latest, and prints its name.
+#
+# usage: scripts/build_training_image.sh
+#
+# PYTHON_IMAGE    the Python to build on; default: python:3.11-slim
+# TRAINING_IMAGE  the image's name; default: pmip
+set -euo pipefail
+# shellcheck source=scripts/containers.sh
+. "$(dirname "$0")/containers.sh"
+help_if_asked "$@"
+require_engine
+build_image "$training_image" Dockerfile.train "GIT_REVISION=$(git_revision)" ${PYTHON_IMAGE:+"PYTHON_IMAGE=$PYTHON_IMAGE"}

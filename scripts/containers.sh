@@ -1,0 +1,169 @@
+# Sourced, in place of common.sh, by the scripts that build, run and push images.
+# shellcheck shell=bash
+# shellcheck source=scripts/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# shellcheck disable=SC2034  # used by the scripts
+training_image=${TRAINING_IMAGE:-pmip}
+api_image=${API_IMAGE:-pmip_api}
+
+require_engine() {
+  command -v docker >/dev/null || die "docker is not installed; see https://docs.docker.com/get-started/get-docker/"
+  docker version >/dev/null 2>&1 || die "no Docker engine answers; start Docker, or let DOCKER_HOST name an engine"
+}
+
+# Else docker would look for it on Docker Hub, where its name is anybody's.
+require_image() { # require_image IMAGE
+  local script=build_training_image.sh
+  case $1 in "$api_image"*) script=build_api_image.sh ;; esac
+  docker image inspect "$1" >/dev/null 2>&1 || die "there is no image $1; 'bash scripts/$script' builds it"
+}
+
+# The commit, marked when there are changes on top of it; nothing outside a checkout.
+git_revision() { git describe --always --dirty --abbrev=40 '--exclude=*' 2>/dev/null || true; }
+
+# --- build ---
+
+# Prints the image's name. A build argument without a value is taken from the environment.
+build_image() { # build_image IMAGE DOCKERFILE BUILD-ARGUMENT...
+  local image=$1 dockerfile=$2 revision argument options=()
+  shift 2
+  revision=$(git_revision)
+  if [ -n "$revision" ]; then options=(--tag "$image:$revision"); fi
+  for argument in "$@"; do options+=(--build-arg "$argument"); done
+  say "building $image"
+  docker build --file "$dockerfile" --tag "$image:latest" ${options[@]+"${options[@]}"} . >&2 ||
+    die "$image could not be built; docker said why above"
+  echo "$image:${revision:-latest}"
+}
+
+# --- run ---
+
+# What every container gets: the caller's id, so that what it writes is the caller's; the project; settings; AWS.
+docker_arguments=()
+prepare_container() { # prepare_container IMAGE ro|rw [ARGUMENT OF THE CONTAINER ...]
+  require_engine
+  require_image "$1"
+  docker_arguments=(--rm --user "$(id -u):$(id -g)" --security-opt no-new-privileges)
+  if [ -t 0 ] && [ -t 1 ]; then
+    docker_arguments+=(--interactive --tty)
+  elif [ "${3:-}" = - ]; then
+    docker_arguments+=(--interactive)
+  fi
+  mount_project "$2"
+  pass_settings
+  pass_aws "$1"
+}
+
+mount_project() { # mount_project ro|rw
+  docker_arguments+=(--volume "$root:/usr/src/app:$1")
+  case ${DATA_DIR:-} in
+    /*) mkdir -p "$DATA_DIR"; docker_arguments+=(--volume "$DATA_DIR:/data:$1" --env DATA_DIR=/data) ;;
+    ?*) docker_arguments+=(--env DATA_DIR) ;;
+  esac
+}
+
+# By name: values never stand on a command line. Those left out are this machine's paths and addresses.
+pass_settings() {
+  local name
+  while read -r name; do
+    case $name in HOST | PORT | DATA_DIR | MODEL_CACHE_DIR | PROMETHEUS_* | GIT_REVISION | AWS_*) continue ;; esac
+    if [ -n "${!name:-}" ]; then docker_arguments+=(--env "$name"); fi
+  done < <(sed -n 's/.*read("\([A-Z_]*\)".*/\1/p' pmip/config.py)
+}
+
+pass_aws() { # pass_aws IMAGE
+  local name url
+  if [ -d ~/.aws ]; then docker_arguments+=(--volume ~/.aws:/tmp/.aws:ro); fi
+  for name in $(compgen -e AWS_ || true); do
+    case $name in
+      AWS_ENDPOINT_URL*) url=$(reachable "${!name}" "$1"); docker_arguments+=(--env "$name=$url") ;;
+      *_FILE | AWS_CA_BUNDLE) pass_file "$name" ;;
+      *) docker_arguments+=(--env "$name") ;;
+    esac
+  done
+}
+
+pass_file() { # pass_file NAME
+  if [ -e "${!1}" ]; then docker_arguments+=(--volume "${!1}:/run/pmip/$1:ro" --env "$1=/run/pmip/$1"); fi
+}
+
+# Prints an address as containers reach it. A server on the loopback alone, such as the local S3's, is forwarded to the
+# engine's bridge for as long as this process, which becomes docker, runs: nobody on the network gets there. Where the
+# engine has a machine of its own, as on a Mac, it reaches the loopback by itself.
+reachable() { # reachable URL IMAGE
+  local port address forwarded
+  if ! [[ $1 =~ ^http://(127\.0\.0\.1|localhost):([0-9]+)/?$ ]]; then echo "$1"; return; fi
+  port=${BASH_REMATCH[2]}
+  address=$(address_of_this_machine "$2")
+  if forwarded=$("${PYTHON:-python3}" scripts/forward_port.py "$address" "$port" $$); then port=$forwarded; fi
+  echo "http://$address:$port"
+}
+
+# By number: to a name, boto3 would add the bucket's.
+address_of_this_machine() { # address_of_this_machine IMAGE
+  docker run --rm --add-host host.docker.internal:host-gateway --entrypoint python "$1" \
+    -c 'import socket; print(socket.gethostbyname("host.docker.internal"))'
+}
+
+# On the loopback only. What was not said to serve can do without the port.
+publish() { # publish SETTING PORT CONTAINER-PORT [ARGUMENT OF THE CONTAINER ...]
+  if ! (: <>"/dev/tcp/127.0.0.1/$2") 2>/dev/null; then
+    docker_arguments+=(--publish "127.0.0.1:$2:$3")
+  elif [ $# -gt 3 ]; then
+    say "port $2 is in use: this container publishes none; $1 chooses another one"
+  else
+    die "port $2 is in use; $1 chooses another one"
+  fi
+}
+
+# --- push ---
+
+# Pushes by commit and as latest, and prints the first of these names.
+push_image() { # push_image IMAGE [--dry-run] REPOSITORY-URI
+  local image=$1 revision tag
+  shift
+  dry_run=false
+  if [ "${1:-}" = --dry-run ]; then dry_run=true; shift; fi
+  check_repository "$@"
+  require_engine
+  revision=$(git_revision)
+  case $revision in
+    '') die "this is not a git checkout: an image is pushed by its commit" ;;
+    *-dirty) die "there are changes that are not committed: commit them and build again, an image is pushed by its commit" ;;
+  esac
+  require_image "$image:$revision"
+  log_in "$1"
+  for tag in "$revision" latest; do
+    run docker tag "$image:$revision" "$1:$tag"
+    run docker push "$1:$tag"
+  done
+  if ! $dry_run; then echo "$1:$revision"; fi
+}
+
+check_repository() { # check_repository REPOSITORY-URI
+  if [ $# -ne 1 ]; then usage >&2; exit 2; fi
+  case $1 in
+    '' | -* | *://* | *[[:space:]]* | *@*) die -2 "'$1' is no repository, such as registry.example.com/pmip" ;;
+  esac
+  case ${1##*/} in
+    *:*) die -2 "$1: leave out the tag, the image is pushed by its commit and as latest" ;;
+  esac
+}
+
+run() { if $dry_run; then echo "$*"; else "$@" >&2; fi; }
+
+# To AWS's registry by the caller's AWS credentials; to any other the caller has logged in.
+log_in() { # log_in REPOSITORY-URI
+  local registry=${1%%/*} region
+  case $registry in *.dkr.ecr.*.amazonaws.com*) ;; *) return ;; esac
+  region=${registry#*.dkr.ecr.}
+  region=${region%%.*}
+  if $dry_run; then
+    echo "aws ecr get-login-password --region $region | docker login --username AWS --password-stdin $registry"
+    return
+  fi
+  command -v aws >/dev/null || die "the aws command is not installed; it gives the password of $registry"
+  aws ecr get-login-password --region "$region" | docker login --username AWS --password-stdin "$registry" >&2 ||
+    die "the login to $registry failed; aws or docker said why above"
+}

@@ -1,0 +1,117 @@
+"""The short loop: edit on the host, run in the container, on a real engine."""
+
+import json
+import os
+import re
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import free_port
+from engine import TRAINING, Start, docker
+from test_loop import direct, wait_for
+from websocket import WebSocket, create_connection
+
+
+@pytest.fixture
+def text_module(project: Path) -> Iterator[Path]:
+    """Let a test edit the package, and undo it."""
+    path = project / "pmip" / "text.py"
+    kept = path.read_text()
+    yield path
+    path.write_text(kept)
+
+
+def test_an_edit_of_the_package_is_what_the_container_imports(text_module: Path, training: Callable[..., str]) -> None:
+    """The installation is editable: neither a build nor an installation comes between."""
+    text_module.write_text(text_module.read_text() + "\n\ndef added() -> str:\n    return 'edited on the host'\n")
+    shown = training("-c", "cd / && python -c 'import pmip.text; print(pmip.text.added())'")
+    assert shown == "edited on the host\n"
+
+
+class Jupyter:
+    """The Jupyter server of a container, spoken to as its pages do."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self.address = f"127.0.0.1:{port}"
+        self.token = token
+
+    def __call__(self, method: str, path: str, payload: object = None) -> Any:
+        """Send a request."""
+        headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
+        body = None if payload is None else json.dumps(payload).encode()
+        request = urllib.request.Request(f"http://{self.address}/api/{path}", body, headers, method=method)
+        with direct.open(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def kernel(self) -> WebSocket:
+        """Start a kernel where the notebook would have it."""
+        kernel = self("POST", "kernels", {"name": "python3", "path": "notebooks"})["id"]
+        address = f"ws://{self.address}/api/kernels/{kernel}/channels?token={self.token}"
+        return create_connection(address, timeout=60, http_no_proxy=["127.0.0.1"])
+
+
+def execute(kernel: WebSocket, code: str) -> str:
+    """Run a cell; return what it prints."""
+    header = {
+        "msg_id": uuid.uuid4().hex,
+        "msg_type": "execute_request",
+        "session": "test",
+        "username": "",
+        "version": "5",
+    }
+    message = {"header": header, "parent_header": {}, "metadata": {}, "channel": "shell", "buffers": []}
+    kernel.send(json.dumps(message | {"content": {"code": code, "silent": False, "store_history": False}}))
+    printed = ""
+    while True:
+        reply = json.loads(kernel.recv())
+        if reply["parent_header"].get("msg_id") != header["msg_id"]:
+            continue
+        content = reply["content"]
+        printed += content.get("text", "") + "".join(content.get("traceback", []))
+        if content.get("execution_state") == "idle":
+            return printed
+
+
+@pytest.fixture
+def jupyter(start: Start, tmp_path: Path) -> Jupyter:
+    """Open Jupyter in a container by the README's command."""
+    port = free_port(20_000, 30_000)
+    served = "jupyter notebook notebooks/ --ip 0.0.0.0 --port 8888 --no-browser"
+    start("run_training_container.sh", "-c", served, JUPYTER_PORT=str(port))
+    log = tmp_path / "0.log"
+    wait_for(lambda: "/tree?token=" in log.read_text(), 60)
+    return Jupyter(port, re.findall(r"token=(\w+)", log.read_text())[0])
+
+
+def test_a_notebook_saved_on_either_side_is_there_on_the_other(jupyter: Jupyter, project: Path) -> None:
+    """What Jupyter saves in the container is a file of the host, and what the host writes is what Jupyter opens."""
+    cell = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "from the container"}
+    notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    jupyter("PUT", "contents/mine.ipynb", {"type": "notebook", "content": notebook})
+    path = project / "notebooks" / "mine.ipynb"
+    try:
+        assert path.stat().st_uid == os.getuid()
+        path.write_text(path.read_text().replace("from the container", "from the host"))
+        [opened] = jupyter("GET", "contents/mine.ipynb")["content"]["cells"]
+        assert opened["source"] == "from the host"
+        docker("kill", docker("ps", "--quiet", "--filter", f"ancestor={TRAINING}"))
+        assert "from the host" in path.read_text()
+    finally:
+        path.unlink()
+
+
+def test_an_edit_of_the_package_reaches_the_running_kernel(jupyter: Jupyter, text_module: Path) -> None:
+    """By %autoreload: the same kernel computes something else after an edit on the host."""
+    kernel = jupyter.kernel()
+    original = text_module.read_text()
+    text_module.write_text(original + "\n\ndef added() -> int:\n    return 1\n")
+    setup = "%load_ext autoreload\n%autoreload 2\nfrom pmip import text\nfrom pmip.text import added\nkept = 40"
+    execute(kernel, setup)
+    assert execute(kernel, "print(kept + text.added(), kept + added())") == "41 41\n"
+    text_module.write_text(original + "\n\ndef added() -> int:\n    return 2  # edited on the host\n")
+    assert execute(kernel, "print(kept + text.added(), kept + added())") == "42 42\n"
+    kernel.close()
