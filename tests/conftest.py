@@ -38,6 +38,7 @@ SLOW_FILES = (
     "test_scripts",
     "test_container_scripts",
     "test_benchmark",
+    "test_gunicorn_conf",
     "test_loop",
     "test_serving",
     "test_readme",
