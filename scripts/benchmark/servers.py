@@ -110,6 +110,15 @@ def running(server: Server, question: Question, cache: Path, log: Path) -> Itera
         _end(process)
 
 
+def end_all() -> None:
+    """End what an interruption has left: a signal can come between any two steps, also of an end."""
+    left = psutil.Process().children()
+    for one in left:
+        with suppress(psutil.NoSuchProcess):
+            one.terminate()
+    psutil.wait_procs(left, SECONDS_TO_END)
+
+
 def _wait_until_ready(started: Running, question: Question, began: float) -> None:
     while time.monotonic() < began + SECONDS_TO_START and started.process.poll() is None:
         with suppress(OSError):  # it does not listen yet, or says 503
