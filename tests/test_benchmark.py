@@ -78,8 +78,10 @@ def stand_in_for_wrk(folder: Path, line: str) -> str:
 
 @needs_wrk
 def test_a_short_run_prints_the_table_alone(saved: Path) -> None:
-    """A row for each load and each start; the no-op is its own measure, and nothing is left."""
-    process = start(saved, "--seconds", 1, "--rounds", 1, "--comments", SAMPLE[0], "model/model.pkl")
+    """A row for each load and each start; the caller's ENVIRONMENT does not matter, and nothing is left."""
+    process = start(
+        saved, "--seconds", 1, "--rounds", 1, "--comments", SAMPLE[0], "model/model.pkl", ENVIRONMENT="prod"
+    )
     status, stdout, stderr = finish(process)
     assert status == 0, stderr
     loads, starts = (

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _end)
     options = _parser().parse_args(arguments)
     try:
-        options.run(options, Settings.from_environ())
+        options.run(options, Settings.from_environ({**os.environ, "ENVIRONMENT": "dev"}))
     except SettingsError as error:
         return _failed(error, 2)
     except (PmipError, BenchmarkError, OSError) as error:
