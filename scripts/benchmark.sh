@@ -7,16 +7,17 @@
 #        scripts/benchmark.sh fit-words FOLDER FILE...
 #
 # in-process   prints how long one comment takes without HTTP, by the scorer of the API
-# fit-words    fits TF-IDF of words and word pairs with logistic regression on the comments of FILEs, and saves the model
-#              as FOLDER/model.pkl: a simpler one to compare with
+# fit-words    fits TF-IDF of words and word pairs with logistic regression on the comments of FILEs, and saves this
+#              simpler model as FOLDER/model.pkl
 #
 # MODEL.pkl    default: DATA_DIR/model.pkl, which scripts/train.sh makes; its metadata.json is the one beside it
 # --comments   a .csv or .zip file whose comments are sent in turn; default: the first of the README's example, always
 # --seconds    how long each load lasts, default 5: 12 a round, and one more at each start
 # --rounds     how often everything is measured, the servers in turn; the table has the medians; default 3
 #
-# It needs wrk, and what the extras 'train' and 'test' install. Servers listen on 127.0.0.1 alone, and are ended with the script.
-# Memory is the PSS, in which shared pages count once: Linux alone tells it.
+# Ready is the time from the start to the first right answer: cold with an empty model cache, and again with what that
+# start left there. Memory is the PSS after load, in which shared pages count once; Linux alone tells it.
+# It needs wrk, and the extras 'train' and 'test'. Servers listen on 127.0.0.1 alone, and end with the script.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"

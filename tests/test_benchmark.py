@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -49,18 +50,14 @@ def finish(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, s
     return process.returncode, stdout, stderr
 
 
-def session_of(pid: int) -> int | None:
-    """Return the session of a process, or None where it has just ended."""
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return None
-
-
-def is_nothing_left(saved: Path, process: subprocess.Popen[str]) -> bool:
-    """Tell whether all processes of its session have ended and its files are gone."""
-    members = [pid for pid in psutil.pids() if session_of(pid) == process.pid]
-    return not members and not list((saved.parent.parent / "temporary").iterdir())
+def left_by(saved: Path, process: subprocess.Popen[str]) -> list[str]:
+    """List the processes of its session that still run, and its files."""
+    left = []
+    for one in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, OSError):
+            if os.getsid(one.pid) == process.pid:
+                left.append(f"{one.pid} {one.status()} {one.cmdline()}")
+    return left + [path.name for path in (saved.parent.parent / "temporary").iterdir()]
 
 
 def serves(process: subprocess.Popen[str]) -> bool:
@@ -81,8 +78,10 @@ def stand_in_for_wrk(folder: Path, line: str) -> str:
 
 @needs_wrk
 def test_a_short_run_prints_the_table_alone(saved: Path) -> None:
-    """A row for each load and each start; the no-op is its own measure, and nothing is left."""
-    process = start(saved, "--seconds", 1, "--rounds", 1, "--comments", SAMPLE[0], "model/model.pkl")
+    """A row for each load and each start; the caller's ENVIRONMENT does not matter, and nothing is left."""
+    process = start(
+        saved, "--seconds", 1, "--rounds", 1, "--comments", SAMPLE[0], "model/model.pkl", ENVIRONMENT="prod"
+    )
     status, stdout, stderr = finish(process)
     assert status == 0, stderr
     loads, starts = (
@@ -95,7 +94,7 @@ def test_a_short_run_prints_the_table_alone(saved: Path) -> None:
     assert all(float(cell) > 0 for row in loads[2:] for cell in row[3:])
     assert [row[0] for row in starts[2:]] == servers
     assert all(float(cell) > 0 for row in starts[2:] for cell in row[1 : 4 if sys.platform == "linux" else 3])
-    assert is_nothing_left(saved, process)
+    assert left_by(saved, process) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -110,7 +109,7 @@ def test_an_interrupted_run_leaves_nothing(saved: Path, tmp_path: Path, number: 
     process.send_signal(number)
     status, stdout, _ = finish(process, 60)
     assert (status, stdout) == (128 + number, "")
-    assert is_nothing_left(saved, process)
+    assert left_by(saved, process) == []
 
 
 def test_an_error_under_load_fails_the_benchmark(saved: Path, tmp_path: Path) -> None:
@@ -121,7 +120,7 @@ def test_an_error_under_load_fails_the_benchmark(saved: Path, tmp_path: Path) ->
     assert (status, stdout) == (1, "")
     told = "no-op under load (100 a request, 32 clients) gave 9 answers and these errors: 3 × status other than 2xx"
     assert told in stderr
-    assert is_nothing_left(saved, process)
+    assert left_by(saved, process) == []
 
 
 def test_a_wrong_answer_fails_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from measuring import Bench, say
+from measuring import Bench, Load, Start, say
 from questions import questions
-from servers import ROOT, BenchmarkError, servers
+from servers import ROOT, BenchmarkError, end_all, servers
 from table import loads_table, starts_table
 
 from pmip.config import Settings
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _end)
     options = _parser().parse_args(arguments)
     try:
-        options.run(options, Settings.from_environ())
+        options.run(options, Settings.from_environ({**os.environ, "ENVIRONMENT": "dev"}))
     except SettingsError as error:
         return _failed(error, 2)
     except (PmipError, BenchmarkError, OSError) as error:
@@ -38,15 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serving(options: argparse.Namespace, settings: Settings) -> None:
     """Measure the three servers; print the table."""
     model = _model(options, settings)
+    say(f"{model}; {os.cpu_count()} cores, Python {platform.python_version()}, {settings.workers} workers")
     with tempfile.TemporaryDirectory(prefix="pmip-benchmark-") as name:
-        folder = Path(name)
-        _copy(model, folder)
-        asked = questions(folder / "model.pkl", options.comments)
-        bench = Bench(asked, folder, options.seconds)
-        compared = servers(folder)
-        say(f"{model}; {os.cpu_count()} cores, Python {platform.python_version()}, {settings.workers} workers")
-        starts = [bench.start(server, round_) for round_ in range(options.rounds) for server in compared]
-        loads = bench.loads(compared, options.rounds)
+        try:
+            starts, loads = _measure(model, Path(name), options)
+        finally:
+            end_all()
     print(loads_table(loads), starts_table(starts), sep="\n\n")
 
 
@@ -69,6 +66,14 @@ def fit_words(options: argparse.Namespace, _settings: Settings) -> None:
     from models import fit_words
 
     print(fit_words(options.folder, options.files))
+
+
+def _measure(model: Path, folder: Path, options: argparse.Namespace) -> tuple[list[Start], list[Load]]:
+    _copy(model, folder)
+    bench = Bench(questions(folder / "model.pkl", options.comments), folder, options.seconds)
+    compared = servers(folder)
+    starts = [bench.start(server, round_) for round_ in range(options.rounds) for server in compared]
+    return starts, bench.loads(compared, options.rounds)
 
 
 def _model(options: argparse.Namespace, settings: Settings) -> Path:

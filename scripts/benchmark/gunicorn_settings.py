@@ -5,4 +5,4 @@ import os
 from pmip import gunicorn_conf
 
 globals().update({name: value for name, value in vars(gunicorn_conf).items() if name[0] != "_" and not callable(value)})
-preload_app = "PLAIN_MODEL" not in os.environ  # plain code loads its model in each worker
+preload_app = not os.environ["PLAIN_MODEL"]  # plain code loads its model in each worker

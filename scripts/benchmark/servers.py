@@ -20,7 +20,16 @@ ROOT = HERE.parent.parent
 SECONDS_TO_START = 60
 SECONDS_TO_END = 40
 # The settings of whoever measures are not measured; an empty one counts as unset.
-UNSET = ("API_KEYS", "BUCKET", "LOG_LEVEL", "MAX_BODY_BYTES", "MAX_COMMENTS", "MAX_COMMENT_CHARS", "TRUSTED_PROXIES")
+UNSET = (
+    "API_KEYS",
+    "BUCKET",
+    "LOG_LEVEL",
+    "MAX_BODY_BYTES",
+    "MAX_COMMENTS",
+    "MAX_COMMENT_CHARS",
+    "TRUSTED_PROXIES",
+    "PLAIN_MODEL",
+)
 
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -80,7 +89,7 @@ def servers(folder: Path) -> list[Server]:
     """Name the three, for the model in a folder."""
     settings = str(HERE / "gunicorn_settings.py")
     plain = {"PLAIN_MODEL": str(folder / "model.pkl")}
-    api = {"ENVIRONMENT": "dev", "DATA_DIR": str(folder)}
+    api = {"DATA_DIR": str(folder)}
     return [
         Server("no-op", ("-c", settings, "noop:app"), HERE, {}, fixed_answer=[1]),
         Server("API", ("-c", "python:pmip.gunicorn_conf", "pmip.wsgi:app"), ROOT, api),
@@ -92,8 +101,8 @@ def servers(folder: Path) -> list[Server]:
 def running(server: Server, question: Question, cache: Path, log: Path) -> Iterator[Running]:
     """Start a server, wait until it answers a question, and end it at last."""
     port = _free_port()
-    fixed = {"HOST": "127.0.0.1", "PORT": str(port), "MODEL_CACHE_DIR": str(cache)} | dict.fromkeys(UNSET, "")
-    environ = {name: value for name, value in os.environ.items() if name != "PLAIN_MODEL"} | fixed | server.settings
+    fixed = {"ENVIRONMENT": "dev", "HOST": "127.0.0.1", "PORT": str(port), "MODEL_CACHE_DIR": str(cache)}
+    environ = os.environ | dict.fromkeys(UNSET, "") | fixed | server.settings
     command = [sys.executable, "-m", "gunicorn", *server.command]
     began = time.monotonic()
     with log.open("wb") as file:
@@ -108,6 +117,15 @@ def running(server: Server, question: Question, cache: Path, log: Path) -> Itera
         yield started
     finally:
         _end(process)
+
+
+def end_all() -> None:
+    """End what an interruption has left: a signal can come between any two steps, also of an end."""
+    left = psutil.Process().children()
+    for one in left:
+        with suppress(psutil.NoSuchProcess):
+            one.terminate()
+    psutil.wait_procs(left, SECONDS_TO_END)
 
 
 def _wait_until_ready(started: Running, question: Question, began: float) -> None:
