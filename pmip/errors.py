@@ -55,3 +55,7 @@ class NotExplainableError(PayloadError):
 
 class TrainingRunError(PmipError):
     """Raised when a training run ended without a model."""
+
+
+class GateError(PmipError):
+    """Raised when a model does not reach what is asked of it, so that it is not published; names each figure."""

@@ -36,7 +36,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "http_errors": {"errors"},
     "request_log": set(),
     "routes": {"errors", "scorer", "reloader", "payload", "swagger", "api_keys", "http_errors", "request_log"},
-    "training_run": {"errors", "config", "storage", "model_store"},
+    "near_duplicates": set(),
+    "evaluation": {"errors"},
+    "gate": {"errors"},
+    "parallel": set(),
+    "fitting": {"parallel"},
+    "report_page": set(),
+    "training_run": {"errors", "config", "storage", "model_store", "report_page"},
+    "preflight": {"errors"},
 }
 DOORS = {"wsgi", "gunicorn_conf", "lambda_handler", "__main__"}
 ROOT_ENTRIES = {"pmip", "notebooks", "scripts", "tests", "setup.py", "README.md", "requirements.txt", "LICENSE"}
