@@ -28,10 +28,15 @@ class Check:
         """Tell whether the figure keeps its limit."""
         return self.value is None or (self.value >= self.limit if self.at_least else self.value <= self.limit)
 
+    @property
+    def outcome(self) -> str:
+        """Say in words how the figure stands to its limit."""
+        return "not measured" if self.value is None else "passed" if self.passed else "FAILED"
+
     def __str__(self) -> str:
         bound = "at least" if self.at_least else "at most"
         shown = "not measured" if self.value is None else f"{self.value:.4f}"
-        return f"{self.figure} is {shown}, {bound} {self.limit:g} is allowed ({self.parameter})"
+        return f"{self.figure} is {shown}, {bound} {self.limit:g} is asked for ({self.parameter})"
 
 
 def require(checks: Iterable[Check]) -> None:

@@ -19,7 +19,9 @@ TEMPLATE = """
   body.jp-Notebook { max-width: 1100px; margin: 0 auto; padding: 2rem 1rem; }
   .jp-InputPrompt, .jp-OutputPrompt, .jp-InputArea-prompt, .jp-OutputArea-prompt { display: none; }
   .jp-RenderedHTMLCommon table { margin-left: 0; }
-  .jp-RenderedHTMLCommon td { overflow-wrap: anywhere; }
+  .jp-RenderedHTMLCommon td { overflow-wrap: anywhere; min-width: 7.5em; }
+  .jp-RenderedHTMLCommon :is(td, th) { text-align: left !important; }
+  .jp-OutputArea-output[data-mime-type*="stderr"] { background: none; color: #767676; }
   .jp-OutputArea-output img { max-width: 100%; height: auto; }
   details.code > summary { cursor: pointer; color: #767676; font: 12px sans-serif; width: fit-content; }
   @media print { details.code { display: none; } }

@@ -27,8 +27,8 @@ main() {
   trap 'exit 0' INT TERM
   start_s3
   seed
-  say "training a model (about 15 seconds)"
-  model_id=$(bash scripts/train.sh)
+  say "training a model (about 20 seconds)"
+  model_id=$(bash scripts/train.sh REPORT=short)
   start_api
   ask
   tell_where
