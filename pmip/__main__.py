@@ -41,6 +41,17 @@ def train(settings: Settings, options: argparse.Namespace) -> list[str]:
     return [train(settings, options.parameters)]
 
 
+def check(_settings: Settings, options: argparse.Namespace) -> list[str]:
+    """Check the training notebook, and run it on a small sample; print nothing when all is well."""
+    from pmip import preflight
+    from pmip.training_run import NOTEBOOK, ROOT
+
+    preflight.check(options.notebook or NOTEBOOK)
+    if not options.only_read:
+        preflight.run(ROOT, NOTEBOOK.parent / "sample-training-data")
+    return []
+
+
 def get_training_data(settings: Settings, _options: argparse.Namespace) -> list[str]:
     """Download the newest training data; print its files."""
     from pmip.training_data import pull
@@ -117,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add(train).add_argument("parameters", nargs="*", metavar="NAME=VALUE")
+    checking = add(check)
+    checking.add_argument("--only-read", action="store_true", help="do not run it")
+    checking.add_argument("notebook", nargs="?", type=Path, help="another notebook; what runs is always the project's")
     add(get_training_data)
     seeding = add(seed_training_data)
     seeding.add_argument("files", nargs="+", metavar="FILE", help=".csv or .zip")

@@ -28,7 +28,26 @@ GOLDEN_COMMENTS = (
 
 @dataclass(frozen=True)
 class Metadata:
-    """The lineage of a model, field by field as metadata.json and /model-info name it. Times are ISO 8601 UTC."""
+    """The lineage of a model, field by field as metadata.json and /model-info name it. Times are ISO 8601 UTC.
+
+    - `model_id`: the version; `ENVIRONMENT`: where it was trained, and in `/model-info` where it is served.
+    - `training_data_id`: the day that names the training data, or `sample`.
+    - `training_files`: `name`, `sha256` and number of comments (`rows`) of each file.
+    - `trained_at`: when the run began.
+    - `parameters`: every parameter of the notebook as it was in this run, and `C`, which the search chose.
+    - `metrics`: for `leave_one_source_out`, `grouped_10_fold` and `held_out` what this way of training reaches on
+      comments it has not seen: number of `comments`, each figure, and its `spread` (standard deviation over folds,
+      for `held_out` over bootstrap samples). Below `baseline` the same of a simple pipeline, below `previous`
+      (its `model_id`, `comments`, figures) that of the model before on the rows that both have not seen.
+    - `held_out`: the probabilities of held-out comments by `pmip.gate.hash_of` their text, as the model that is
+      measured gives them; by these the next run compares itself. Not in `/model-info`.
+    - `git_revision`: the commit, with `-dirty` when there were changes on top of it.
+    - `libraries`: the versions of Python and of what a pickle depends on.
+    - `sha256`: of model.pkl.
+    - `golden`: comments with the probabilities that must come out again before the model is served.
+    - `report`: the key of the report as a page; the executed notebook is beside it as .ipynb.
+    - `batch_job_id`: of the AWS Batch job that ran the training.
+    """
 
     model_id: str
     ENVIRONMENT: str = ""
@@ -43,6 +62,7 @@ class Metadata:
     golden: list[dict[str, Any]] = field(default_factory=list)
     report: str | None = None
     batch_job_id: str | None = None
+    held_out: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Write the metadata as indented JSON."""

@@ -63,3 +63,15 @@ class NotExplainableError(PayloadError):
 
 class TrainingRunError(PmipError):
     """Raised when a training run ended without a model."""
+
+
+class GateError(PmipError):
+    """Raised when a model does not reach what is asked of it, so that it is not published; names each figure."""
+
+
+class PreflightError(PmipError):
+    """Raised when the training notebook must not be committed as it is; names all that is wrong."""
+
+
+class ClusterError(PmipError):
+    """Raised when a Dask cluster cannot do the work."""

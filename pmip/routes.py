@@ -176,7 +176,7 @@ def _model_info(reloader: Reloader, environment: str) -> dict[str, Any]:
     except ModelNotReadyError:
         return {"model_id": None, "ENVIRONMENT": environment, **state}
     lineage = asdict(scorer.metadata)
-    del lineage["golden"]
+    del lineage["golden"], lineage["held_out"]
     return lineage | {"verified": scorer.verified, "scorer": scorer.kind, "loaded_at": scorer.loaded_at} | state
 
 

@@ -3,16 +3,17 @@
 import ast
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
 from typing import Any
 
 import nbformat
 import papermill
-from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
@@ -20,13 +21,13 @@ from pmip import errors
 from pmip.config import Settings
 from pmip.errors import SettingsError, StorageError, TrainingRunError
 from pmip.model_store import ModelStore, is_model_id, new_model_id, next_model_id
+from pmip.report_page import to_html
 from pmip.storage import S3Storage
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 RESULT_TAG = "model-id"
-# A progress bar overwrites itself by carriage returns, which a page would show line by line.
-LAST_STATE_OF_BARS = Config({"CoalesceStreamsPreprocessor": {"enabled": True}})
+PROGRESS_BAR = re.compile(r"([^\r\n]*?):\s+\d+%\|[^|]*\| (\S+) \[([\d:]+)[^]]*\]")
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +119,24 @@ def _execute(report: Path, parameters: dict[str, Any]) -> None:
             kernel_name="python3",
             # By default a kernel listens on TCP ports, where other users of the machine reach it.
             config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
-            progress_bar={"desc": "notebook", "unit": "cell"} if sys.stderr.isatty() else False,
+            progress_bar=False,
+            stderr_file=_LogLines(),
         )
+
+
+class _LogLines(StringIO):
+    """Logs what the notebook writes to stderr: of progress bars one line a step, and no control characters."""
+
+    _last = ""
+
+    def write(self, text: str) -> int:
+        for line in re.split(r"[\r\n]+", PROGRESS_BAR.sub(r"\1: \2 (\3)", text)):
+            shown = "".join(filter(str.isprintable, line)).strip()
+            step = shown.partition(" (")[0]
+            if shown and step != self._last:
+                log.info(shown)
+                self._last = step
+        return len(text)
 
 
 @contextmanager
@@ -148,7 +165,7 @@ def _keep_report(settings: Settings, running: Path, model_id: str, *, has_model:
     """Write the HTML and, outside dev, upload the report; return where it is. A report is never worth a lost model."""
     report = _finished(running, model_id)
     html = report.with_suffix(".html")
-    html.write_text(_to_html(report), encoding="utf-8")
+    html.write_text(to_html(report), encoding="utf-8")
     if settings.environment != "dev" and settings.bucket:
         store = ModelStore(S3Storage(settings.bucket), settings.environment)
         try:
@@ -156,13 +173,3 @@ def _keep_report(settings: Settings, running: Path, model_id: str, *, has_model:
         except StorageError as error:
             log.warning("the report was not uploaded: %s", error)
     return str(settings.data_dir / html.name)
-
-
-def _to_html(report: Path) -> str:
-    """Render a notebook as a page that asks no other host for anything."""
-    outside = ("require_js_url", "jquery_url", "mathjax_url", "mermaid_js_url", "mermaid_layout_elk_js_url")
-    exporter = HTMLExporter(config=LAST_STATE_OF_BARS, **dict.fromkeys(outside, ""))
-    exporter.log.setLevel(logging.ERROR)
-    html: str
-    html, _resources = exporter.from_filename(str(report))
-    return html

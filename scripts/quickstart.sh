@@ -31,8 +31,8 @@ main() {
   if $containers; then bash scripts/build_api_image.sh >/dev/null; fi
   start_s3
   seed
-  say "training a model (about 15 seconds)"
-  model_id=$(in_training scripts/train.sh)
+  say "training a model (about 20 seconds)"
+  model_id=$(in_training scripts/train.sh REPORT=short)
   start_api
   ask
   tell_where

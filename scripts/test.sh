@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets up all that the tests need in .venv and runs them: linters first, then the tests, the fast ones before the slow.
+# Sets up all that the tests need in .venv and runs them: linters first, then the notebook on a small sample, then the
+# tests, the fast ones before the slow.
 #
 # usage: scripts/test.sh [PYTEST-ARGUMENT ...]      e.g. scripts/test.sh tests/test_text.py
 set -euo pipefail
@@ -7,7 +8,7 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"
 
-bash scripts/install.sh --venv train,local,lambda,test
+bash scripts/install.sh --venv train,local,lambda,dask,test
 export PATH=$root/.venv/bin:$PATH PYTHON=$root/.venv/bin/python
 if [ $# -eq 0 ]; then
   say "linters"
@@ -16,6 +17,8 @@ if [ $# -eq 0 ]; then
   mypy
   shellcheck -x .ci/run scripts/*.sh
   hadolint Dockerfile Dockerfile.train
+  say "the notebook on a small sample"
+  "$PYTHON" -m pmip check
 fi
 say "tests"
 exec "$PYTHON" -m pytest "${@:-tests}"

@@ -27,11 +27,14 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def comments(rows: int, columns: tuple[str, ...] = ("COMMENT_ID", "AUTHOR", "DATE", "CONTENT", "CLASS")) -> str:
-    """Write a CSV file with that many comments, each with a newline and quotes inside."""
+    """Write a CSV file with that many different comments, each with a newline and quotes inside."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)
-    writer.writerows([f"id{row}", "someone", "", 'two\nlines, "quoted"', row % 2] for row in range(rows))
+    for row in range(rows):
+        name = "".join(chr(97 + row // 26**place % 26) for place in range(2))
+        about = ("song", "subscribe")[row % 2]
+        writer.writerow([f"id{row}", "someone", "", f'two\nlines, "quoted": {about} {name} {name}ish', row % 2])
     return text.getvalue()
 
 

@@ -106,7 +106,7 @@ def test_all_commands_but_the_servers_run_in_their_order(
         env=environ | {"YOUTUBE_SPAM_COLLECTION_URL": collection_url},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert run.returncode == 0, run.stderr

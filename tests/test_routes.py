@@ -184,7 +184,7 @@ def test_without_a_model_it_is_alive_but_not_ready(tmp_path: Path, caplog: pytes
 
 
 def test_with_a_model_it_is_ready_and_tells_which(client: FlaskClient, artifact: Artifact) -> None:
-    """/model-info gives the lineage and the state, without the golden comments."""
+    """/model-info gives the lineage and the state, without the golden comments and the held-out answers."""
     ready = client.get("/readiness")
     assert (ready.status_code, ready.headers["X-Model-Id"]) == (200, "20260101T000000Z")
     info = client.get("/model-info").json["result"]

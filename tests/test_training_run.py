@@ -5,16 +5,24 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import papermill
 import psutil
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SAMPLE
 
+from pmip.artifact import Artifact
+from pmip.comments import read_comments
 from pmip.errors import SettingsError
+from pmip.gate import hash_of
+from pmip.model_store import ModelStore
 from pmip.storage import S3Storage
+from pmip.training_data import local_files, seed
 from pmip.training_run import NOTEBOOK, parse_parameters
+
+QUICK = ("FOLDS=2", "REPORT=short")
 
 HEADER = b"CONTENT,CLASS\n"
 ROWS = b"hello there,0\nsubscribe to my channel,1\n" * 20
@@ -37,7 +45,7 @@ def train(data_dir: Path, *parameters: str, **environ: str) -> subprocess.Comple
         env=os.environ | {"DATA_DIR": str(data_dir)} | environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 
@@ -113,7 +121,7 @@ def test_a_missing_bucket_and_a_refused_key_are_told_apart(bucket: S3Storage, tm
 
 def test_an_unforeseen_error_names_its_cell(tmp_path: Path) -> None:
     """A mistake in the notebook's own code tells kind, text, cell and report."""
-    run = train(tmp_path, "FOLDS=1")
+    run = train(tmp_path, "FOLDS=1", "REPORT=short")
     assert run.returncode == 1
     assert "n_splits=1" in run.stderr
     assert "(cell [" in run.stderr
@@ -140,3 +148,74 @@ def test_a_kernel_that_is_killed_leaves_its_report(tmp_path: Path) -> None:
     assert "Traceback" not in error
     assert "554 comments" in next(tmp_path.glob("*.html")).read_text()
     assert not (tmp_path / "model.pkl").exists()
+
+
+def truth_by_hash() -> dict[str, float]:
+    """Return by hash what is true of each comment of the sample: the answers of a perfect model."""
+    comments = read_comments(local_files(SAMPLE))
+    return dict(zip(map(hash_of, comments["CONTENT"]), comments["CLASS"].astype(float), strict=True))
+
+
+GATES = {
+    "a minimum": (
+        ("MIN_MCC=0.9999",),
+        None,
+        r"MCC on the held-out comments is 0\.\d+, at least 0\.9999 is asked for \(MIN_MCC\)$",
+    ),
+    "the drop": (
+        ("MAX_MCC_DROP=0.0001", "MAX_FLIPPED=1"),
+        lambda truth: truth,
+        r"drop of MCC against the model before is 0\.\d+, at most 0\.0001 is asked for \(MAX_MCC_DROP\)$",
+    ),
+    "the flips": (
+        ("MAX_FLIPPED=0.1",),
+        lambda truth: 1 - truth,
+        r"share of flipped answers is 0\.\d+, at most 0\.1 is asked for \(MAX_FLIPPED\)$",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GATES)
+def test_a_model_that_misses_a_limit_is_not_published(
+    case: str, artifact: Artifact, bucket: S3Storage, tmp_path: Path
+) -> None:
+    """The error names the figure, its value and its limit, and the report stands under runs/."""
+    parameters, answer, message = GATES[case]
+    seed(bucket, SAMPLE, "20260101")
+    assert artifact.metadata
+    if answer:
+        known = {name: answer(truth) for name, truth in truth_by_hash().items()}
+        earlier = replace(artifact.metadata, model_id="20260101T000000Z", held_out=known)
+        ModelStore(bucket, "staging").publish(replace(artifact, metadata=earlier))
+    before = keys(bucket)
+    run = train(tmp_path, "MODEL_ID=20260303T000000Z", *QUICK, *parameters, ENVIRONMENT="staging", BUCKET=bucket.bucket)
+    assert (run.returncode, run.stdout) == (1, "")
+    [line] = [line for line in run.stderr.splitlines() if line.startswith("pmip: ")]
+    assert "does not pass the gate and is not published" in line
+    assert re.search(message, line), line
+    report = "runs/staging/20260303T000000Z/model-training"
+    assert keys(bucket) - before == {f"{report}.ipynb", f"{report}.html"}
+    assert not (tmp_path / "model.pkl").exists()
+    assert "does <strong>not</strong> pass" in (tmp_path / "model-training-20260303T000000Z.html").read_text()
+
+
+def test_a_model_before_that_was_measured_on_other_comments_is_not_compared(
+    artifact: Artifact, bucket: S3Storage, tmp_path: Path
+) -> None:
+    """The report says that there are too few to compare, and the model is published; the log tells each step."""
+    seed(bucket, SAMPLE, "20260101")
+    ModelStore(bucket, "staging").publish(artifact)
+    run = train(tmp_path, *QUICK, ENVIRONMENT="staging", BUCKET=bucket.bucket)
+    assert run.returncode == 0, run.stderr
+    page = (tmp_path / f"model-training-{run.stdout.strip()}.html").read_text()
+    assert "Only 0 of the held-out comments are new to model 20260101T000000Z too: too few to compare." in page
+    assert not re.search(r"[^\n\x20-\x7e]", run.stderr), "control characters"
+    steps = re.findall(r"^==> cross-validation: (\d+)/16 \(", run.stderr, re.MULTILINE)
+    assert steps == [str(step) for step in range(17)]
+
+
+def test_a_report_is_full_or_short(tmp_path: Path) -> None:
+    """Another value is told before anything is read."""
+    run = train(tmp_path, "REPORT=long")
+    assert run.returncode == 1
+    assert "REPORT=long: must be full or short" in run.stderr

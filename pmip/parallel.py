@@ -1,0 +1,73 @@
+"""Training side: many fits at once, on all cores of this machine or on a Dask cluster, with a progress bar."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
+from tqdm import tqdm
+
+from pmip.errors import ClusterError
+
+SECONDS_TO_ANSWER = 10
+
+
+def each(
+    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], description: str, scheduler: str = ""
+) -> list[Any]:
+    """Return what the function returns for each task, in the order of the tasks.
+
+    `scheduler` is the address of a Dask scheduler; raises `ClusterError` when its workers cannot do the work.
+    """
+    results = []
+    with _workers(scheduler), tqdm(total=len(tasks), desc=description, unit="fit", mininterval=0) as bar:
+        for result in Parallel(n_jobs=-1, return_as="generator")(delayed(function)(*task) for task in tasks):
+            results.append(result)
+            bar.update()
+    return results
+
+
+@contextmanager
+def _workers(scheduler: str) -> Iterator[None]:
+    if scheduler:
+        with _cluster(scheduler):
+            yield
+        return
+    try:
+        yield
+    finally:  # workers that lived on would know the package as it was, whatever is edited between two cells
+        get_reusable_executor().shutdown()
+
+
+@contextmanager
+def _cluster(scheduler: str) -> Iterator[None]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ClusterError("DASK_SCHEDULER needs 'bash scripts/install.sh train,dask'") from error
+    try:
+        client = Client(scheduler, timeout=SECONDS_TO_ANSWER, set_as_default=True)
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"no Dask scheduler answers at {scheduler} within {SECONDS_TO_ANSWER} s") from error
+    with client:
+        _require_pmip(client, scheduler)
+        with parallel_config("dask", wait_for_workers_timeout=SECONDS_TO_ANSWER):
+            yield
+
+
+def _require_pmip(client: Any, scheduler: str) -> None:
+    """Ask each worker to import the package: joblib would wait for ever for one that cannot."""
+    from distributed import wait
+
+    workers = list(client.scheduler_info(n_workers=-1)["workers"])
+    asked = [client.submit(eval, "bool(__import__('pmip.steps'))", workers=[name], pure=False) for name in workers]
+    if not asked:
+        raise ClusterError(f"the Dask scheduler {scheduler} has no workers")
+    try:
+        wait(asked, timeout=SECONDS_TO_ANSWER)
+        client.gather(asked)
+    except TimeoutError as error:
+        raise ClusterError(f"a worker of {scheduler} does not answer within {SECONDS_TO_ANSWER} s") from error
+    except ImportError as error:
+        raise ClusterError(f"a worker of {scheduler} cannot import pmip ({error}); install it there too") from error
