@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +17,8 @@ from pmip.metrics import Metrics
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 STDERR = 2
 
+Fields = dict[str, Any]
+
 log = logging.getLogger(__name__)
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each line
 
@@ -24,23 +28,27 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback stands in it as one text."""
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
+        line = _begun(record.created, record.levelname.lower(), record.getMessage())
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return _to_json(line)
 
 
-class WholeLines(logging.Handler):
-    """Writes each record to stderr by one call to the system, so that lines of several workers never mix."""
+def by_logging(fields: Fields) -> None:
+    """Log a request as everything else is logged."""
+    log.info("request", extra={"fields": fields})
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        try:
-            os.write(STDERR, f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
-        except Exception:
-            self.handleError(record)
+
+def to_stderr(fields: Fields) -> None:
+    """Log a request by the same line, written straight to stderr: a record costs more than scoring a comment.
+
+    One call to the system a line, so that lines of several workers never mix.
+    """
+    if log.isEnabledFor(logging.INFO):
+        line = _to_json(_begun(time.time(), "info", "request") | fields)
+        with suppress(OSError):  # a log that is closed or full must not cost the answer
+            os.write(STDERR, f"{line}\n".encode())
 
 
 class Asked(Request):
@@ -66,7 +74,7 @@ def asked() -> Asked:
     return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
-def log_requests(app: Flask, metrics: Metrics) -> None:
+def log_requests(app: Flask, metrics: Metrics, write: Callable[[Fields], None] = by_logging) -> None:
     """Give each request of an app an id, and each answer a line in the log and a place in the figures."""
     app.request_class = Asked
 
@@ -78,20 +86,22 @@ def log_requests(app: Flask, metrics: Metrics) -> None:
         if this.model_id is not None:
             response.headers["X-Model-Id"] = this.model_id
         metrics.answered(this.route, response.status_code, seconds)
-        if log.isEnabledFor(logging.INFO):
-            _log(this, response, seconds)
+        write(_fields(this, response.status_code, seconds))
         return response
 
 
-def _log(this: Asked, response: Response, seconds: float) -> None:
-    record = logging.LogRecord(log.name, logging.INFO, "", 0, "request", (), None)  # log.info would look for the line
-    record.fields = {
+def _fields(this: Asked, status: int, seconds: float) -> Fields:
+    return {
         "request_id": this.id,
         "method": this.method,
         "path": this.route,
-        "status": response.status_code,
+        "status": status,
         "milliseconds": round(seconds * 1000, 3),
         "comments": this.comments,
         "model_id": this.model_id,
     }
-    log.handle(record)
+
+
+def _begun(moment: float, level: str, message: str) -> Fields:
+    iso = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+    return {"time": iso, "level": level, "message": message}

@@ -17,7 +17,7 @@ from pmip.http_errors import answer_errors
 from pmip.metrics import CONTENT_TYPE, Metrics
 from pmip.payload import ANSWER_TYPES, Limits, answer_type, comments_of
 from pmip.reloader import Reloader
-from pmip.request_log import Asked, asked, log_requests
+from pmip.request_log import Asked, Fields, asked, by_logging, log_requests
 from pmip.swagger import comments_model, error_model, info_model, ns, predictions_model, status_model
 
 KEYED = ("/predict", "/model-info", "/metrics")
@@ -44,6 +44,7 @@ def create_app(
     trusted_proxies: int = 0,
     api_keys: ApiKeys = NO_KEYS,
     metrics_dir: Path | None = None,
+    log_request: Callable[[Fields], None] = by_logging,
 ) -> Flask:
     """Assemble the API around a reloader; nothing is loaded or connected here."""
     app = Flask("pmip", static_folder=None)
@@ -55,7 +56,7 @@ def create_app(
     )
     metrics = Metrics(reloader, metrics_dir)
     app.extensions["pmip"] = Service(reloader, limits, environment, api_keys, metrics)
-    log_requests(app, metrics)
+    log_requests(app, metrics, log_request)
     if api_keys:
         app.before_request(_require_key)
     api = _Api(app, title="pmip", version="1", description="Spam or not? Ask the newest model.", **_security(api_keys))
