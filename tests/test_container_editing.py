@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api import direct, wait_for
 from conftest import free_port
 from engine import TRAINING, Start, docker
-from test_loop import direct, wait_for
 from websocket import WebSocket, create_connection
 
 
