@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from api import COMMAND, EXAMPLE, Load, ask, wait_for
+from api import COMMAND, EXAMPLE, Load, answers, ask, wait_for
 from conftest import ROOT, SAMPLE, free_port
 
 from pmip.artifact import Artifact
@@ -37,14 +37,6 @@ def start_api(tmp_path: Path) -> Iterator[Callable[..., int]]:
     for process in running:
         process.terminate()
     assert [process.wait(30) for process in running] == [0] * len(running)
-
-
-def answers(port: int) -> bool:
-    """Tell whether the process answers at all."""
-    try:
-        return ask(port, "/healthcheck").body == {"status": "ok"}
-    except OSError:
-        return False
 
 
 def train(bucket: S3Storage, data_dir: Path, *parameters: str) -> str:
