@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from pmip.artifact import Artifact
 from pmip.local_model import LocalModel
 from pmip.payload import Limits
-from pmip.request_log import JsonLines
+from pmip.request_log import JsonLines, by_logging, to_stderr
 from pmip.routes import create_app
 
 SECRET = "a comment that nobody may read"
@@ -69,6 +69,21 @@ def test_a_prediction_is_one_line(client: FlaskClient, lines: StringIO) -> None:
         "model_id": "local",
     }
     assert SECRET not in lines.getvalue()
+
+
+def test_straight_to_stderr_goes_the_same_line(
+    lines: StringIO, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The quick way of production writes what logging would, at the levels at which logging would."""
+    by_logging({"status": 200, "path": "/é"})
+    to_stderr({"status": 200, "path": "/é"})
+    quick = capfd.readouterr().err
+    assert quick.endswith("\n")
+    assert json.loads(quick) | {"time": ""} == last(lines) | {"time": ""}
+    assert [*json.loads(quick)] == [*last(lines)]
+    caplog.set_level(logging.WARNING, "pmip")
+    to_stderr({})
+    assert capfd.readouterr().err == ""
 
 
 def test_what_fails_is_one_line_too(client: FlaskClient, lines: StringIO) -> None:

@@ -30,6 +30,7 @@ WRONG_CALLS = [
     ("?type=class&type=class", '{"comments": []}', 400, "the query has 2 times 'type'"),
     ("", '{"comments": ["s3cr3t comment"]', 400, "not valid JSON"),
     ("", '{"comments": ["s3cr3t comment", 1]}', 400, "comments[1] is no text"),
+    ("", '{"comments": ["s3cr3t comment", "", "", ""]}', 400, "4 comments are too many; send at most 3"),
     ("", '{"comments": ["' + SECRET * 10 + '"]}', 400, "comments[0] has 140 characters"),
     ("", '{"comments": ["' + SECRET * 50 + '"]}', 413, "larger than 500 bytes; send fewer comments"),
 ]
