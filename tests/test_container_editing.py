@@ -47,6 +47,13 @@ class Jupyter:
         with direct.open(request, timeout=60) as answer:
             return json.load(answer)
 
+    def is_up(self) -> bool:
+        """Tell whether it answers."""
+        try:
+            return bool(self("GET", "status"))
+        except OSError:
+            return False
+
     def kernel(self) -> WebSocket:
         """Start a kernel where the notebook would have it."""
         kernel = self("POST", "kernels", {"name": "python3", "path": "notebooks"})["id"]
@@ -84,7 +91,9 @@ def jupyter(start: Start, tmp_path: Path) -> Jupyter:
     start("run_training_container.sh", "-c", served, JUPYTER_PORT=str(port))
     log = tmp_path / "0.log"
     wait_for(lambda: "/tree?token=" in log.read_text(), 60)
-    return Jupyter(port, re.findall(r"token=(\w+)", log.read_text())[0])
+    jupyter = Jupyter(port, re.findall(r"token=(\w+)", log.read_text())[0])
+    wait_for(jupyter.is_up, 60)  # it tells its address a moment before it listens
+    return jupyter
 
 
 def test_a_notebook_saved_on_either_side_is_there_on_the_other(jupyter: Jupyter, project: Path) -> None:
