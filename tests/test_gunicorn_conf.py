@@ -6,16 +6,15 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
-from api import COMMAND, direct
+from api import COMMAND, direct, is_ready, running_api, wait_for
 from conftest import ROOT, free_port
 from test_metrics import figures_in
 
@@ -30,12 +29,9 @@ COUNT = 'pmip_request_seconds_count{route="/predict",status="200"}'
 class Api:
     """A running gunicorn; what it logs is in `log`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port(20_000, 30_000)
-        self.log = folder / "api.log"
-        settings = {"PORT": str(self.port), "DATA_DIR": str(folder), "WEB_CONCURRENCY": "3"}
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(COMMAND, cwd=ROOT, env=os.environ | settings, stderr=log)
+    def __init__(self, port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.port, self.process = port, process
+        self.log = folder / f"api-{port}.log"
 
     def get(self, path: str) -> str:
         """Return what a route answers."""
@@ -70,33 +66,14 @@ class Api:
         held = [connection for worker in self.workers() for connection in worker.net_connections()]
         return {connection.raddr.port for connection in held if connection.raddr}
 
-    def is_ready(self) -> bool:
-        """Tell whether it answers."""
-        try:
-            return "ok" in self.get("/readiness")
-        except OSError:
-            return False
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    """Ask again until it is so."""
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline, "not within 30 s"
-        time.sleep(0.02)
-
 
 @pytest.fixture
 def api(tmp_path: Path, artifact: Artifact) -> Iterator[Api]:
     """Serve the artifact."""
     LocalModel(tmp_path).save(artifact)
-    api = Api(tmp_path)
-    try:
-        wait_for(api.is_ready)
-        yield api
-    finally:
-        api.process.terminate()
-        api.process.wait(30)
+    with running_api(tmp_path, WEB_CONCURRENCY="3") as (port, process):
+        wait_for(lambda: is_ready(port), 30)
+        yield Api(port, process, tmp_path)
 
 
 def test_figures_are_those_of_all_workers_and_outlive_each(api: Api) -> None:
@@ -114,7 +91,7 @@ def test_figures_are_those_of_all_workers_and_outlive_each(api: Api) -> None:
     killed = api.workers()
     for worker in killed:
         worker.kill()
-    wait_for(lambda: len(api.workers()) == 3 and not api.workers() & killed and api.is_ready())
+    wait_for(lambda: len(api.workers()) == 3 and not api.workers() & killed and is_ready(api.port), 30)
     assert figures_in(api.get("/metrics"))[COUNT] == asked
     api.predict(10)
     assert figures_in(api.get("/metrics"))[COUNT] == asked + 10
@@ -138,11 +115,11 @@ def test_sigterm_finishes_the_requests_in_hand(api: Api) -> None:
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
     with ExitStack() as stack:
         slow, waiting = ([stack.enter_context(api.call(head.encode())) for _ in range(number)] for number in (3, 20))
-        wait_for(lambda: {caller.getsockname()[1] for caller in slow} <= api.callers())
+        wait_for(lambda: {caller.getsockname()[1] for caller in slow} <= api.callers(), 30)
         for caller in waiting:
             caller.sendall(BODY)
         api.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: "Handling signal: term" in api.log.read_text())
+        wait_for(lambda: "Handling signal: term" in api.log.read_text(), 30)
         for caller in slow:
             caller.sendall(BODY)
         callers = slow + waiting
