@@ -41,9 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "http_errors": {"errors", "request_log"},
     "metrics": {"errors", "scorer", "reloader"},
     "request_log": {"metrics"},
-    "answers": {"scorer"},
+    "answers": {"errors", "scorer", "reloader"},
     "routes": {
-        "errors",
         "reloader",
         "payload",
         "answers",

@@ -147,6 +147,14 @@ def test_only_json_is_taken(client: FlaskClient, content_type: str | None) -> No
     assert "Content-Type: application/json" in answer.json["message"]
 
 
+@pytest.mark.parametrize("length", ["", "1e3", "-1", "+5", "0"])
+def test_without_its_length_a_body_is_none(client: FlaskClient, length: str) -> None:
+    """What a server let through is no fault of the API."""
+    sent = {"input_stream": BytesIO(b'{"comments": []}'), "environ_overrides": {"CONTENT_LENGTH": length}}
+    answer = client.post("/predict", content_type="application/json", **sent)
+    assert (answer.status_code, "not valid JSON" in answer.json["message"]) == (400, True)
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/predict/", "/%00%ff<b>é", "/../x", "/swaggerui/nothing"])
 def test_an_unknown_path_is_404_in_json(client: FlaskClient, path: str) -> None:
     """No route is listed and no path is echoed."""
