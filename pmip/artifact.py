@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pmip.errors import ArtifactError
 
 # An artifact is the first two; the third is what its verification made of them.
 MODEL, METADATA, SCORER = "model.pkl", "metadata.json", "scorer.json"
+MAX_MODEL_BYTES = 2**30  # as a file, and unpacked
 GOLDEN_COMMENTS = (
     "",
     "Check it out this free stuff",
@@ -96,6 +98,18 @@ class Artifact:
 
     model: bytes
     metadata: Metadata | None
+
+    @classmethod
+    def read(cls, model: Path) -> "Artifact":
+        """Read a pickle, and the metadata.json beside it if there is one."""
+        metadata = model.with_name(METADATA)
+        return cls(model.read_bytes(), Metadata.from_json(metadata.read_bytes()) if metadata.exists() else None)
+
+    def write(self, folder: Path) -> None:
+        """Write both files into a folder that nobody reads yet."""
+        (folder / MODEL).write_bytes(self.model)
+        if self.metadata:
+            (folder / METADATA).write_bytes(self.metadata.to_json())
 
     @property
     def sha256(self) -> str:

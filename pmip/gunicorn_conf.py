@@ -5,11 +5,15 @@ import gc
 import shutil
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pmip.config import Settings
 from pmip.errors import SettingsError
+
+LAST_CALL_SECONDS = 5
 
 try:
     _settings = Settings.from_environ()
@@ -23,7 +27,7 @@ preload_app = True  # the workers share what was imported before they were forke
 control_socket_disable = True
 _memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - what follows is kept off the disk
 worker_tmp_dir = _memory  # the heartbeat
-_metrics_dir = tempfile.mkdtemp(prefix="pmip-metrics-", dir=_memory)
+_metrics_dir = tempfile.mkdtemp(prefix=f"pmip-metrics-{_settings.port}-", dir=_memory)
 atexit.register(shutil.rmtree, _metrics_dir, ignore_errors=True)
 raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_metrics_dir}"]  # prometheus_client reads it when it is imported
 
@@ -43,6 +47,14 @@ def post_worker_init(_worker: Any) -> None:
     from pmip.wsgi import reloader
 
     reloader.start()
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Answer who waits at the socket already when the API is to end: closing it would reset them."""
+    deadline = time.monotonic() + LAST_CALL_SECONDS
+    with suppress(BlockingIOError):  # nobody waits any more
+        while not worker.alive and time.monotonic() < deadline:
+            worker.accept(worker.sockets[0])
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -1,9 +1,12 @@
 """The status and the JSON body of each error; nothing internal, and nothing of a comment, is answered or logged."""
 
 import logging
+from collections.abc import Callable
 from traceback import format_tb
+from typing import Any
 
 from flask import Flask, current_app
+from flask_restx import Api
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from pmip.errors import ModelNotReadyError, PayloadError
@@ -14,6 +17,14 @@ RETRY_AFTER_SECONDS = 5
 Answer = tuple[dict[str, str], int, dict[str, str]]
 
 log = logging.getLogger(__name__)
+
+
+class QuietApi(Api):
+    """flask-restx without its own way with errors, which logs every 503 and can answer with an exception's inside."""
+
+    def error_router(self, original_handler: Callable[[Exception], Any], e: Exception) -> Any:
+        """Leave every error to the app's own answers."""
+        return original_handler(e)
 
 
 def answer_errors(app: Flask) -> None:

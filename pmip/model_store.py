@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from pmip.artifact import METADATA, MODEL, Artifact, Metadata
+from pmip.artifact import MAX_MODEL_BYTES, METADATA, MODEL, Artifact, Metadata
 from pmip.errors import AlreadyExistsError, ArtifactError, ModelNotFoundError, ObjectNotFoundError
 from pmip.storage import Storage
 
 REPORT = "model-training"
-MAX_MODEL_BYTES = 2**30
 RUN_ID = "%Y%m%dT%H%M%SZ"
 
 

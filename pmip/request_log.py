@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,23 +26,11 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback stands in it as one text."""
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
+        line = {"time": _iso(record.created), "level": record.levelname.lower(), "message": record.getMessage()}
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return _to_json(line)
-
-
-class WholeLines(logging.Handler):
-    """Writes each record to stderr by one call to the system, so that lines of several workers never mix."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        try:
-            os.write(STDERR, f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
-        except Exception:
-            self.handleError(record)
 
 
 class Asked(Request):
@@ -61,37 +51,60 @@ class Asked(Request):
         return self.url_rule.rule if self.url_rule else None
 
 
+Write = Callable[[Asked, int, float], None]
+
+
 def asked() -> Asked:
     """Return the request in hand itself: each use of Flask's stand-in for it looks it up again."""
     return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
-def log_requests(app: Flask, metrics: Metrics) -> None:
+def by_logging(this: Asked, status: int, seconds: float) -> None:
+    """Log an answer as everything else is logged."""
+    fields = {
+        "request_id": this.id,
+        "method": this.method,
+        "path": this.route,
+        "status": status,
+        "milliseconds": round(seconds * 1000, 3),
+        "comments": this.comments,
+        "model_id": this.model_id,
+    }
+    log.info("request", extra={"fields": fields})
+
+
+def to_stderr(this: Asked, status: int, seconds: float) -> None:
+    """Log an answer by the same line, written straight to stderr: a log record takes longer than scoring a comment.
+
+    One call to the system a line, so that lines of several workers never mix.
+    """
+    if not log.isEnabledFor(logging.INFO):
+        return
+    comments = "null" if this.comments is None else this.comments
+    line = (
+        f'{{"time": "{_iso(time.time())}", "level": "info", "message": "request", "request_id": "{this.id}", '
+        f'"method": {_to_json(this.method)}, "path": {_to_json(this.route)}, "status": {status}, '
+        f'"milliseconds": {seconds * 1000:.3f}, "comments": {comments}, "model_id": {_to_json(this.model_id)}}}\n'
+    )
+    with suppress(OSError):  # a log that is closed or full must not cost the answer
+        os.write(STDERR, line.encode())
+
+
+def log_requests(app: Flask, metrics: Metrics, write: Write = by_logging) -> None:
     """Give each request of an app an id, and each answer a line in the log and a place in the figures."""
     app.request_class = Asked
 
     @app.after_request
     def end(response: Response) -> Response:
-        this = asked()
+        this, status = asked(), response.status_code
         seconds = time.perf_counter() - this.began
         response.headers["X-Request-Id"] = this.id
         if this.model_id is not None:
             response.headers["X-Model-Id"] = this.model_id
-        metrics.answered(this.route, response.status_code, seconds)
-        if log.isEnabledFor(logging.INFO):
-            _log(this, response, seconds)
+        metrics.answered(this.route, status, seconds)
+        write(this, status, seconds)
         return response
 
 
-def _log(this: Asked, response: Response, seconds: float) -> None:
-    record = logging.LogRecord(log.name, logging.INFO, "", 0, "request", (), None)  # log.info would look for the line
-    record.fields = {
-        "request_id": this.id,
-        "method": this.method,
-        "path": this.route,
-        "status": response.status_code,
-        "milliseconds": round(seconds * 1000, 3),
-        "comments": this.comments,
-        "model_id": this.model_id,
-    }
-    log.handle(record)
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")

@@ -1,28 +1,36 @@
 """The HTTP front: the routes, who may ask them, and what each answers."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, current_app
-from flask_restx import Api, Resource
+from flask import Flask, Request, Response, current_app
+from flask.sessions import NullSession, SessionInterface
+from flask_restx import Resource
 from werkzeug.exceptions import RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from pmip.answers import answer
+from pmip.answers import answer, model_info
 from pmip.api_keys import HEADER, ApiKeys
-from pmip.errors import ModelNotReadyError
-from pmip.http_errors import answer_errors
+from pmip.http_errors import QuietApi, answer_errors
 from pmip.metrics import CONTENT_TYPE, Metrics
 from pmip.payload import ANSWER_TYPES, Limits, answer_type, comments_of
 from pmip.reloader import Reloader
-from pmip.request_log import Asked, asked, log_requests
+from pmip.request_log import Asked, Write, asked, by_logging, log_requests
 from pmip.swagger import comments_model, error_model, info_model, ns, predictions_model, status_model
 
 KEYED = ("/predict", "/model-info", "/metrics")
+JSON = "application/json"
 CLASS_ASKED = (b"", b"type=class")  # what most callers ask, known without parsing
 NO_KEYS = ApiKeys()
+
+
+class _NoSessions(SessionInterface):
+    nothing = NullSession()
+
+    def open_session(self, _app: Flask, _request: Request) -> NullSession:
+        return self.nothing
 
 
 @dataclass(frozen=True)
@@ -44,9 +52,10 @@ def create_app(
     trusted_proxies: int = 0,
     api_keys: ApiKeys = NO_KEYS,
     metrics_dir: Path | None = None,
+    log_request: Write = by_logging,
 ) -> Flask:
     """Assemble the API around a reloader; nothing is loaded or connected here."""
-    app = Flask("pmip", static_folder=None)
+    app = _App("pmip", static_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=limits.max_body_bytes,
         RESTX_MASK_HEADER=None,
@@ -55,12 +64,14 @@ def create_app(
     )
     metrics = Metrics(reloader, metrics_dir)
     app.extensions["pmip"] = Service(reloader, limits, environment, api_keys, metrics)
-    log_requests(app, metrics)
+    log_requests(app, metrics, log_request)
     if api_keys:
         app.before_request(_require_key)
-    api = _Api(app, title="pmip", version="1", description="Spam or not? Ask the newest model.", **_security(api_keys))
+    api = QuietApi(
+        app, title="pmip", version="1", description="Spam or not? Ask the newest model.", **_security(api_keys)
+    )
     api.add_namespace(ns)
-    # The hot route goes without the dispatch of flask-restx, which documents it and makes up a tenth of its time.
+    # flask-restx only documents the hot route: its dispatch would take as long as scoring a short comment.
     app.view_functions[Predict.endpoint] = Predict().post
     answer_errors(app)
     if trusted_proxies:
@@ -69,12 +80,14 @@ def create_app(
     return app
 
 
-class _Api(Api):
-    """flask-restx without its own way with errors, which logs every 503 and can answer with an exception's inside."""
+class _App(Flask):
+    """Flask without what this API has none of, sessions and coroutines: it would look for them in each request."""
 
-    def error_router(self, original_handler: Callable[[Exception], Any], e: Exception) -> Any:
-        """Leave every error to the app's own answers."""
-        return original_handler(e)
+    session_interface = _NoSessions()
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function: it is no coroutine."""
+        return func
 
 
 @ns.route("/predict")
@@ -99,7 +112,7 @@ class Predict(Resource):
         body, spam = answer(scorer, kind, comments)
         this.model_id = scorer.model_id
         service.metrics.scored(scorer.model_id, spam)
-        return Response(body, content_type="application/json")
+        return Response(body, content_type=JSON)
 
 
 @ns.route("/model-info")
@@ -111,7 +124,7 @@ class ModelInfo(Resource):
     def get(self) -> dict[str, Any]:
         """Tell which model answers, where it comes from and when it was last looked for a newer one."""
         service = _service()
-        return {"result": _model_info(service.reloader, service.environment)}
+        return {"result": model_info(service.reloader, service.environment)}
 
 
 @ns.route("/healthcheck")
@@ -156,28 +169,17 @@ def _service() -> Service:
 
 
 def _body(this: Asked, limits: Limits) -> bytes:
-    if not this.is_json:
+    """Read the body, without werkzeug's get_data: that alone is a fifteenth of a request's time."""
+    environ, most = this.environ, limits.max_body_bytes
+    if environ.get("CONTENT_TYPE") != JSON and not this.is_json:
         raise UnsupportedMediaType("send JSON with the header Content-Type: application/json")
-    most, size = limits.max_body_bytes, this.content_length
-    if size is None:  # it comes in chunks, or not at all
-        size = most + 1 if this.environ.get("wsgi.input_terminated") else 0
-    elif size > most:
-        raise RequestEntityTooLarge
-    body: bytes = this.environ["wsgi.input"].read(size)  # werkzeug's get_data takes five times as long
-    if len(body) > most:
+    length = environ.get("CONTENT_LENGTH", "")
+    size = int(length) if length.isdecimal() else 0
+    in_chunks = not length and environ.get("wsgi.input_terminated")
+    body: bytes = b"" if size > most else environ["wsgi.input"].read(most + 1 if in_chunks else size)
+    if max(size, len(body)) > most:
         raise RequestEntityTooLarge
     return body
-
-
-def _model_info(reloader: Reloader, environment: str) -> dict[str, Any]:
-    state = {"last_check_at": reloader.last_check_at, "last_error": reloader.last_error}
-    try:
-        scorer = reloader.scorer
-    except ModelNotReadyError:
-        return {"model_id": None, "ENVIRONMENT": environment, **state}
-    lineage = asdict(scorer.metadata)
-    del lineage["golden"], lineage["held_out"]
-    return lineage | {"verified": scorer.verified, "scorer": scorer.kind, "loaded_at": scorer.loaded_at} | state
 
 
 def _require_key() -> None:

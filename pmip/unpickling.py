@@ -16,9 +16,9 @@ import scipy.sparse
 from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from sklearn.base import BaseEstimator
 
+from pmip.artifact import MAX_MODEL_BYTES
 from pmip.errors import ArtifactError
 
-MAX_MODEL_BYTES = 2**30
 MAX_LZMA_DICTIONARY_BYTES = 2**27
 
 # By class, never by package: numpy and scikit-learn hold callables that run code or truncate files.

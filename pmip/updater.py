@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pmip.artifact import METADATA, MODEL
 from pmip.errors import AccessDeniedError, ArtifactError, ModelNotFoundError, PmipError, VerificationError
 from pmip.host_cache import Entry, HostCache, State
 from pmip.local_model import LocalModel
@@ -94,9 +93,6 @@ class Updater:
 
     def _downloaded(self, version: Version) -> Entry:
         with self._cache.incoming() as folder:
-            artifact = self.store.fetch(version.model_id)
-            (folder / MODEL).write_bytes(artifact.model)
-            if artifact.metadata:
-                (folder / METADATA).write_bytes(artifact.metadata.to_json())
+            self.store.fetch(version.model_id).write(folder)
             self._verify(folder, version.model_id)
             return self._cache.adopt(folder, *version)

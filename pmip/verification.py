@@ -13,15 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pmip.artifact import (
-    GOLDEN_COMMENTS,
-    METADATA,
-    MODEL,
-    SCORER,
-    Artifact,
-    Metadata,
-    spam_probabilities,
-)
+from pmip.artifact import GOLDEN_COMMENTS, MODEL, SCORER, Artifact, Metadata, spam_probabilities
 from pmip.errors import ArtifactError
 from pmip.export import NotCompilable, export
 from pmip.lookup import Lookup
@@ -74,9 +66,7 @@ def _compiled(model: Any) -> tuple[dict[str, Any] | None, str]:
 
 def verify_folder(folder: Path, model_id: str, environment: str, trusted: Iterable[str] = ()) -> None:
     """Verify the artifact in a folder of the host's cache and write the result beside it."""
-    metadata = folder / METADATA
-    lineage = Metadata.from_json(metadata.read_bytes()) if metadata.exists() else None
-    plain, _ = verify(Artifact((folder / MODEL).read_bytes(), lineage), model_id, environment, trusted)
+    plain, _ = verify(Artifact.read(folder / MODEL), model_id, environment, trusted)
     if plain["lookup"]:
         (folder / MODEL).unlink()  # nobody will open it
     (folder / SCORER).write_text(json.dumps(plain))

@@ -14,7 +14,7 @@ from pmip.local_model import LocalModel
 from pmip.model_store import ModelStore
 from pmip.payload import Limits
 from pmip.reloader import Reloader
-from pmip.request_log import JsonLines, WholeLines
+from pmip.request_log import JsonLines, to_stderr
 from pmip.storage import S3Storage
 from pmip.updater import Updater
 from pmip.verification_process import verify_in_process
@@ -38,6 +38,7 @@ def build(settings: Settings) -> tuple[Flask, Reloader]:
         trusted_proxies=settings.trusted_proxies,
         api_keys=ApiKeys(settings.api_keys),
         metrics_dir=settings.metrics_dir,
+        log_request=to_stderr,
     )
     return app, reloader
 
@@ -63,7 +64,7 @@ try:
     settings = Settings.from_environ()
 except SettingsError as error:
     sys.exit(f"pmip: {error}")
-log_to_stderr = WholeLines()
+log_to_stderr = logging.StreamHandler()
 log_to_stderr.setFormatter(JsonLines())
 logging.basicConfig(handlers=[log_to_stderr])
 logging.getLogger("pmip").setLevel(settings.log_level.upper())  # at debug, boto3 would log what it signs

@@ -15,6 +15,7 @@
 # --seconds    how long each load lasts, default 5: 12 a round, and one more at each start
 # --rounds     how often everything is measured, the servers in turn; the table has the medians; default 3
 #
+# CPU is the processors' time that a server needs for a request: other work on the machine hardly changes it.
 # Ready is the time from the start to the first right answer: cold with an empty model cache, and again with what that
 # start left there. Memory is the PSS after load, in which shared pages count once; Linux alone tells it.
 # It needs wrk, and the extras 'train' and 'test'. Servers listen on 127.0.0.1 alone, and end with the script.

@@ -123,10 +123,13 @@ direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 for attempt in range(150):
     try:
         with direct.open(question, timeout=10) as answer:
-            print(answer.read().decode().strip(), flush=True)
-            sys.exit(answer.headers["X-Model-Id"] != model_id)
+            text = answer.read().decode().strip()
+            if answer.headers["X-Model-Id"] == model_id:  # it may begin with the one that this host had verified before
+                print(text, flush=True)
+                sys.exit()
     except OSError:
-        time.sleep(0.2)
+        pass
+    time.sleep(0.2)
 sys.exit(1)
 PYTHON
 }

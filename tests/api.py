@@ -53,6 +53,14 @@ def wait_for(what: Callable[[], bool], seconds: float) -> float:
     return time.monotonic() - start
 
 
+def answers(port: int) -> bool:
+    """Tell whether the process answers at all."""
+    try:
+        return ask(port, "/healthcheck").body == {"status": "ok"}
+    except OSError:
+        return False
+
+
 def is_ready(port: int) -> bool:
     """Tell whether a model is loaded."""
     try:

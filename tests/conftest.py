@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -75,6 +76,13 @@ def free_port(low: int = 10_000, high: int = 17_000) -> int:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port
+
+
+def publish(store: ModelStore, artifact: Artifact, model_id: str, *, broken: bool = False) -> None:
+    """Publish the artifact under an id, with bytes that are not those of its sha-256 if it is to be broken."""
+    assert artifact.metadata
+    model = artifact.model + b"!" if broken else artifact.model
+    store.publish(Artifact(model, replace(artifact.metadata, model_id=model_id)))
 
 
 def reloader_of(

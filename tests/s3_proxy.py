@@ -3,7 +3,7 @@
 import http.client
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import urlsplit
@@ -47,11 +47,10 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(self.server.fault, int):
             self._answer(self.server.fault, {}, ANSWERS[self.server.fault])
             return
-        connection = http.client.HTTPConnection(self.server.behind, timeout=30)
-        connection.request(self.command, self.path, body, dict(self.headers))
-        reply = connection.getresponse()
-        self._answer(reply.status, dict(reply.headers), reply.read())
-        connection.close()
+        with closing(http.client.HTTPConnection(self.server.behind, timeout=30)) as connection:
+            connection.request(self.command, self.path, body, dict(self.headers))
+            reply = connection.getresponse()
+            self._answer(reply.status, dict(reply.headers), reply.read())
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response_only(status)
@@ -59,8 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
             if name.lower() not in ("content-length", "transfer-encoding", "connection"):
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # the API may have ended meanwhile
+            self.end_headers()
+            self.wfile.write(body)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on  # noqa: N815
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api import direct, wait_for
 from conftest import free_port
 from engine import TRAINING, Start, docker
-from test_loop import direct, wait_for
 from websocket import WebSocket, create_connection
 
 
@@ -46,6 +46,13 @@ class Jupyter:
         request = urllib.request.Request(f"http://{self.address}/api/{path}", body, headers, method=method)
         with direct.open(request, timeout=60) as answer:
             return json.load(answer)
+
+    def is_up(self) -> bool:
+        """Tell whether it answers."""
+        try:
+            return bool(self("GET", "status"))
+        except OSError:
+            return False
 
     def kernel(self) -> WebSocket:
         """Start a kernel where the notebook would have it."""
@@ -84,7 +91,9 @@ def jupyter(start: Start, tmp_path: Path) -> Jupyter:
     start("run_training_container.sh", "-c", served, JUPYTER_PORT=str(port))
     log = tmp_path / "0.log"
     wait_for(lambda: "/tree?token=" in log.read_text(), 60)
-    return Jupyter(port, re.findall(r"token=(\w+)", log.read_text())[0])
+    jupyter = Jupyter(port, re.findall(r"token=(\w+)", log.read_text())[0])
+    wait_for(jupyter.is_up, 60)  # it tells its address a moment before it listens
+    return jupyter
 
 
 def test_a_notebook_saved_on_either_side_is_there_on_the_other(jupyter: Jupyter, project: Path) -> None:

@@ -17,10 +17,10 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import IO, Any
 
 import pytest
+from api import EXAMPLE, answers, ask, wait_for
 from conftest import ROOT, SAMPLE, free_port
 from engine import API, IMAGES, MARK, TRAINING, Start, docker
 from test_container_scripts import command
-from test_loop import EXAMPLE, answers, ask, wait_for
 from test_scripts import ANSWER, run
 
 from pmip.artifact import Artifact

@@ -1,109 +1,154 @@
-"""The API under gunicorn as it is started everywhere: its workers, its figures, its end."""
+"""The API under real gunicorn with three workers: their figures together, and an end that loses no request."""
 
-import http.client
 import json
 import os
-import re
 import signal
 import socket
-import threading
-import time
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
-from api import EXAMPLE, ask, direct, is_ready, running_api, wait_for
+from api import COMMAND, direct, is_ready, running_api, wait_for
+from conftest import ROOT, free_port
+from test_metrics import figures_in
 
 from pmip.artifact import Artifact
 from pmip.local_model import LocalModel
+from pmip.swagger import EXAMPLE
+
+BODY = json.dumps({"comments": EXAMPLE}).encode()
+COUNT = 'pmip_request_seconds_count{route="/predict",status="200"}'
+
+
+class Api:
+    """A running gunicorn; what it logs is in `log`."""
+
+    def __init__(self, port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.port, self.process = port, process
+        self.log = folder / f"api-{port}.log"
+
+    def get(self, path: str) -> str:
+        """Return what a route answers."""
+        with direct.open(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+            return str(answer.read().decode())
+
+    def predict(self, times: int) -> None:
+        """Ask about the example comments, four callers at once."""
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/predict", BODY, headers)
+        with ThreadPoolExecutor(4) as pool:
+            statuses = list(pool.map(lambda _: direct.open(request, timeout=30).close(), range(times)))
+        assert len(statuses) == times
+
+    def workers(self) -> set[psutil.Process]:
+        """Return the processes that answer."""
+        return set(psutil.Process(self.process.pid).children())
+
+    def figure_files(self) -> set[Path]:
+        """Return the files of figures that the workers hold open."""
+        maps = [Path(found.path) for worker in self.workers() for found in worker.memory_maps()]
+        return {path for path in maps if path.name.startswith("histogram_")}
+
+    def call(self, sent: bytes) -> socket.socket:
+        """Begin a request."""
+        caller = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        caller.sendall(sent)
+        return caller
+
+    def callers(self) -> set[int]:
+        """Return the ports of those whom a worker has accepted."""
+        held = [connection for worker in self.workers() for connection in worker.net_connections()]
+        return {connection.raddr.port for connection in held if connection.raddr}
 
 
 @pytest.fixture
-def folder(tmp_path: Path, artifact: Artifact) -> Path:
-    """Save a model for dev."""
+def api(tmp_path: Path, artifact: Artifact) -> Iterator[Api]:
+    """Serve the artifact."""
     LocalModel(tmp_path).save(artifact)
-    return tmp_path
-
-
-def counted(port: int) -> float:
-    """Return the number of answers to POST /predict, as /metrics tells it."""
-    with direct.open(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    [number] = re.findall(r'^pmip_request_seconds_count\{route="/predict",status="200"\} (\S+)$', text, re.MULTILINE)
-    return float(number)
-
-
-def test_the_figures_are_those_of_all_workers(folder: Path) -> None:
-    """Whoever is asked tells the same sum, a killed worker's share in it; its folder is gone at the end."""
-    with running_api(folder) as (port, process):
+    with running_api(tmp_path, WEB_CONCURRENCY="3") as (port, process):
         wait_for(lambda: is_ready(port), 30)
-        shared = [Path(file.path).parent for file in psutil.Process(process.pid).children()[0].open_files()]
-        [figures] = {path for path in shared if path.name.startswith("pmip-metrics-")}
-        for _ in range(30):
-            ask(port, "/predict", EXAMPLE)
-        assert {counted(port) for _ in range(10)} == {30}
-        victim = psutil.Process(process.pid).children()[0]
-        victim.send_signal(signal.SIGKILL)
-        wait_for(lambda: victim.pid not in [child.pid for child in psutil.Process(process.pid).children()], 10)
-        for _ in range(10):
-            ask(port, "/predict", EXAMPLE)
-        assert {counted(port) for _ in range(10)} == {40}
-    assert not figures.exists()
+        yield Api(port, process, tmp_path)
 
 
-def test_it_finishes_the_requests_in_hand(folder: Path) -> None:
-    """After SIGTERM a request whose body is still on its way gets its answer, and the server ends with status 0."""
-    body = json.dumps(EXAMPLE).encode()
-    with running_api(folder) as (port, process):
-        wait_for(lambda: is_ready(port), 30)
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as caller:
-            head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-            caller.sendall(f"{head}\r\n\r\n".encode() + body[:10])
-            wait_for(lambda: any(child.net_connections() for child in psutil.Process(process.pid).children()), 10)
-            time.sleep(0.5)  # until a worker has taken the connection nothing is in its hands
-            began = time.monotonic()
-            process.terminate()
-            time.sleep(0.5)
-            caller.sendall(body[10:])
-            answer = http.client.HTTPResponse(caller)
-            answer.begin()
-            assert (answer.status, json.load(answer)) == (200, {"result": [{"class": 1}, {"class": 0}]})
-        assert process.wait(5) == 0
-        assert time.monotonic() - began < 5
+def test_figures_are_those_of_all_workers_and_outlive_each(api: Api) -> None:
+    """Whichever worker is asked tells the sum; killed workers' counts stay; the folder goes with the server."""
+    api.predict(20)
+    asked = 20
+    while len(api.figure_files()) < 3:
+        api.predict(20)
+        asked += 20
+        assert asked < 2000, "one of the workers gets no request"
+    folder = {path.parent for path in api.figure_files()}.pop()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {figures_in(api.get("/metrics"))[COUNT] for _ in range(10)} == {asked}
+
+    killed = api.workers()
+    for worker in killed:
+        worker.kill()
+    wait_for(lambda: len(api.workers()) == 3 and not api.workers() & killed and is_ready(api.port), 30)
+    assert figures_in(api.get("/metrics"))[COUNT] == asked
+    api.predict(10)
+    assert figures_in(api.get("/metrics"))[COUNT] == asked + 10
+    assert figures_in(api.get("/metrics"))['pmip_comments_total{class="1"}'] == asked + 10
+
+    api.process.terminate()
+    assert api.process.wait(30) == 0
+    assert not folder.exists()
 
 
-def test_a_stop_under_load_cuts_no_answer_short(folder: Path) -> None:
-    """A caller gets 200, or a connection that no worker had taken yet and that is refused."""
-    outcomes: list[object] = []
-
-    def caller(port: int) -> None:
-        while True:
-            try:
-                outcomes.append(ask(port, "/predict", EXAMPLE).status)
-            except OSError as error:
-                reason = getattr(error, "reason", error)
-                outcomes.append(type(reason))
-                return
-
-    with running_api(folder) as (port, process):
-        wait_for(lambda: is_ready(port), 30)
-        callers = [threading.Thread(target=caller, args=(port,)) for _ in range(4)]
-        for thread in callers:
-            thread.start()
-        wait_for(lambda: len(outcomes) > 200, 30)
-        process.terminate()
-        assert process.wait(10) == 0
-        for thread in callers:
-            thread.join()
-    assert set(outcomes) <= {200, ConnectionRefusedError, ConnectionResetError}
+def test_a_server_that_does_not_start_leaves_nothing_behind() -> None:
+    """Its folder of figures goes when it ends before it has served anything."""
+    port = free_port(20_000, 30_000)
+    subprocess.run([*COMMAND, "--check-config"], cwd=ROOT, env=os.environ | {"PORT": str(port)}, check=True, timeout=60)
+    for place in ("/dev/shm", tempfile.gettempdir()):  # noqa: S108
+        assert list(Path(place).glob(f"pmip-metrics-{port}-*")) == []
 
 
-def test_workers_share_what_was_imported(folder: Path) -> None:
-    """There are as many as WEB_CONCURRENCY says, each small, and nothing but the port listens."""
-    with running_api(folder, WEB_CONCURRENCY="2") as (port, process):
-        wait_for(lambda: is_ready(port), 30)
-        workers = psutil.Process(process.pid).children()
-        assert len(workers) == 2
-        assert all(worker.memory_full_info().pss < 60 * 2**20 for worker in workers if hasattr(os, "sched_getaffinity"))
-        listening = [link for link in psutil.Process(process.pid).net_connections("all") if link.status == "LISTEN"]
-        assert [link.laddr for link in listening] == [("127.0.0.1", port)]
+def test_sigterm_finishes_the_requests_in_hand(api: Api) -> None:
+    """Whose body is still on its way and who waits for a free worker are answered; only then does it end, with 0."""
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    with ExitStack() as stack:
+        slow, waiting = ([stack.enter_context(api.call(head.encode())) for _ in range(number)] for number in (3, 20))
+        wait_for(lambda: {caller.getsockname()[1] for caller in slow} <= api.callers(), 30)
+        for caller in waiting:
+            caller.sendall(BODY)
+        api.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "Handling signal: term" in api.log.read_text(), 30)
+        for caller in slow:
+            caller.sendall(BODY)
+        callers = slow + waiting
+        with ThreadPoolExecutor(len(callers)) as pool:
+            answers = list(pool.map(rest, callers))
+    assert {answer.splitlines()[0] for answer in answers} == {b"HTTP/1.1 200 OK"}
+    assert {answer.splitlines()[-1] for answer in answers} == {b'{"result": [{"class": 1}, {"class": 0}]}'}
+    assert api.process.wait(30) == 0
+
+
+def rest(caller: socket.socket) -> bytes:
+    """Read an answer to its end, and hang up."""
+    with caller, caller.makefile("rb") as answer:
+        return answer.read()
+
+
+def test_every_request_is_one_whole_line_of_the_log(api: Api) -> None:
+    """Lines of three busy workers never mix, and hold no comment."""
+    api.predict(200)
+    lines = [json.loads(line) for line in api.log.read_text().splitlines() if line.startswith("{")]
+    predictions = [line for line in lines if line.get("path") == "/predict"]
+    assert len(predictions) == len({line["request_id"] for line in predictions}) == 200
+    assert {(line["status"], line["comments"], line["model_id"]) for line in predictions} == {(200, 2, "local")}
+    assert EXAMPLE[0] not in api.log.read_text()
+
+
+def test_workers_are_small_and_listen_to_the_port_alone(api: Api) -> None:
+    """They share what was imported before the fork, and gunicorn opens no socket to be controlled by."""
+    for worker in api.workers():
+        assert getattr(worker.memory_full_info(), "pss", 0) < 60 * 2**20
+    listening = [link for link in psutil.Process(api.process.pid).net_connections("all") if link.status == "LISTEN"]
+    assert [link.laddr for link in listening] == [("127.0.0.1", api.port)]

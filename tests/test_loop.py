@@ -5,11 +5,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from api import COMMAND, EXAMPLE, Load, ask, wait_for
-from conftest import ROOT, SAMPLE, free_port
+from api import COMMAND, EXAMPLE, Load, answers, ask, running_api, wait_for
+from conftest import ROOT, SAMPLE
 
 from pmip.artifact import Artifact
 from pmip.model_store import ModelStore
@@ -22,30 +23,15 @@ QUICK = ("FOLDS=2", "REPORT=short", "MIN_ACCURACY=0", "MIN_MCC=-1", "MIN_SPAM_CA
 
 @pytest.fixture
 def start_api(tmp_path: Path) -> Iterator[Callable[..., int]]:
-    """Start the API by its one start command; each call returns a port, and all end with the test."""
-    running: list[subprocess.Popen[bytes]] = []
+    """Start the API; each call returns a port, and all end with the test."""
+    with ExitStack() as running:
 
-    def start(**environ: str) -> int:
-        port = free_port(20_000, 30_000)
-        settings = {"PORT": str(port), "MODEL_POLL_SECONDS": str(POLL_SECONDS), "DATA_DIR": str(tmp_path)} | environ
-        with (tmp_path / f"api-{port}.log").open("wb") as log:
-            running.append(
-                subprocess.Popen(COMMAND, cwd=ROOT, env=os.environ | settings, stdout=log, stderr=subprocess.STDOUT)
-            )
-        return port
+        def start(**environ: str) -> int:
+            settings = {"MODEL_POLL_SECONDS": str(POLL_SECONDS)} | environ
+            port, _process = running.enter_context(running_api(tmp_path, **settings))
+            return port
 
-    yield start
-    for process in running:
-        process.terminate()
-    assert [process.wait(30) for process in running] == [0] * len(running)
-
-
-def answers(port: int) -> bool:
-    """Tell whether the process answers at all."""
-    try:
-        return ask(port, "/healthcheck").body == {"status": "ok"}
-    except OSError:
-        return False
+        yield start
 
 
 def train(bucket: S3Storage, data_dir: Path, *parameters: str) -> str:

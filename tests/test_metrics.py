@@ -30,11 +30,19 @@ def client_of(store: ModelStore, folder: Path) -> FlaskClient:
     return create_app(reloader, Limits()).test_client()
 
 
+def figures_in(text: str) -> dict[str, float]:
+    """Read all figures, by name and labels in the order of the alphabet."""
+    found = {}
+    for name, labels, value in re.findall(r"^(\w+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE):
+        found[name + (f"{{{','.join(sorted(labels.split(',')))}}}" if labels else "")] = float(value)
+    return found
+
+
 def figures(client: FlaskClient) -> dict[str, float]:
-    """Read all figures, by name and labels."""
+    """Ask an app for its figures."""
     answer = client.get("/metrics")
     assert (answer.status_code, answer.mimetype) == (200, "text/plain")
-    return {name: float(value) for name, value in re.findall(r"^([^# ].*) (\S+)$", answer.text, re.MULTILINE)}
+    return figures_in(answer.text)
 
 
 def test_comments_are_counted_by_class_and_probability(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:

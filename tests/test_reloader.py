@@ -2,11 +2,10 @@
 
 import logging
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import reloader_of
+from conftest import publish, reloader_of
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
@@ -41,13 +40,6 @@ def leader(store: ModelStore, tmp_path: Path) -> Reloader:
 def follower(leader: Reloader, store: ModelStore, tmp_path: Path) -> Reloader:
     """Make another process of the same host."""
     return reloader_of(store, tmp_path)
-
-
-def publish(store: ModelStore, artifact: Artifact, model_id: str, *, broken: bool = False) -> None:
-    """Publish the artifact under an id, with bytes that are not those of its sha-256 if it is to be broken."""
-    assert artifact.metadata
-    model = artifact.model + b"!" if broken else artifact.model
-    store.publish(Artifact(model, replace(artifact.metadata, model_id=model_id)))
 
 
 def test_without_a_model_it_is_not_ready_and_says_why(leader: Reloader) -> None:

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from pmip.artifact import Artifact
 from pmip.local_model import LocalModel
 from pmip.payload import Limits
-from pmip.request_log import JsonLines
+from pmip.request_log import Asked, JsonLines, by_logging, to_stderr
 from pmip.routes import create_app
 
 SECRET = "a comment that nobody may read"
@@ -69,6 +69,24 @@ def test_a_prediction_is_one_line(client: FlaskClient, lines: StringIO) -> None:
         "model_id": "local",
     }
     assert SECRET not in lines.getvalue()
+
+
+@pytest.mark.parametrize(("comments", "model_id"), [(None, None), (2, "local")])
+def test_straight_to_stderr_goes_the_same_line(
+    lines: StringIO, capfd: pytest.CaptureFixture[str], comments: int | None, model_id: str | None
+) -> None:
+    """The quick way of production writes what logging would, at the levels at which logging would."""
+    this = Asked({"REQUEST_METHOD": 'A"\\é', "PATH_INFO": "/"})
+    this.comments, this.model_id = comments, model_id
+    by_logging(this, 200, 0.00125)
+    to_stderr(this, 200, 0.00125)
+    quick = capfd.readouterr().err
+    assert quick.endswith("}\n")
+    assert [*json.loads(quick).items()][1:] == [*last(lines).items()][1:]
+    assert len(json.loads(quick)["time"]) == len("2026-01-31T23:59:59.123+00:00")
+    logging.getLogger("pmip").setLevel(logging.WARNING)
+    to_stderr(this, 200, 0.00125)
+    assert capfd.readouterr().err == ""
 
 
 def test_what_fails_is_one_line_too(client: FlaskClient, lines: StringIO) -> None:

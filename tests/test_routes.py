@@ -30,6 +30,7 @@ WRONG_CALLS = [
     ("?type=class&type=class", '{"comments": []}', 400, "the query has 2 times 'type'"),
     ("", '{"comments": ["s3cr3t comment"]', 400, "not valid JSON"),
     ("", '{"comments": ["s3cr3t comment", 1]}', 400, "comments[1] is no text"),
+    ("", '{"comments": ["s3cr3t comment", "", "", ""]}', 400, "4 comments are too many; send at most 3"),
     ("", '{"comments": ["' + SECRET * 10 + '"]}', 400, "comments[0] has 140 characters"),
     ("", '{"comments": ["' + SECRET * 50 + '"]}', 413, "larger than 500 bytes; send fewer comments"),
 ]
@@ -144,6 +145,14 @@ def test_only_json_is_taken(client: FlaskClient, content_type: str | None) -> No
     answer = client.post("/predict", data='{"comments": []}', content_type=content_type)
     assert answer.status_code == 415
     assert "Content-Type: application/json" in answer.json["message"]
+
+
+@pytest.mark.parametrize("length", ["", "1e3", "-1", "+5", "0"])
+def test_without_its_length_a_body_is_none(client: FlaskClient, length: str) -> None:
+    """What a server let through is no fault of the API."""
+    sent = {"input_stream": BytesIO(b'{"comments": []}'), "environ_overrides": {"CONTENT_LENGTH": length}}
+    answer = client.post("/predict", content_type="application/json", **sent)
+    assert (answer.status_code, "not valid JSON" in answer.json["message"]) == (400, True)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/predict/", "/%00%ff<b>é", "/../x", "/swaggerui/nothing"])

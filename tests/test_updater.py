@@ -2,11 +2,11 @@
 
 import logging
 import resource
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import publish
 
 from pmip.artifact import MODEL, SCORER, Artifact
 from pmip.errors import VerificationError
@@ -66,13 +66,6 @@ def verifier() -> Verifier:
 def updater(store: ModelStore, cache: HostCache, verifier: Verifier) -> Updater:
     """Update step by step."""
     return Updater(store, cache, verifier)
-
-
-def publish(store: ModelStore, artifact: Artifact, model_id: str, *, broken: bool = False) -> None:
-    """Publish the artifact under an id, with bytes that are not those of its sha-256 if it is to be broken."""
-    assert artifact.metadata
-    model = artifact.model + b"!" if broken else artifact.model
-    store.publish(Artifact(model, replace(artifact.metadata, model_id=model_id)))
 
 
 def current(cache: HostCache) -> str | None:

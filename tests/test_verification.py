@@ -18,9 +18,7 @@ from pmip.verification import load, verify, verify_folder
 
 def written(folder: Path, artifact: Artifact) -> Path:
     """Write an artifact into a folder."""
-    (folder / MODEL).write_bytes(artifact.model)
-    if artifact.metadata:
-        (folder / METADATA).write_bytes(artifact.metadata.to_json())
+    artifact.write(folder)
     return folder
 
 

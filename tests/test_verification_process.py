@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from pmip import unpickling
-from pmip.artifact import METADATA, MODEL, SCORER, Artifact, Metadata
+from pmip.artifact import SCORER, Artifact, Metadata
 from pmip.errors import ArtifactError, VerificationError
 from pmip.packing import pack
 from pmip.verification_process import verify_in_process
@@ -39,9 +39,7 @@ class Dying(Telling):
 
 def written(folder: Path, artifact: Artifact) -> Path:
     """Write an artifact into a folder."""
-    (folder / MODEL).write_bytes(artifact.model)
-    if artifact.metadata:
-        (folder / METADATA).write_bytes(artifact.metadata.to_json())
+    artifact.write(folder)
     return folder
 
 

@@ -28,7 +28,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Load:
-    """What one load of a server came to; latencies in ms."""
+    """What one load of a server came to; latencies in ms, the processors' time of a request in µs."""
 
     round: int
     server: str
@@ -37,6 +37,7 @@ class Load:
     per_second: float
     p50: float
     p99: float
+    cpu: float
 
 
 class Bench:
@@ -87,10 +88,13 @@ class Bench:
             one.check(question)
 
     def _told_load(self, one: Running, size: int, clients: int, round_: int) -> Load:
+        used = one.cpu_seconds()
         result = self._load(one, size, clients)
+        cpu = (one.cpu_seconds() - used) * 1e6 / result["requests"]
         per_second = result["requests"] * 1e6 / result["microseconds"]
         say(f"round {round_ + 1}: {one.server.name}, {size} a request, {clients} clients: {per_second:.0f} requests/s")
-        return Load(round_, one.server.name, size, clients, per_second, result["p50"] / 1000, result["p99"] / 1000)
+        latencies = result["p50"] / 1000, result["p99"] / 1000
+        return Load(round_, one.server.name, size, clients, per_second, *latencies, cpu)
 
     def _load(self, one: Running, size: int, clients: int) -> dict[str, Any]:
         command = ["wrk", "-t1", f"-c{clients}", f"-d{self._seconds}s", "--timeout", "30s"]

@@ -76,13 +76,21 @@ class Running:
 
     def memory(self) -> float | None:
         """Return the MB of all its processes; None where the system tells no PSS."""
-        master = psutil.Process(self.process.pid)
-        infos = [process.memory_full_info() for process in (master, *master.children(recursive=True))]
+        infos = [process.memory_full_info() for process in self._processes()]
         return sum(info.pss for info in infos) / 1e6 if all(hasattr(info, "pss") for info in infos) else None
+
+    def cpu_seconds(self) -> float:
+        """Return what all its processes have used of the processors."""
+        times = [process.cpu_times() for process in self._processes()]
+        return float(sum(one.user + one.system for one in times))
 
     def log_end(self) -> str:
         """Return the last lines of its log, for a message."""
         return "its log ends:\n" + "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+
+    def _processes(self) -> list[psutil.Process]:
+        master = psutil.Process(self.process.pid)
+        return [master, *master.children(recursive=True)]
 
 
 def servers(folder: Path) -> list[Server]:

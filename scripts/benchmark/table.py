@@ -5,7 +5,7 @@ from statistics import median
 
 from measuring import Load, Start
 
-LOADS = ("comments", "clients", "server", "requests/s", "to no-op", "to plain", "p50 ms", "p99 ms")
+LOADS = ("comments", "clients", "server", "requests/s", "to no-op", "to plain", "p50 ms", "p99 ms", "CPU µs")
 STARTS = ("server", "ready s, cold", "ready s, from cache", "memory MB")
 
 
@@ -31,9 +31,10 @@ def _row(loads: Sequence[Load], comments: int, clients: int, server: str) -> lis
         others = figures(other, lambda load: load.per_second)
         return f"{median(ours / theirs for ours, theirs in zip(rates, others, strict=True)):.2f}"
 
-    p50, p99 = (median(figures(server, figure)) for figure in (lambda load: load.p50, lambda load: load.p99))
+    p50, p99 = median(figures(server, lambda load: load.p50)), median(figures(server, lambda load: load.p99))
+    cpu = median(figures(server, lambda load: load.cpu))
     named = [str(comments), str(clients), server]
-    return [*named, f"{median(rates):.0f}", to("no-op"), to("plain"), f"{p50:.2f}", f"{p99:.2f}"]
+    return [*named, f"{median(rates):.0f}", to("no-op"), to("plain"), f"{p50:.2f}", f"{p99:.2f}", f"{cpu:.0f}"]
 
 
 def _start_row(starts: Iterable[Start], server: str) -> list[str]:
