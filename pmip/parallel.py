@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from socket import create_connection
 from typing import Any
+from urllib.parse import urlsplit
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -10,7 +12,8 @@ from tqdm import tqdm
 
 from pmip.errors import ClusterError
 
-SECONDS_TO_ANSWER = 10
+SECONDS_TO_CONNECT = 10
+SECONDS_TO_IMPORT = 60  # a worker that cannot says so at once; one that can needs long on a busy machine
 
 
 def each(
@@ -47,12 +50,14 @@ def _cluster(scheduler: str) -> Iterator[None]:
     except ImportError as error:
         raise ClusterError("DASK_SCHEDULER needs 'bash scripts/install.sh train,dask'") from error
     try:
-        client = Client(scheduler, timeout=SECONDS_TO_ANSWER, set_as_default=True)
+        address = urlsplit(scheduler)
+        create_connection((address.hostname or "", address.port or 0), SECONDS_TO_CONNECT).close()
+        client = Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=True)
     except (OSError, ValueError) as error:
-        raise ClusterError(f"no Dask scheduler answers at {scheduler} within {SECONDS_TO_ANSWER} s") from error
+        raise ClusterError(f"no Dask scheduler answers at {scheduler}; such as tcp://10.0.0.1:8786") from error
     with client:
         _require_pmip(client, scheduler)
-        with parallel_config("dask", wait_for_workers_timeout=SECONDS_TO_ANSWER):
+        with parallel_config("dask", wait_for_workers_timeout=SECONDS_TO_CONNECT):
             yield
 
 
@@ -65,9 +70,9 @@ def _require_pmip(client: Any, scheduler: str) -> None:
     if not asked:
         raise ClusterError(f"the Dask scheduler {scheduler} has no workers")
     try:
-        wait(asked, timeout=SECONDS_TO_ANSWER)
+        wait(asked, timeout=SECONDS_TO_IMPORT)
         client.gather(asked)
     except TimeoutError as error:
-        raise ClusterError(f"a worker of {scheduler} does not answer within {SECONDS_TO_ANSWER} s") from error
+        raise ClusterError(f"a worker of {scheduler} does not answer within {SECONDS_TO_IMPORT} s") from error
     except ImportError as error:
         raise ClusterError(f"a worker of {scheduler} cannot import pmip ({error}); install it there too") from error

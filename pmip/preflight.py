@@ -17,7 +17,7 @@ SMALL_SAMPLE = 2  # files
 QUICK = ("REPORT=short", "FOLDS=2", "INVERSE_REGULARISATIONS=[30.0]")
 ANY_MODEL = ("MIN_ACCURACY=0", "MIN_MCC=-1", "MIN_SPAM_CAUGHT=0")
 # A path from the root or the home of some machine, where a text begins.
-ABSOLUTE_PATH = re.compile(r"""["'(=\s](?:~?/(?:home|Users|root|tmp|work|mnt|data|opt|var|etc|usr)\b|~/|[A-Za-z]:\\)""")
+ABSOLUTE_PATH = re.compile(r"""["'(=\s](?:~?/(?:home|Users|root|tmp|mnt|data|opt|var|etc|usr)\b|~/|[A-Za-z]:\\)""")
 SECRET = re.compile(
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY|\bgh[pousr]_\w{20,}|://[^/\s:@]+:[^/\s@]+@"
     r"|(?i:secret|password|token|api_?key)\w*[\"']?\s*[=:]\s*[\"'][^\"']+[\"']"
