@@ -14,9 +14,9 @@ _WORD = re.compile(r"[^\W\d_]{3,}")
 _GAP = re.compile(r"(?<=\w) (?=\w)")
 _LATER_VOWELS = re.compile("(?<=.)[aeiouAEIOU]")
 _LINK = re.compile(r"(<[^<>]*>|\S*(?:://|www\.|\.com|\.be/|@)\S*)")  # has to work, and so stays as it is
-_SHARE_OF_WORDS = 0.95
-_SHARE_OF_GAPS = 0.85
-_GLUED_COPIES = 0.5
+_SHARE_OF_WORDS = 0.75
+_SHARE_OF_GAPS = 0.7
+_GLUED_COPIES = 0.4
 
 
 def disguised_copies(

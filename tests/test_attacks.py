@@ -23,7 +23,7 @@ from pmip.unpickling import dumps
 # Shares of the spam or ham of one file of the sample, about 55 comments each: one comment is 0.02. On thousands of
 # comments a model loses far less.
 MOST_SPAM_LOST = dict.fromkeys(NAMED, 0.08) | {"glued": 0.15} | dict.fromkeys(UNSEEN, 0.2)
-MOST_HAM_BLOCKED = 0.04
+MOST_HAM_BLOCKED = dict.fromkeys(NAMED | UNSEEN, 0.06) | {"leet": 0.1}
 # Letters that the package does not know as such; what it makes of them nobody promises.
 NOT_READ = {"upside down", "flags"}
 
@@ -42,7 +42,7 @@ def recipe() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def model(recipe: dict[str, Any]) -> Pipeline:
     """Fit the recipe on four files of the sample."""
-    fitted: Pipeline = recipe["learn"](read_comments(local_files(SAMPLE[:-1])), 10.0)
+    fitted: Pipeline = recipe["learn"](read_comments(local_files(SAMPLE[:-1])), 5.0)
     return fitted
 
 
@@ -66,7 +66,7 @@ def test_a_disguise_changes_little(lookup: Lookup, name: str) -> None:
     plain_ham, plain_spam = spam_shares(lookup, lambda comment: comment)
     ham, spam = spam_shares(lookup, lambda comment: attacked(comment, name))
     assert spam >= plain_spam - MOST_SPAM_LOST[name]
-    assert ham <= plain_ham + MOST_HAM_BLOCKED
+    assert ham <= plain_ham + MOST_HAM_BLOCKED[name]
 
 
 def test_the_recipe_tells_spam_from_ham(lookup: Lookup) -> None:
@@ -83,7 +83,7 @@ def test_the_recipe_makes_a_small_pickle(model: Pipeline) -> None:
 
 def test_the_recipe_gives_the_same_model_twice(recipe: dict[str, Any], model: Pipeline) -> None:
     """The copies it learns from are no game of chance."""
-    again = recipe["learn"](read_comments(local_files(SAMPLE[:-1])), 10.0)
+    again = recipe["learn"](read_comments(local_files(SAMPLE[:-1])), 5.0)
     assert (again[-1].coef_ == model[-1].coef_).all()
 
 
