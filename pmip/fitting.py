@@ -5,30 +5,34 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 from scipy.sparse import csr_matrix
 from sklearn.pipeline import Pipeline
 
+from pmip import near_duplicates
 from pmip.parallel import each
 
-MANY = 50_000  # comments; beyond, what grows faster than their number is done in another way
-COMMENTS_A_PART = 20_000
+MANY = 50_000  # rows; beyond, what grows faster than their number is done in another way
+ROWS_A_PART = 20_000
 
 
-def fit(features: Any, classifier: Any, comments: NDArray[Any], labels: NDArray[Any], known: NDArray[Any]) -> Pipeline:
-    """Return the fitted pipeline of features and classifier.
+def fit(features: Any, classifier: Any, lesson: DataFrame) -> Pipeline:
+    """Return the pipeline of features and classifier, fitted on a lesson with CONTENT, CLASS, weight and group.
 
-    Of many comments, the features are learnt from those in the mask `known`, and all are counted in 32 bit by
-    all cores at once. The classifier's solver must then be one that works in 32 bit, such as lbfgs.
+    Of many rows, the features are learnt from those of groups that are chosen by a hash, and all are counted in 32 bit
+    by all cores at once. The classifier's solver must then be one that works in 32 bit, such as lbfgs.
     """
-    if len(comments) <= MANY:
-        return Pipeline([("features", features), ("classifier", classifier)]).fit(comments, labels)
-    features.fit(comments[known])
-    starts = range(0, len(comments), COMMENTS_A_PART)
-    tasks = [(features, comments[start : start + COMMENTS_A_PART]) for start in starts]
-    classifier.fit(_stacked(each(_counted, tasks, "features")), labels)
+    pipeline = Pipeline([("features", features), ("classifier", classifier)])
+    if len(lesson) <= MANY:
+        return pipeline.fit(lesson["CONTENT"], lesson["CLASS"], classifier__sample_weight=lesson["weight"])
+    texts = lesson["CONTENT"].to_numpy()
+    features.fit(texts[near_duplicates.sample(lesson["group"].to_numpy(), MANY)])
+    tasks = [(features, texts[start : start + ROWS_A_PART]) for start in range(0, len(texts), ROWS_A_PART)]
+    counted = _stacked(each(_counted, tasks, "features"))
+    classifier.fit(counted, lesson["CLASS"], sample_weight=lesson["weight"])
     for name in ("coef_", "intercept_"):
         setattr(classifier, name, getattr(classifier, name).astype(np.float64))
-    return Pipeline([("features", features), ("classifier", classifier)])
+    return pipeline
 
 
 def _counted(features: Any, comments: NDArray[Any]) -> csr_matrix:

@@ -101,17 +101,17 @@ class _NGrams:
         self._masses = [0.0, *map(mass, plain["idf"])]
         self._readable = ('"{}"' if plain["analyzer"] in ("char", "char_wb") else "{}").format
         self._repeated = _repeated(mass, sublinear=plain["sublinear_tf"])
+        self._binary: bool = plain["binary"]
 
     def score(self, prepared: str) -> float:
-        weights, masses, total, mass = self._weights, self._masses, 0.0, 0.0
-        for number, count in Counter(self._find(prepared)).items():
-            if count == 1:
-                total += weights[number]
-                mass += masses[number]
-            else:
-                factor, mass_factor = self._repeated(count)
-                total += factor * weights[number]
-                mass += mass_factor * masses[number]
+        weights, masses, numbers = self._weights, self._masses, self._find(prepared)
+        if self._binary:  # each comes once
+            return sum(map(weights.__getitem__, numbers)) / (self._norm(sum(map(masses.__getitem__, numbers))) or 1.0)
+        total = mass = 0.0
+        for number, count in Counter(numbers).items():
+            factor, mass_factor = self._repeated(count) if count > 1 else (1.0, 1.0)
+            total += factor * weights[number]
+            mass += mass_factor * masses[number]
         return total / (self._norm(mass) or 1.0)
 
     def explain(self, prepared: str) -> Contributions:

@@ -1,28 +1,15 @@
 """Turns a comment into the n-grams and features that the classifier sees."""
 
-import html
 import math
 import re
 import string
-import unicodedata
 from functools import lru_cache
-from itertools import filterfalse, pairwise
+from itertools import pairwise
+
+from pmip.disguises import undisguised
 
 # Written for speed, since every request comes through here: a cheap look decides whether a substitution has
 # anything to do. Comments are hostile input: every pattern takes time in proportion to the length, whatever the text.
-
-_BYTE_ORDER_MARK = "\ufeff"
-# html.unescape raises ValueError on a number of thousands of digits; no real character needs more than seven.
-_ENDLESS_REFERENCE = re.compile(r"&#[0-9]{8,};?")
-
-_ALIKE = str.maketrans(
-    "АВЕКМНОРСТУХІЈЅавекмнорстухіјѕһԁԛԝьпΑΒΕΖΗΙΚΜΝΟΡΤΥΧαεηικνορτυχγωօսհո",
-    "ABEKMHOPCTYXIJSabekmhopctyxijshdqwbnABEZHIKMNOPTYXaenikvoptuxywouhn",
-)
-# A few characters stand for a whole phrase: taking those apart would let a comment grow eighteenfold.
-_LONGEST_DECOMPOSITION = 4
-_LATIN_NAME = re.compile(r"(?:NEGATIVE (?:CIRCLED|SQUARED) )?LATIN .*\b([A-Z])(?: WITH .*)?")
-_WORD = re.compile(r"\w+")
 
 _TAG = re.compile(r"</?[a-z][^<>]*>")
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,}")
@@ -34,14 +21,14 @@ _URL = re.compile(
 # Without the identifiers, which mix letters and digits, and what every URL has.
 _URL_WORD = re.compile(r"(?<![^\W_])(?!(?:https?|www)\b)[^\W\d_]{2,}(?![^\W_])")
 _YOUTUBE_URL = re.compile(r"youtu\.be/|youtube\.com/|/watch\?")
-_DIGIT = re.compile(r"[\d@$]")
+_DIGIT = re.compile(r"\d")
 _TIME = re.compile(r"(?<!\d)\d{1,2}:\d\d(?!\d)(?::\d\d(?!\d))?")
-_LEET = re.compile(r"(?<=[a-z])[013457@$]+(?=[a-z])")
-_LEET_LETTERS = str.maketrans("013457@$", "oieastas")
 _NUMBER = re.compile(r"(?<![<\d])\d+(?:[.,]\d+)*")
 _LONG_NUMBER = re.compile(r"\d{5}|\d[.,]\d{3}[.,]\d{3}")
-_SPACED_WORD = re.compile(r"(?<!\w)[^\W\d_]([ ._*-])[^\W\d_](?:\1[^\W\d_]){2,}(?!\w)")
+_THRICE = re.compile(r"(.)\1\1")
 _REPEATED = re.compile(r"(\S)\1{2,}")
+_LATER_VOWELS = re.compile(r"\B[aeiou]+(?![a-z]{0,5}>)")  # those of <url> and the like stay
+_DOUBLED = re.compile(r"([a-z])(?=\1)")
 _TOKEN = re.compile(
     r"<[a-z]+>"  # what normalise puts in place of a URL, a number...
     r"|[^\W\d_]+(?:'[^\W\d_]+)*"
@@ -53,10 +40,12 @@ _TOKEN = re.compile(
 
 def normalise(comment: str) -> str:
     """Return the comment in lower case, without disguises, and with tokens such as <url> for what is never the same."""
-    text = _unescape(comment)
-    if not text.isascii():
-        text = _latinise(text)
-    text = text.lower()
+    return _normalised(comment)
+
+
+@lru_cache(maxsize=4)  # each analyzer asks for the comment at hand
+def _normalised(comment: str) -> str:
+    text = undisguised(comment).lower()
     if "<" in text:
         text = _TAG.sub(lambda tag: " <link> " if tag[0].startswith("<a ") else " <tag> ", text)
     if "@" in text:
@@ -65,8 +54,9 @@ def normalise(comment: str) -> str:
         text = _URL.sub(_url_words, text)
     if _DIGIT.search(text):
         text = _replace_numbers(text)
-    text = _SPACED_WORD.sub(lambda word: word[0].replace(word[1], ""), text)
-    return " ".join(_REPEATED.sub(r"\1\1", text).split())
+    if _THRICE.search(text):
+        text = _REPEATED.sub(r"\1\1", text)
+    return " ".join(text.split())
 
 
 def tokens(normalised: str) -> list[str]:
@@ -80,38 +70,14 @@ def word_ngrams(comment: str) -> list[str]:
     return words + list(map(" ".join, pairwise(words)))
 
 
-def _unescape(comment: str) -> str:
-    # Some comments were escaped twice. The byte order mark is left over from collecting the data, and tells the
-    # label there: nothing may see it.
-    comment = comment.replace(_BYTE_ORDER_MARK, "")
-    for _ in range(2):
-        if "&" in comment:
-            comment = html.unescape(_ENDLESS_REFERENCE.sub(" ", comment))
-    return comment.replace(_BYTE_ORDER_MARK, "").strip()
+def consonant_ngrams(comment: str) -> list[str]:
+    """Return a raw comment's tokens without vowels, their neighbouring pairs, and the pairs with one token between.
 
-
-def _latinise(text: str) -> str:
-    text = "".join(map(_plain_character, text))
-    return text if text.isascii() else _WORD.sub(_fold_look_alikes, text)
-
-
-@lru_cache(maxsize=8192)
-def _plain_character(character: str) -> str:
-    if character.isascii():
-        return character
-    if unicodedata.category(character) in {"Cf", "Cs"} or "\ufe00" <= character <= "\ufe0f":
-        return ""
-    decomposed = unicodedata.normalize("NFKD", character)
-    if len(decomposed) > _LONGEST_DECOMPOSITION:
-        return character
-    if decomposed == character and (name := _LATIN_NAME.fullmatch(unicodedata.name(character, ""))):
-        return name[1]
-    return "".join(filterfalse(unicodedata.combining, decomposed))
-
-
-def _fold_look_alikes(word: re.Match[str]) -> str:
-    folded = word[0].translate(_ALIKE)
-    return folded if folded.isascii() else word[0]
+    A word keeps its first letter, and of doubled letters one: many ways to misspell it come out the same.
+    """
+    bones = _LATER_VOWELS.sub("", normalise(comment))
+    words = tokens(_DOUBLED.sub("", bones))
+    return [*words, *map(" ".join, pairwise(words)), *map(" * ".join, zip(words, words[2:], strict=False))]
 
 
 def _may_hold_url(text: str) -> bool:
@@ -125,7 +91,6 @@ def _url_words(url: re.Match[str]) -> str:
 def _replace_numbers(text: str) -> str:
     if ":" in text:
         text = _TIME.sub(" <time> ", text)
-    text = _LEET.sub(lambda match: match[0].translate(_LEET_LETTERS), text)
     return _NUMBER.sub(" <number> ", text)
 
 
@@ -143,21 +108,22 @@ CHEAP_FEATURES: tuple[str, ...] = (
     "exclamation marks",
     "question marks",
     "share of unique words",
-    "has zero-width",
+    "has price",
     "has repeats",
     "has long number",
     "has hash",
     "has line break",
 )
-_NO_DIGITS = str.maketrans("", "", string.digits)
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ZERO_WIDTH = re.compile("[\u00ad\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2064]")
+_CAPITALS, _PUNCTUATION = string.ascii_uppercase.encode(), string.punctuation.encode()
+_STANDALONE_NUMBER = re.compile(r"(?<![\w.,])\d[\d.,]*(?!\w)")
+_PRICE = re.compile(r"[$€£] ?\d|\d ?[$€£]")
 
 
 def cheap_features(comment: str) -> list[float]:
     """Return the value of each of CHEAP_FEATURES for a raw comment, mostly between 0 and 1."""
-    text = _unescape(comment)
-    return _address_features(text.lower()) + _share_features(text) + _sign_features(text)
+    text = undisguised(comment)
+    lower = text.lower()
+    return _address_features(lower) + _share_features(text) + _sign_features(lower)
 
 
 def _address_features(text: str) -> list[float]:
@@ -171,26 +137,25 @@ def _address_features(text: str) -> list[float]:
 
 
 def _share_features(text: str) -> list[float]:
-    length = len(text) or 1
-    ascii_length = length if text.isascii() else len(text.encode("ascii", "ignore"))
+    length, signs = len(text) or 1, text.encode("ascii", "ignore")
     return [
         math.log1p(len(text)) / 5,
         math.log1p(len(text.split())) / 5,
-        sum(map(str.isupper, text)) / length,
-        1 - len(text.translate(_NO_DIGITS)) / length,
-        1 - len(text.translate(_NO_PUNCTUATION)) / length,
-        1 - ascii_length / length,
+        (len(signs) - len(signs.translate(None, _CAPITALS))) / length,
+        sum(map(len, _STANDALONE_NUMBER.findall(text))) / length,
+        (len(signs) - len(signs.translate(None, _PUNCTUATION))) / length,
+        1 - len(signs) / length if text else 0.0,
     ]
 
 
 def _sign_features(text: str) -> list[float]:
-    words = text.lower().split()
+    words = text.split()
     return [
         math.log1p(text.count("!")),
         math.log1p(text.count("?")),
         len(set(words)) / (len(words) or 1),
-        float(not text.isascii() and _ZERO_WIDTH.search(text) is not None),
-        float(_REPEATED.search(text) is not None),
+        float(_PRICE.search(text) is not None),
+        float(_THRICE.search(text) is not None and _REPEATED.search(text) is not None),
         float(_LONG_NUMBER.search(text) is not None),
         float("#" in text),
         float("\n" in text or "<br" in text),

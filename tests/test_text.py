@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -65,6 +66,19 @@ def feature(name: str, comment: str) -> float:
         pytest.param("S U B  t o", "s u b t o", id="fewer than four letters are left apart"),
         pytest.param("S U B S  m.o.n.e.y f-r-e-e", "subs money free", id="spaced-out letters"),
         pytest.param("ch4nn3l m0ney c@$h", "channel money cash", id="digits for letters"),
+        pytest.param("5ub5cr1b3 4nd w1n fr33", "subscribe and win free", id="digits at the ends of words"),
+        pytest.param("$ubscr!b3 now!", "subscribe now!", id="signs for letters"),
+        pytest.param(
+            "50 +h1s !s m3, 3,000 at 1:23 wow!", "so this is me, <number> at <time> wow!", id="leet throughout"
+        ),
+        pytest.param(
+            "mail joe55@b4u.com, see x1y2.org/a1b2", "mail <mail> , see <url> org", id="leet no part of addresses"
+        ),
+        pytest.param("10k views for $5m at 50", "<number> k views for $ <number> m at <number>", id="amounts"),
+        pytest.param("thanks @joe", "thanks @joe", id="a name that is called"),
+        pytest.param("s*bscribe to my ch#nnel * #1", "sbscribe to my chnnel * # <number>", id="stars"),
+        pytest.param("ᎳᎻᎪᎢ ꓪꓧꓮꓔ ɡⅼɑԁ", "what what glad", id="Cherokee, Lisu and other look-alikes"),
+        pytest.param("f\u20ddre\u20dde", "free", id="enclosing marks"),
         pytest.param("sooooo!!!!!", "soo!!", id="repeats"),
     ],
 )
@@ -94,6 +108,7 @@ def test_a_byte_order_mark_changes_nothing(comment: str, where: int) -> None:
     for other in marked:
         assert text.normalise(other) == text.normalise(comment)
         assert text.word_ngrams(other) == text.word_ngrams(comment)
+        assert text.consonant_ngrams(other) == text.consonant_ngrams(comment)
         assert text.cheap_features(other) == text.cheap_features(comment)
 
 
@@ -125,6 +140,20 @@ def test_word_ngrams() -> None:
     assert text.word_ngrams("Check out 3 vids") == expected
 
 
+def test_consonant_ngrams() -> None:
+    """They are the tokens without later vowels, the pairs of neighbours, and the pairs with one token between."""
+    expected = ["chck", "ot", "my", "<url>", "chck ot", "ot my", "my <url>", "chck * my", "ot * <url>"]
+    assert text.consonant_ngrams("Check out my http://1.2") == expected
+
+
+@pytest.mark.parametrize(
+    "written", ["sbscrb t my chnnl", "s*bscribe to my ch*nnel", "subscirbe to my chanel", "suubscribe to my channnel"]
+)
+def test_misspelt_words_have_the_same_consonants(written: str) -> None:
+    """Vowels that were dropped, starred or doubled, and letters that should be double, change no n-gram."""
+    assert text.consonant_ngrams(written) == text.consonant_ngrams("subscribe to my channel")
+
+
 @given(comments)
 def test_word_ngrams_are_never_empty(comment: str) -> None:
     """No n-gram is empty or blank, and n tokens make n - 1 pairs."""
@@ -154,11 +183,12 @@ def test_cheap_features_are_finite_and_small(comment: str) -> None:
         ("share of capitals", "HEllo"),
         ("share of digits", "top 10"),
         ("share of punctuation", "hey, you"),
-        ("share of non-ascii", "café"),
+        ("share of non-ascii", "привет"),
         ("exclamation marks", "hey!"),
         ("question marks", "hey?"),
         ("share of unique words", "hey"),
-        ("has zero-width", "sub\u200bscribe"),
+        ("has price", "only $20"),
+        ("has price", "20€"),
         ("has repeats", "sooo"),
         ("has long number", "call 0687119"),
         ("has long number", "1,000,000"),
@@ -179,11 +209,11 @@ def test_a_plain_comment_has_no_sign() -> None:
 
 
 def test_shares() -> None:
-    """Shares are of the characters, or of the words, of the unescaped comment."""
+    """Shares are of the characters, or of the words, of the comment without its disguise."""
     assert feature("share of capitals", "ABcd&amp;") == pytest.approx(2 / 5)
-    assert feature("share of digits", "ab12") == pytest.approx(1 / 2)
+    assert feature("share of digits", "a 12 ch4t") == pytest.approx(2 / 9)
     assert feature("share of punctuation", "ab&#33;?") == pytest.approx(1 / 2)
-    assert feature("share of non-ascii", "abcé") == pytest.approx(1 / 4)
+    assert feature("share of non-ascii", "abcé😀") == pytest.approx(1 / 5)
     assert feature("share of unique words", "so So so good") == pytest.approx(1 / 2)
 
 
@@ -223,24 +253,31 @@ UNITS += [
     "\ufdfa",
 ]
 UNITS += ["\u0301\u0323", "\u200b", "\ud800", "a-" * 32 + ".", "$", "\n", ":'-"]
+UNITS += ["a!", "a$", "a!1", "a*", "a#b*", "1.", "1,1.", "Ꭺ", "\u20dd", "s.p.a.", "a 1", "!a1!", "$1", "@a", "abcdefgh"]
+
+
+PREPARATIONS = (text.normalise, text.word_ngrams, text.consonant_ngrams, text.cheap_features)
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=ascii)
 def test_hostile_comments_take_no_time(unit: str) -> None:
-    """10,000 characters of anything are through in a fifth of a second, whatever pattern they try to tie up."""
-    comment = (unit * 10_000)[:10_000]
-    for prepared in (comment, comment[:-1] + "é", comment[:-1] + "@"):
-        for prepare in (text.normalise, text.word_ngrams, text.cheap_features):
-            begin = time.perf_counter()
-            prepare(prepared)
-            assert time.perf_counter() - begin < 0.2
+    """10,000 characters of anything are through in 20 ms of the processor, whatever pattern they try to tie up."""
+    for end in ("é", "@", "a"):
+        comment = (unit * 10_000)[:9_998] + end
+        for number, prepare in enumerate(PREPARATIONS):
+            assert any(seconds(prepare, f"{comment}{number + attempt}") < 0.02 for attempt in (0, 5))
 
 
 def test_a_comment_of_ten_thousand_different_characters_takes_no_time() -> None:
     """Characters never seen before cost little too."""
-    begin = time.perf_counter()
-    text.word_ngrams("".join(map(chr, range(0x3000, 0x3000 + 10_000))))
-    assert time.perf_counter() - begin < 0.2
+    assert seconds(text.word_ngrams, "".join(map(chr, range(0x3000, 0x3000 + 10_000)))) < 0.2
+
+
+def seconds(prepare: Callable[[str], object], comment: str) -> float:
+    """Return the processor time that a comment takes; one that was asked for before is remembered and takes none."""
+    begin = time.process_time()
+    prepare(comment)
+    return time.process_time() - begin
 
 
 @settings(max_examples=30)

@@ -1,0 +1,95 @@
+"""Undoes what hides a comment's letters: HTML references, look-alikes, accents, invisible characters, spacing."""
+
+import html
+import re
+import unicodedata
+from functools import lru_cache
+from itertools import filterfalse
+
+# As in `pmip.text`: a cheap look decides whether a substitution has anything to do, and every pattern takes time in
+# proportion to the length, whatever the text.
+
+_BYTE_ORDER_MARK = "\ufeff"
+# html.unescape raises ValueError on a number of thousands of digits; no real character needs more than seven.
+_ENDLESS_REFERENCE = re.compile(r"&#[0-9]{8,};?")
+
+_ALIKE = str.maketrans(
+    "АВЕКМНОРСТУХІЈЅавекмнорстухіјѕһԁԛԝьпΑΒΕΖΗΙΚΜΝΟΡΤΥΧαεηικνορτυχγωօսհո",
+    "ABEKMHOPCTYXIJSabekmhopctyxijshdqwbnABEZHIKMNOPTYXaenikvoptuxywouhn",
+) | str.maketrans(
+    "ГгԌԍⅼΡρҮүӀӏԜѵѴΒβƖɑɡɩʋʏԀԚᎪᏴᏟᎠᎬᎰᏀᎻᏆᎫᏦᏞᎷᏁᏢᎡᏚᎢᏙᎳᎩᏃꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜꓮⲟⲣⲥ",
+    "rrGglPpYyIlWvVBbIagivyDQABCDEFGHIJKLMNPRSTVWYZBCDEFGHIJKLMNOPRSTUVWXYZAopc",
+)
+# A few characters stand for a whole phrase: taking those apart would let a comment grow eighteenfold.
+_LONGEST_DECOMPOSITION = 4
+_LATIN_NAME = re.compile(r"(?:NEGATIVE (?:CIRCLED|SQUARED) )?LATIN .*\b([A-Z])(?: WITH .*)?")
+_WORD = re.compile(r"\w+")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_SPACED_WORD = re.compile(r"(?<!\w)[^\W\d_]([ ._*-])[^\W\d_](?:\1[^\W\d_]){2,}(?!\w)")
+_LEET_SIGN = re.compile("[0-9@$]")
+# A word of letters, digits and signs that stand for letters; not a part of an address, a time or a larger number.
+_WRITTEN = re.compile(r"(?<![\w@$!+/.,:=?&%-])(?:[a-zA-Z0-9@$+]|!(?=[a-zA-Z0-9@$+]))++(?![\w/=&%-]|\.\w|[:,][0-9])")
+_LETTERS = str.maketrans("01345789@$!+6", "oieastbgasitg")
+# Words, numbers, amounts such as $5 or 10k, names that are called, and what has a number behind it.
+_NOT_LEET = re.compile(
+    r"(?:[a-zA-Z+!]*|[^a-zA-Z]*|\$?[0-9]+[a-zA-Z]{1,2}|[0-9][a-zA-Z]+|@[a-zA-Z]*|[a-zA-Z]+[0-9]{3,})$"
+)
+_WORD_OR_LARGE_NUMBER = re.compile(r"(?:[a-zA-Z]*|\$[0-9]+|.*[0-9]{4}.*)$")
+_LEET_THROUGHOUT = 2
+_STAR = re.compile(r"(?<=[^\W\d_])[*#](?=[^\W\d_])")
+
+
+@lru_cache(maxsize=4)  # one comment is asked for several times in a row
+def undisguised(comment: str) -> str:
+    """Return the comment with plain letters instead of look-alikes, its case as it was; never a byte order mark."""
+    text = unescaped(comment)
+    if not text.isascii():
+        text = _latinise(text)
+    if _LEET_SIGN.search(text):
+        text = _without_leet(text)
+    text = _SPACED_WORD.sub(lambda word: word[0].replace(word[1], ""), text)
+    return _STAR.sub("", text) if "*" in text or "#" in text else text
+
+
+def unescaped(comment: str) -> str:
+    """Return the comment without HTML references and byte order marks.
+
+    Some comments were escaped twice. The byte order mark is left over from collecting the data, and tells the label
+    there: nothing may see it.
+    """
+    comment = comment.replace(_BYTE_ORDER_MARK, "")
+    for _ in range(2):
+        if "&" in comment:
+            comment = html.unescape(_ENDLESS_REFERENCE.sub(" ", comment)).replace(_BYTE_ORDER_MARK, "")
+    return comment.strip()
+
+
+def _latinise(text: str) -> str:
+    text = _NOT_ASCII.sub(lambda found: _plain_character(found[0]), text)
+    return text if text.isascii() else _WORD.sub(_fold_look_alikes, text)
+
+
+@lru_cache(maxsize=8192)
+def _plain_character(character: str) -> str:
+    if unicodedata.category(character) in {"Cf", "Cs", "Me"} or "\ufe00" <= character <= "\ufe0f":
+        return ""
+    decomposed = unicodedata.normalize("NFKD", character)
+    if len(decomposed) > _LONGEST_DECOMPOSITION:
+        return character
+    if decomposed == character and (name := _LATIN_NAME.fullmatch(unicodedata.name(character, ""))):
+        return name[1]
+    return "".join(filterfalse(unicodedata.combining, decomposed))
+
+
+def _fold_look_alikes(word: re.Match[str]) -> str:
+    folded = word[0].translate(_ALIKE)
+    return folded if folded.isascii() else word[0]
+
+
+def _without_leet(text: str) -> str:
+    """Put letters for the digits of words, and for short numbers too where several words are written so."""
+    leet = [word for word in _WRITTEN.findall(text) if not _NOT_LEET.match(word)]
+    if not leet:
+        return text
+    kept = _NOT_LEET if len(leet) < _LEET_THROUGHOUT else _WORD_OR_LARGE_NUMBER
+    return _WRITTEN.sub(lambda word: word[0] if kept.match(word[0]) else word[0].translate(_LETTERS), text)
