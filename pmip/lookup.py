@@ -4,7 +4,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, filterfalse, pairwise
 from operator import itemgetter, mul
@@ -101,17 +101,20 @@ class _NGrams:
         self._masses = [0.0, *map(mass, plain["idf"])]
         self._readable = ('"{}"' if plain["analyzer"] in ("char", "char_wb") else "{}").format
         self._repeated = _repeated(mass, sublinear=plain["sublinear_tf"])
-        self._binary: bool = plain["binary"]
 
     def score(self, prepared: str) -> float:
         weights, masses, numbers = self._weights, self._masses, self._find(prepared)
-        if self._binary:  # each comes once
+        if len(set(numbers)) == len(numbers):
             return sum(map(weights.__getitem__, numbers)) / (self._norm(sum(map(masses.__getitem__, numbers))) or 1.0)
         total = mass = 0.0
         for number, count in Counter(numbers).items():
-            factor, mass_factor = self._repeated(count) if count > 1 else (1.0, 1.0)
-            total += factor * weights[number]
-            mass += mass_factor * masses[number]
+            if count == 1:
+                total += weights[number]
+                mass += masses[number]
+            else:
+                factor, mass_factor = self._repeated(count)
+                total += factor * weights[number]
+                mass += mass_factor * masses[number]
         return total / (self._norm(mass) or 1.0)
 
     def explain(self, prepared: str) -> Contributions:
@@ -127,7 +130,7 @@ def _repeated(mass: Callable[[float], float], *, sublinear: bool) -> Callable[[i
     return lru_cache(maxsize=1024)(lambda count: (frequency(count), mass(frequency(count))))
 
 
-def _finder(plain: dict[str, Any]) -> Callable[[str], Iterable[int]]:
+def _finder(plain: dict[str, Any]) -> Callable[[str], Collection[int]]:
     """Return the function that finds the numbers of a prepared comment's n-grams, each as often as it counts."""
     known = {term: number for number, term in enumerate(plain["terms"], 1)}.get
     cut = _cutter(plain)
