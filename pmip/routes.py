@@ -155,7 +155,7 @@ class Readiness(Resource):
 class Figures(Resource):
     """Tells Prometheus how the API is doing."""
 
-    @ns.produces(["text/plain"])
+    @ns.produces(["text/plain", "application/json"])  # figures, or an error
     @ns.response(200, "The figures of all workers, in the text format of Prometheus")
     @ns.response(401, "API keys are on, and none of them was sent", error_model)
     def get(self) -> Response:

@@ -41,6 +41,7 @@ SLOW_FILES = (
     "test_benchmark",
     "test_gunicorn_conf",
     "test_loop",
+    "test_schema",
     "test_serving",
     "test_readme",
     "test_containers",

@@ -47,6 +47,15 @@ def test_without_keys_everybody_may_ask() -> None:
     assert not ApiKeys()
 
 
+def test_a_refusal_is_of_a_kind_that_the_document_names(client: FlaskClient) -> None:
+    """Errors are JSON, also of a route whose own answer is not."""
+    document = client.get("/swagger.json").json
+    for method, path in ASKED:
+        answer = client.open(path, method=method)
+        named = document["paths"][path][method.lower()].get("produces", document["produces"])
+        assert answer.mimetype in named
+
+
 @pytest.mark.parametrize(("method", "path"), ASKED)
 def test_the_model_is_asked_with_a_key(client: FlaskClient, method: str, path: str) -> None:
     """With none or a wrong one the answer is 401 and says which header; it never repeats a key."""
