@@ -16,6 +16,7 @@ from pmip.errors import TrainingDataError
 
 MIN_COMMENTS = 20
 MAX_UNPACKED_BYTES = 2**30
+MAX_ENTRIES = 2000  # a table each, whatever is in it
 BYTE_ORDER_MARK = "\ufeff"
 UNREADABLE_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
@@ -48,6 +49,12 @@ def require_inside_folder(name: str, origin: str) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in name.split("/", maxsplit=1)[0]:
         raise TrainingDataError(f"{origin}: {name!r} would leave its folder; it is refused")
+
+
+def require_printable(name: str, origin: str) -> None:
+    """Refuse a name that would do something to the terminal or the log that shows it."""
+    if not name.isprintable():
+        raise TrainingDataError(f"{origin}: {name!r} has characters that cannot be printed; give it another name")
 
 
 def read_comments(files: Iterable[CommentFile], max_unpacked_bytes: int = MAX_UNPACKED_BYTES) -> pd.DataFrame:
@@ -112,7 +119,10 @@ def _csv_entries(archive: zipfile.ZipFile, origin: str) -> list[zipfile.ZipInfo]
     entries = [entry for entry in archive.infolist() if is_comment_file(entry.filename) and _is_csv(entry.filename)]
     if not entries:
         raise TrainingDataError(f"{origin}: holds no .csv file")
+    if len(entries) > MAX_ENTRIES:
+        raise TrainingDataError(f"{origin}: holds {len(entries):,} .csv files; put them into at most {MAX_ENTRIES:,}")
     for entry in entries:
+        require_printable(entry.filename, origin)
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks others unbounded
             raise TrainingDataError(f"{origin}, entry {entry.filename}: not compressed by deflate; zip it again")
     return entries
@@ -126,8 +136,7 @@ def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, max_bytes: int) 
 
 def _table(content: bytes, name: str, origin: str) -> pd.DataFrame:
     rows = _numbered_rows(_decoded(content, origin), origin)
-    _, first = next(rows, (1, []))
-    header = [column.strip() for column in first]
+    header = [column.strip() for column in next(rows, (1, []))[1]]
     _require_columns(header, origin)
     table = pd.DataFrame(list(_checked_rows(rows, header, origin)), columns=header)
     table["CLASS"] = table["CLASS"].astype("int64")

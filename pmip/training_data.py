@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pmip.comments import CommentFile, is_comment_file, read_comments, require_inside_folder
+from pmip.comments import CommentFile, is_comment_file, read_comments, require_inside_folder, require_printable
 from pmip.errors import AlreadyExistsError, TrainingDataError
 from pmip.folder_storage import FolderStorage, StoredObject
 from pmip.storage import Storage
@@ -71,6 +71,7 @@ def pull(storage: Storage, data_dir: Path, training_data_id: str | None = None) 
         for found in objects:
             name = found.key.removeprefix(prefix)
             require_inside_folder(name, storage.url(prefix))
+            require_printable(name, storage.url(prefix))
             storage.download(found.key, data_dir / prefix / name, bar.update)
             files.append(CommentFile(data_dir / prefix / name, name, storage.url(found.key)))
     return TrainingData(training_data_id, tuple(files))

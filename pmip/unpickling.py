@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator
 
 from pmip.artifact import MAX_MODEL_BYTES
 from pmip.errors import ArtifactError
+from pmip.pickled_arrays import CONSTRUCTORS, dtype_state, require_array_fields
 
 MAX_LZMA_DICTIONARY_BYTES = 2**27
 
@@ -26,7 +27,11 @@ MODEL_TYPES = (BaseEstimator, NumpyArrayWrapper, scipy.sparse.spmatrix, scipy.sp
 PLAIN_TYPES = (set, frozenset, slice, complex)
 MODULES = re.compile(r"(numpy|scipy\.sparse|sklearn|joblib\.numpy_pickle|pmip\.(steps|text)|_*builtins?_*)(\..+)?")
 RUNS_ON_IMPORT = re.compile(r"\.(__|tests\b|conftest\b)")  # such as numpy.f2py.__main__
-ARRAY_FIELDS = {"subclass", "shape", "order", "dtype", "allow_mmap", "numpy_array_alignment_bytes"}
+# Unpickling calls these of what it fills: a state that has such a name would have it call what the pickle likes.
+CALLED_BY_NAME = {"__setstate__", "append", "extend", "add"}
+# Instructions that put what is on the stack into a dict or set: which of it is hashed.
+HASHED = {ord("s"): slice(-2, -1), ord("u"): slice(None, None, 2), ord("d"): slice(None, None, 2)}
+HASHED |= {0x90: slice(None), 0x91: slice(None)}
 
 # The first bytes of what joblib.dump(compress=…) writes.
 DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
@@ -58,6 +63,22 @@ def loads(content: bytes, trusted: Iterable[str] = (), *, max_bytes: int = MAX_M
         raise ArtifactError(f"the model cannot be unpickled ({type(error).__name__}: {error})") from error
 
 
+def _hashing(load: Callable[[Any], None], hashed: slice) -> Callable[[Any], None]:
+    """Return an instruction that looks at what it hashes before it does."""
+
+    def checked(unpickler: Any) -> None:
+        _require_plain(unpickler.stack[hashed])
+        load(unpickler)
+
+    return checked
+
+
+def _require_plain(values: Iterable[Any]) -> None:
+    """Refuse tuples where they would be hashed: nested ones take forever, or more of the C stack than there is."""
+    if any(isinstance(value, tuple | frozenset | slice) for value in values):
+        raise ArtifactError("the model contains a dict or set with tuples for keys; only plain values are allowed")
+
+
 class _AllowListUnpickler(NumpyUnpickler):  # type: ignore[misc]
     """joblib's unpickler, which finds, calls and changes nothing but what a fitted model needs."""
 
@@ -65,6 +86,7 @@ class _AllowListUnpickler(NumpyUnpickler):  # type: ignore[misc]
 
     def __init__(self, file: io.BytesIO, trusted: frozenset[str]) -> None:
         super().__init__("", file, ensure_native_byte_order=True)
+        self._bytes = file.getbuffer().nbytes
         self._trusted = trusted
         self._callable: list[Any] = [*PLAIN_TYPES, *CONSTRUCTORS.values()]
 
@@ -83,7 +105,11 @@ class _AllowListUnpickler(NumpyUnpickler):  # type: ignore[misc]
 
     def load_reduce(self) -> None:
         """Call constructors alone: a class gets its state, not arguments of the pickle's choice."""
-        self._require_callable(self.stack[-2])
+        called, arguments = self.stack[-2:]
+        self._require_callable(called)
+        if called is set or called is frozenset:
+            for values in arguments:
+                _require_plain(values)
         super().load_reduce()
 
     def load_newobj(self) -> None:
@@ -95,15 +121,17 @@ class _AllowListUnpickler(NumpyUnpickler):  # type: ignore[misc]
 
     def load_build(self) -> None:
         """Give a state to instances alone; one that tells numpy how to read bytes has to be sound."""
-        target = self.stack[-2]
+        target, state = self.stack[-2:]
         if isinstance(target, type | FunctionType):
             raise ArtifactError(f"the model tries to change {_path(target)} while it is loaded")
+        if any(isinstance(part, dict) and part.keys() & CALLED_BY_NAME for part in (state, *_slots(state))):
+            raise ArtifactError(f"the model tries to change a method of {_path(target)} while it is loaded")
         if isinstance(target, np.dtype):
-            self.stack[-1] = _dtype_state(target, self.stack[-1])
+            self.stack[-1] = dtype_state(target, state)
         if isinstance(target, NumpyArrayWrapper):
-            _require_array_fields(self.stack[-1])
-        if isinstance(target, BaseEstimator) and dict(self.stack[-1]).get("input", "content") != "content":
-            raise ArtifactError("the model would open the files that comments name (input is not 'content')")
+            require_array_fields(state, self._bytes)
+        if isinstance(target, BaseEstimator):
+            self.stack[-1] = _estimator_state(dict(state))
         super().load_build()
 
     def load_bytearray8(self) -> None:
@@ -121,6 +149,18 @@ class _AllowListUnpickler(NumpyUnpickler):  # type: ignore[misc]
 
     dispatch |= {ord("R"): load_reduce, 0x81: load_newobj, ord("b"): load_build, 0x96: load_bytearray8}
     dispatch |= dict.fromkeys([*b"ioPQ", 0x82, 0x83, 0x84, 0x92, 0x97], load_outdated)
+    dispatch |= {code: _hashing(NumpyUnpickler.dispatch[code], hashed) for code, hashed in HASHED.items()}
+
+
+def _slots(state: Any) -> tuple[Any, ...]:
+    return state if isinstance(state, tuple) else ()
+
+
+def _estimator_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of an estimator that opens no files and starts no processes."""
+    if state.get("input", "content") != "content":
+        raise ArtifactError("the model would open the files that comments name (input is not 'content')")
+    return state | {"n_jobs": None} if "n_jobs" in state else state
 
 
 def _is_allowed(found: Any) -> bool:
@@ -139,46 +179,6 @@ def _not_allowed(path: str) -> ArtifactError:
 def _path(found: Any) -> str:
     named = found if hasattr(found, "__qualname__") else type(found)
     return f"{named.__module__}.{named.__qualname__}"
-
-
-def _dtype(code: str, *_: object) -> np.dtype[Any]:
-    """Make a dtype of numbers or fixed-length text; an array of objects could smuggle in anything."""
-    if not re.fullmatch("[biufcSUV][0-9]+", code):
-        raise ArtifactError(f"the model contains an array of dtype {code[:20]!r}; only numbers and texts are allowed")
-    return np.dtype(code, copy=True)  # a new one: its state is still to come
-
-
-def _dtype_state(dtype: np.dtype[Any], state: Any) -> Any:
-    """Return the state that numpy itself would write: a forged one has it take an array's bytes for pointers."""
-    order, names, fields = state[1], state[3], state[4]
-    if not names:
-        return dtype.newbyteorder(order).__reduce__()[2]
-    formats, offsets = zip(*((fields[name][0], fields[name][1]) for name in names), strict=True)
-    layout = {"names": list(names), "formats": list(formats), "offsets": list(offsets), "itemsize": dtype.itemsize}
-    structured = np.dtype(layout)  # type: ignore[call-overload]
-    if structured.hasobject or dtype.kind != "V":
-        raise ArtifactError("the model contains an array of objects; only numbers and texts are allowed")
-    return structured.__reduce__()[2]
-
-
-def _require_array_fields(state: Any) -> None:
-    if not (isinstance(state, dict) and state.keys() <= ARRAY_FIELDS and isinstance(state.get("dtype"), np.dtype)):
-        raise ArtifactError("the model contains an array that joblib did not write")
-
-
-# What numpy pickles its arrays by, each as a function that takes only what numpy writes.
-ARRAY_CONSTRUCTORS: dict[str, Callable[..., Any]] = {
-    "multiarray._reconstruct": lambda *_: np.empty(0, np.int8),
-    "multiarray.scalar": lambda dtype, data: np.frombuffer(data, dtype)[0],
-    "numeric._frombuffer": lambda data, dtype, shape, order: np.frombuffer(data, dtype).reshape(shape, order=order),
-}
-CONSTRUCTORS: dict[str, Callable[..., Any]] = {
-    "_codecs.encode": lambda text, _: text.encode("latin-1"),
-    "__builtin__.bytes": lambda: b"",
-    "numpy.dtype": _dtype,
-    **{f"numpy.core.{name}": constructor for name, constructor in ARRAY_CONSTRUCTORS.items()},
-    **{f"numpy._core.{name}": constructor for name, constructor in ARRAY_CONSTRUCTORS.items()},
-}
 
 
 def _decompressed(content: bytes, max_bytes: int) -> io.BytesIO:

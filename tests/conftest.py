@@ -33,6 +33,7 @@ from pmip.verification import verify_folder
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
 SLOW_FILES = (
+    "test_hostile_files",
     "test_local_s3",
     "test_training_run",
     "test_notebook",

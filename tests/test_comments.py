@@ -166,6 +166,21 @@ def test_a_zip_that_cannot_be_trusted_is_refused(tmp_path: Path, content: bytes,
     assert re.match(f"s3://bucket/x.zip(, entry x.csv)?: {reason}", refusal(saved(tmp_path, "x.zip", content)))
 
 
+@pytest.mark.parametrize("name", ["x\n.csv", "\x1b[2Jx.csv", "x\u202evsc.csv", "\x7f.csv"])
+def test_a_name_that_cannot_be_shown_is_refused(tmp_path: Path, name: str) -> None:
+    """It would stand in messages and in the model's metadata; of files that are not read it does not matter."""
+    reason = refusal(saved(tmp_path, "x.zip", zipped({"a.csv": HEADER + ROWS, name: HEADER})))
+    assert reason == f"s3://bucket/x.zip: {name!r} has characters that cannot be printed; give it another name"
+    others = zipped({"a.csv": HEADER + ROWS, "Icon\r": "", f"{name}.txt": ""})
+    assert len(read_comments([saved(tmp_path, "x.zip", others)])) == 20
+
+
+def test_a_zip_of_very_many_files_is_refused(tmp_path: Path) -> None:
+    """Each would be a table of its own, which takes longer than its rows."""
+    reason = refusal(saved(tmp_path, "x.zip", zipped({f"{number}.csv": "" for number in range(2001)})))
+    assert reason == "s3://bucket/x.zip: holds 2,001 .csv files; put them into at most 2,000"
+
+
 def test_a_damaged_zip_is_refused_or_read_right(tmp_path: Path) -> None:
     """Wherever a byte is lost or changed, wrong comments are never returned and no other error escapes."""
     whole = zipped({"x.csv": HEADER + ROWS})

@@ -123,6 +123,16 @@ def test_a_key_that_would_leave_the_folder_is_refused(odd_store: list[str], tmp_
     assert everything(FolderStorage(tmp_path)) == {}
 
 
+def test_a_key_that_cannot_be_shown_is_refused(odd_store: list[str], tmp_path: Path) -> None:
+    """It would do something to the terminal, or pass for another line of the log."""
+    odd_store.append("training/20260101/x&#10;y.csv")
+    with pytest.raises(
+        TrainingDataError, match=r"training/20260101/: 'x\\ny.csv' has characters that cannot be printed"
+    ):
+        pull(S3Storage("comments"), tmp_path, "20260101")
+    assert everything(FolderStorage(tmp_path)) == {}
+
+
 def test_a_download_that_breaks_off_leaves_no_half_file(odd_store: list[str], tmp_path: Path) -> None:
     """The next run must not take half a file for training data."""
     odd_store.append("training/20260101/x.csv")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,16 @@ class Telling(BaseEstimator):  # type: ignore[misc]
         if "PYTEST_CURRENT_TEST" in os.environ:
             return [[0.5, 0.5]] * len(comments)
         raise ValueError(" ".join(sorted(os.environ)))
+
+
+class Sacrificed(Telling):
+    """A trusted model that refuses with the readiness of its process to be ended when memory runs out."""
+
+    def predict_proba(self, comments: list[str]) -> list[list[float]]:
+        """Tell, unless here where it is packed."""
+        if "PYTEST_CURRENT_TEST" in os.environ:
+            return super().predict_proba(comments)
+        raise ValueError(f"goes at {Path('/proc/self/oom_score_adj').read_text()}")
 
 
 class Dying(Telling):
@@ -77,6 +88,17 @@ def test_it_knows_no_credentials(
         verify_in_process(written(tmp_path, pack(Telling(), Metadata("20260101"))), "20260101", "prod", trusted)
     assert "PYTHONPATH" in str(refusal.value)
     assert not {"AWS_SECRET_ACCESS_KEY", "API_KEYS", "HOME"} & set(str(refusal.value).split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be told whom to end first")
+def test_it_is_the_first_to_go_when_memory_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """A model that takes all of it costs no worker of the API."""
+    monkeypatch.syspath_prepend(request.path.parent)
+    trusted = [f"{__name__}.Sacrificed"]
+    with pytest.raises(ArtifactError, match="ValueError: goes at 1000"):
+        verify_in_process(written(tmp_path, pack(Sacrificed(), Metadata("20260101"))), "20260101", "prod", trusted)
 
 
 def test_a_process_that_dies_is_no_refusal(
