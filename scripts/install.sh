@@ -4,7 +4,8 @@
 # usage: scripts/install.sh [--venv] [EXTRAS]      default EXTRAS: train
 #
 # --venv   into .venv in the project's folder, which is made when it is missing; nothing is done when it is up to date
-# EXTRAS   comma-separated: train (papermill, Jupyter), local (S3 server), lambda, dask (a cluster to train on), test
+# EXTRAS   comma-separated: train (papermill, Jupyter), local (S3 server), lambda, dask (a cluster to train on), test,
+#          fuzz (on Linux, with Python 3.11)
 # PYTHON   the Python to install into, or to make .venv from; default: python3
 set -euo pipefail
 # shellcheck source=scripts/common.sh

@@ -8,7 +8,7 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"
 
-bash scripts/install.sh --venv train,local,lambda,dask,test
+bash scripts/install.sh --venv train,local,lambda,dask,test,fuzz
 export PATH=$root/.venv/bin:$PATH PYTHON=$root/.venv/bin/python
 if [ $# -eq 0 ]; then
   say "linters"

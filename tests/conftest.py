@@ -1,5 +1,6 @@
 """What many tests share: a real S3 server, fresh buckets, a model that was really fitted."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,13 +11,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from pmip import steps, text
+from pmip import copies, steps, text
 from pmip.artifact import Artifact, Metadata
 from pmip.comments import read_comments
 from pmip.folder_storage import FolderStorage
@@ -33,6 +36,8 @@ from pmip.verification import verify_folder
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
 SLOW_FILES = (
+    "test_hostile_comments",
+    "test_fuzz",
     "test_hostile_files",
     "test_local_s3",
     "test_training_run",
@@ -156,3 +161,14 @@ def model() -> Pipeline:
 def artifact(model: Pipeline) -> Artifact:
     """Pack the small pipeline with its metadata."""
     return pack(model, Metadata("20260101T000000Z", "staging", trained_at="2026-01-01T00:00:00+00:00"))
+
+
+@pytest.fixture(scope="session")
+def recipe() -> dict[str, Any]:
+    """Run the cell of the notebook that says how the model is made."""
+    cells = json.loads((ROOT / "notebooks" / "model-training.ipynb").read_text())["cells"]
+    [cell] = ["".join(cell["source"]) for cell in cells if "def features():" in "".join(cell["source"])]
+    names: dict[str, Any] = {"pd": pd, "copies": copies, "steps": steps, "text": text}
+    names |= {kind.__name__: kind for kind in (TfidfVectorizer, LogisticRegression, FeatureUnion, Pipeline)}
+    exec(cell, names)  # noqa: S102 - the code is our own
+    return names

@@ -1,18 +1,14 @@
 """The notebook's recipe, tried on comments in disguise: fitted on four files of the sample, tried on the fifth."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
 import pytest
 from attacks import NAMED, UNSEEN, attacked
-from conftest import ROOT, SAMPLE
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import FeatureUnion, Pipeline
+from conftest import SAMPLE
+from sklearn.pipeline import Pipeline
 
-from pmip import copies, fitting, steps, text
+from pmip import copies, fitting
 from pmip.comments import read_comments
 from pmip.export import export
 from pmip.lookup import Lookup
@@ -26,17 +22,6 @@ MOST_SPAM_LOST = dict.fromkeys(NAMED, 0.08) | {"glued": 0.15} | dict.fromkeys(UN
 MOST_HAM_BLOCKED = dict.fromkeys(NAMED | UNSEEN, 0.06) | {"leet": 0.1}
 # Letters that the package does not know as such; what it makes of them nobody promises.
 NOT_READ = {"upside down", "flags"}
-
-
-@pytest.fixture(scope="module")
-def recipe() -> dict[str, Any]:
-    """Run the cell of the notebook that says how the model is made."""
-    cells = json.loads((ROOT / "notebooks" / "model-training.ipynb").read_text())["cells"]
-    [cell] = ["".join(cell["source"]) for cell in cells if "def features():" in "".join(cell["source"])]
-    names: dict[str, Any] = {"pd": pd, "copies": copies, "steps": steps, "text": text}
-    names |= {kind.__name__: kind for kind in (TfidfVectorizer, LogisticRegression, FeatureUnion, Pipeline)}
-    exec(cell, names)  # noqa: S102 - the code is our own
-    return names
 
 
 def learnt(recipe: dict[str, Any]) -> Pipeline:

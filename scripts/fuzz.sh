@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Feeds what reads outside input with bytes that a coverage-guided fuzzer makes, and prints how many it tried of each.
+#
+# usage: scripts/fuzz.sh [--seconds N] [TARGET ...]
+#
+# TARGET      payload, normaliser, csv, zip, model, metadata; default: all of them in turn
+# --seconds   how long each is fed, default 60
+# DATA_DIR    what led to new code is kept in DATA_DIR/fuzz/TARGET and begun with the next time; default: data
+#
+# A finding ends it with status 1: the bytes are in DATA_DIR/fuzz/crash-*. It needs the extras 'train' and 'fuzz'.
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+help_if_asked "$@"
+
+seconds=60
+if [ "${1:-}" = --seconds ]; then
+  seconds=${2:-}
+  case $seconds in '' | *[!0-9]* | 0*) die -2 "--seconds wants a whole number of at least 1" ;; esac
+  shift 2
+fi
+[ $# -gt 0 ] || set -- payload normaliser csv zip model metadata
+for target in "$@"; do
+  case $target in
+    payload | normaliser | csv | zip | model | metadata) ;;
+    *) die -2 "$target is no target; these are: payload, normaliser, csv, zip, model, metadata" ;;
+  esac
+done
+
+python=$(find_python)
+"$python" -Ic 'import atheris, pandas' 2>/dev/null ||
+  die -2 "atheris or pandas is not installed; 'bash scripts/install.sh --venv train,fuzz' installs it"
+folder=$(absolute "${DATA_DIR:-$root/data}")/fuzz
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} OPENBLAS_NUM_THREADS=1
+
+for target in "$@"; do
+  mkdir -p "$folder/$target"
+  log=$folder/$target.log
+  say "$target for $seconds seconds"
+  if ! "$python" -W ignore tests/fuzz.py "$target" "-max_total_time=$seconds" -max_len=4096 -timeout=20 -rss_limit_mb=2048 \
+    "-dict=tests/fuzz.dict" "-artifact_prefix=$folder/" "$folder/$target" >"$log" 2>&1; then
+    grep -v '^#' "$log" | tail -30 >&2
+    die "$target: a finding; its bytes are in $folder, all that was printed in $log"
+  fi
+  echo "$target: $(sed -n 's/^Done \([0-9]*\) runs in .*/\1/p' "$log") inputs, no finding"
+done
