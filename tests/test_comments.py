@@ -6,6 +6,7 @@ import re
 import traceback
 import tracemalloc
 import zipfile
+from contextlib import suppress
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -111,6 +112,26 @@ def test_any_table_reads_back(tmp_path_factory: pytest.TempPathFactory, rows: li
     file = saved(tmp_path_factory.getbasetemp(), "any.csv", "\ufeff" + text.getvalue().removesuffix("\r\n"))
     comments = read_comments([file])[["CONTENT", "AUTHOR", "CLASS"]]
     assert list(comments.itertuples(index=False, name=None)) == rows
+
+
+@settings(deadline=None)
+@given(
+    st.binary()
+    | st.lists(st.sampled_from(['"', ",", "\n", "\r", "0", "1", "\0", "\ufeff", "é"])).map("".join).map(str.encode),
+    st.sampled_from(["", HEADER, HEADER + ROWS]),
+    st.booleans(),
+)
+def test_any_bytes_are_comments_or_an_error_of_the_file(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, before: str, in_zip: bool
+) -> None:
+    """Nothing but TrainingDataError comes out of a wrong file, and what is read can be trained on."""
+    content = before.encode() + content
+    packed = zipped({"x.csv": content}) if in_zip and before else content
+    file = saved(tmp_path_factory.getbasetemp(), "bytes.zip" if in_zip else "bytes.csv", packed)
+    with suppress(TrainingDataError):
+        comments = read_comments([file])
+        assert set(comments["CLASS"]) == {0, 1}
+        assert comments["CONTENT"].str.strip().all()
 
 
 @pytest.mark.parametrize(

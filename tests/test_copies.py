@@ -50,3 +50,12 @@ def test_any_text_can_be_copied(comment: str, seed: int) -> None:
 def test_links_stay_whole() -> None:
     """A copy's link leads where the comment's does."""
     assert all("www.shop.com/gifts" in copy for place, copy in disguised_copies(COMMENTS) if place == 2)
+
+
+def test_links_behind_tags_and_signs_stay_whole() -> None:
+    """However they stand in the text."""
+    comment = 'look<br />www.shop.com/gifts (see>http://a.b/gifts) <a href="http://c.d">mail@gifts.de</a> gifts gifts'
+    for seed in range(20):
+        copy = disguised(comment, Random(seed))
+        for link in ("www.shop.com/gifts", "http://a.b/gifts", '<a href="http://c.d">', "mail@gifts.de</a>"):
+            assert link in copy

@@ -34,3 +34,17 @@ def test_no_byte_order_mark_is_left(mark: str) -> None:
 def test_some_signs_stand_for_more_than_one_letter() -> None:
     """A ligature is taken apart, a sign for a whole phrase is not: it would let a comment grow eighteenfold."""
     assert undisguised("ﬁne \ufdfa") == "fine \ufdfa"
+
+
+def test_a_comment_grows_a_little_at_most() -> None:
+    """A few ligatures are taken apart; of thousands each stays or becomes one letter, and nothing is lost."""
+    assert undisguised("ﬁ é " * 250) == ("fi e " * 250).strip()
+    assert undisguised("ﬁ é " * 2000) == ("ﬁ e " * 2000).strip()
+
+
+def test_what_was_remembered_of_characters_stays_in_bounds() -> None:
+    """The table begins anew when it is full, with the same answers."""
+    before = undisguised("é𝓶ﬁ曲")
+    for start in range(0x3000, 0x30000, 10_000):
+        undisguised("".join(map(chr, range(start, start + 10_000))).replace("&", ""))
+    assert undisguised(" é𝓶ﬁ曲") == before == "emfi曲"

@@ -1,6 +1,6 @@
 """No comment takes long, whatever it is made to tie up: each pattern of text.py and disguises.py is tried.
 
-`LONG_TRIALS=1 python -m pytest -s tests/test_hostile_comments.py` tries all pairs of the pieces, about 6,000 comments.
+`LONG_TRIALS=1 python -m pytest -s tests/test_hostile_comments.py` tries all pairs of the pieces, about 12,500 comments.
 """
 
 import os
@@ -24,6 +24,7 @@ from pmip.lookup import Lookup
 from pmip.training_data import local_files
 
 LENGTH, SECONDS = 10_000, 0.02
+ALONE = 0.012  # seconds to sum a million numbers, on a processor that nothing else keeps busy
 LONG = bool(os.environ.get("LONG_TRIALS"))
 LETTERS = [
     "a",
@@ -109,15 +110,21 @@ def seconds(work: Callable[[str], object], comment: str, enough: float = 0.0) ->
     return least
 
 
+def allowed() -> float:
+    """Return how long a comment may take at the moment: a processor that is shared gives less in its time."""
+    return SECONDS * max(1, seconds(lambda _: sum(range(10**6)), "") / ALONE)
+
+
 def slow(lookup: Lookup, comments: Iterable[tuple[str, str]]) -> dict[str, float]:
-    """Return what takes longer than allowed, by its name; other work on the machine may disturb a first measurement."""
+    """Return what takes longer than allowed, by its name."""
     known = dict(comments)
     taken = {name: seconds(lookup.spam_probability, comment, SECONDS) for name, comment in known.items()}
-    for name in [name for name, took in taken.items() if took >= SECONDS]:
-        taken[name] = min(seconds(lookup.spam_probability, known[name], SECONDS) for _ in range(4))
     worst = max(taken, key=taken.__getitem__)
-    sys.stdout.write(f"{len(taken)} comments, the slowest {1000 * taken[worst]:.1f} ms: {worst}\n")
-    return {name: round(took, 4) for name, took in taken.items() if took >= SECONDS}
+    sys.stdout.write(
+        f"{len(taken)} comments, the slowest {1000 * taken[worst]:.1f} of {1000 * allowed():.1f} ms: {worst}\n"
+    )
+    again = {name: seconds(lookup.spam_probability, known[name]) for name in taken if taken[name] >= SECONDS}
+    return {name: round(took, 4) for name, took in again.items() if took >= allowed()}
 
 
 def test_a_comment_of_one_piece_takes_no_time(lookup: Lookup) -> None:
@@ -170,4 +177,4 @@ def test_no_pattern_backtracks(name: str) -> None:
     run = PATTERNS[name].match if name.split()[-1] in MATCHED else PATTERNS[name].findall
     for piece, (beginning, end) in product(PIECES, FRAMES):
         comment = repeated(piece, LENGTH, beginning, end)
-        assert seconds(run, comment, SECONDS) < SECONDS, (piece, beginning, end)
+        assert (took := seconds(run, comment, SECONDS)) < SECONDS or took < allowed(), (piece, beginning, end)
