@@ -123,8 +123,10 @@ def slow(lookup: Lookup, comments: Iterable[tuple[str, str]]) -> dict[str, float
     sys.stdout.write(
         f"{len(taken)} comments, the slowest {1000 * taken[worst]:.1f} of {1000 * allowed():.1f} ms: {worst}\n"
     )
-    again = {name: seconds(lookup.spam_probability, known[name]) for name in taken if taken[name] >= SECONDS}
-    return {name: round(took, 4) for name, took in again.items() if took >= allowed()}
+    late = {name: took for name, took in taken.items() if took >= SECONDS}
+    for _ in range(3):  # other work comes and goes between two measurements
+        late = {name: seconds(lookup.spam_probability, known[name]) for name, took in late.items() if took >= allowed()}
+    return {name: round(took, 4) for name, took in late.items() if took >= allowed()}
 
 
 def test_a_comment_of_one_piece_takes_no_time(lookup: Lookup) -> None:
