@@ -1,4 +1,4 @@
-"""AWS on this machine, as far as an emulator goes: it makes stacks from the templates and enforces their IAM policies."""
+"""AWS on this machine, as far as an emulator goes: stacks are made from the templates, and their policies enforced."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import boto3
@@ -71,23 +72,31 @@ def with_stand_ins(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class Emulator:
-    """AWS at a port of the loopback. The account's root is asked, unless other credentials are given."""
+    """One account at a port of the loopback. Its root is asked, unless other credentials are given."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, account: str = ACCOUNT) -> None:
+        self.port, self.account = port, account
         self.url = f"http://127.0.0.1:{port}"
         self.outputs: dict[str, dict[str, str]] = {}
+        self._clients: dict[tuple[str, str], BaseClient] = {}
 
     def client(self, service: str, credentials: dict[str, str] | None = None) -> BaseClient:
         """Return a client of a service, as root or with the credentials that STS or IAM answered."""
-        given = credentials or {"AccessKeyId": "test", "SecretAccessKey": "test"}
-        session = boto3.session.Session(
-            given["AccessKeyId"], given["SecretAccessKey"], given.get("SessionToken"), region_name=REGION
-        )
-        return session.client(service, endpoint_url=self.url)
+        given = credentials or {"AccessKeyId": self.account, "SecretAccessKey": "any"}
+        known = (service, given["AccessKeyId"])
+        if known not in self._clients:
+            keys = (given["AccessKeyId"], given["SecretAccessKey"], given.get("SessionToken"))
+            session = boto3.session.Session(*keys, region_name=REGION)
+            self._clients[known] = session.client(service, endpoint_url=self.url)
+        return self._clients[known]
 
-    def deploy(self, stage: str, name: str = "", **parameters: str) -> dict[str, str]:
-        """Make a stack from a template, under its usual name or another; return its outputs."""
-        name = name or f"pmip-{stage}"
+    def elsewhere(self) -> "Emulator":
+        """Return an account in which nothing is yet."""
+        return Emulator(self.port, f"{Random().randrange(10**11, 10**12)}")
+
+    def deploy(self, stage: str, **parameters: str) -> dict[str, str]:
+        """Make the stack of a stage; return its outputs."""
+        name = f"pmip-{stage}"
         given = PARAMETERS[stage] | parameters
         stacks = self.client("cloudformation")
         stacks.create_stack(
