@@ -34,6 +34,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
 SLOW_FILES = (
     "test_local_s3",
+    "test_cloudformation",
+    "test_iam",
+    "test_aws_page",
     "test_training_run",
     "test_notebook",
     "test_scripts",
