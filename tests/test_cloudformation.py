@@ -17,7 +17,7 @@ from conftest import ROOT
 from emulator import ACCOUNT, REGION, REGISTRY, STAGES, TEMPLATES, Emulator, template
 
 from pmip.config import Settings
-from pmip.wsgi import build
+from pmip.wsgi import app
 
 BUCKET = f"pmip-{ACCOUNT}-{REGION}"
 CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/1"
@@ -146,7 +146,6 @@ def test_the_port_is_the_same_everywhere() -> None:
 
 def test_the_health_url_is_a_route() -> None:
     """What Beanstalk asks, the API answers."""
-    app, _reloader = build(Settings.from_environ({}))
     routes = {str(rule) for rule in app.url_map.iter_rules()}
     options = (TEMPLATES / "serving.yml").read_text()
     asked = re.findall(r"OptionName: (?:Application Healthcheck URL|HealthCheckPath), Value: ([^}]+)}", options)
