@@ -128,9 +128,9 @@ def _installed() -> Path:
 
 
 @pytest.fixture(scope="session")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """Start the emulator, which enforces IAM, and make all four stacks."""
-    port, folder = free_port(), tmp_path_factory.mktemp("aws")
+    port, folder = free_port(), tmp_path_factory.mktemp("cloud")
     environ = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "AUTH": "true", "HOME": str(folder)}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([_installed()], env=environ, cwd=folder, stdout=log, stderr=log)

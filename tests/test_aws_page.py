@@ -93,9 +93,9 @@ def test_each_bash_line_can_be_read() -> None:
     subprocess.run(["bash", "-n"], input=COMMANDS, text=True, check=True, timeout=30)
 
 
-def test_its_last_command_leaves_nothing(aws: Emulator) -> None:
+def test_its_last_command_leaves_nothing(cloud: Emulator) -> None:
     """A bucket with older versions of objects and with deleted ones is emptied and deleted."""
-    other = aws.elsewhere()
+    other = cloud.elsewhere()
     other.deploy("foundation", BucketName="to-be-deleted")
     s3 = other.client("s3")
     for content in (b"old", b"new"):

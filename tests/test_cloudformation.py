@@ -153,13 +153,13 @@ def test_the_health_url_is_a_route() -> None:
     assert set(asked) <= routes
 
 
-def test_only_settings_that_are_read_are_given(aws: Emulator) -> None:
+def test_only_settings_that_are_read_are_given(cloud: Emulator) -> None:
     """Each environment variable is one that the package or boto3 reads; ENVIRONMENT and BUCKET are never forgotten."""
     read = set(re.findall(r'read\("([A-Z_]+)"', (ROOT / "pmip" / "config.py").read_text()))
     function = template("lambda")["Resources"]["Function"]["Properties"]
     for names in (
-        {entry["Name"] for entry in job_definition(aws)["ContainerProperties"]["Environment"]},
-        {name for kind, name in options(aws) if kind.startswith("aws:elasticbeanstalk:application:env")},
+        {entry["Name"] for entry in job_definition(cloud)["ContainerProperties"]["Environment"]},
+        {name for kind, name in options(cloud) if kind.startswith("aws:elasticbeanstalk:application:env")},
         set(function["Environment"]["Variables"]),
     ):
         assert {"BUCKET", "ENVIRONMENT"} <= names
@@ -169,14 +169,14 @@ def test_only_settings_that_are_read_are_given(aws: Emulator) -> None:
 # --- as the emulator makes them ---
 
 
-def job_definition(aws: Emulator) -> Json:
+def job_definition(cloud: Emulator) -> Json:
     """Return the job definition with all names resolved."""
-    return json.loads(aws.outputs["training"]["JobDefinitionProperties"])
+    return json.loads(cloud.outputs["training"]["JobDefinitionProperties"])
 
 
-def options(aws: Emulator, outputs: dict[str, str] | None = None) -> dict[tuple[str, str], str]:
+def options(cloud: Emulator, outputs: dict[str, str] | None = None) -> dict[tuple[str, str], str]:
     """Return the options of the Beanstalk environment; none is there twice."""
-    settings = json.loads((outputs or aws.outputs["serving"])["ApiProperties"])["OptionSettings"]
+    settings = json.loads((outputs or cloud.outputs["serving"])["ApiProperties"])["OptionSettings"]
     found = {(option["Namespace"], option["OptionName"]): option["Value"] for option in settings}
     assert len(found) == len(settings)
     return found
@@ -192,29 +192,29 @@ def camel(value: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(aws: Emulator) -> Emulator:
+def elsewhere(cloud: Emulator) -> Emulator:
     """Make the foundation in another account, for stacks with other parameters."""
-    other = aws.elsewhere()
+    other = cloud.elsewhere()
     other.deploy("foundation")
     return other
 
 
-def test_the_bucket_is_private_encrypted_and_versioned(aws: Emulator) -> None:
+def test_the_bucket_is_private_encrypted_and_versioned(cloud: Emulator) -> None:
     """As S3 answers when it is asked."""
-    s3 = aws.client("s3")
-    assert aws.outputs["foundation"]["BucketName"] == BUCKET
+    s3 = cloud.client("s3")
+    assert cloud.outputs["foundation"]["BucketName"] == BUCKET
     assert set(s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"].values()) == {True}
     assert s3.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
     [rule] = s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
     assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
 
 
-def test_the_bucket_answers_tls_only(aws: Emulator) -> None:
+def test_the_bucket_answers_tls_only(cloud: Emulator) -> None:
     """Over HTTP not even an administrator reads anything."""
-    iam = aws.client("iam")
+    iam = cloud.client("iam")
     iam.create_user(UserName="administrator")
     iam.attach_user_policy(UserName="administrator", PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
-    s3 = aws.client("s3", iam.create_access_key(UserName="administrator")["AccessKey"])
+    s3 = cloud.client("s3", iam.create_access_key(UserName="administrator")["AccessKey"])
     assert s3.list_buckets()["Buckets"]
     with pytest.raises(ClientError, match="AccessDenied"):
         s3.list_objects_v2(Bucket=BUCKET)
@@ -228,22 +228,22 @@ def test_lifecycle_rules_touch_neither_data_nor_models_nor_bundles() -> None:
     assert [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule]
 
 
-def test_images_are_scanned_and_old_ones_go(aws: Emulator) -> None:
+def test_images_are_scanned_and_old_ones_go(cloud: Emulator) -> None:
     """Both repositories; and Lambda may pull the API's for its function."""
-    ecr = aws.client("ecr")
+    ecr = cloud.client("ecr")
     for name in ("pmip", "pmip_api"):
         [repository] = ecr.describe_repositories(repositoryNames=[name])["repositories"]
         assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
         rules = json.loads(ecr.get_lifecycle_policy(repositoryName=name)["lifecyclePolicyText"])["rules"]
         assert [rule["action"]["type"] for rule in rules] == ["expire", "expire"]
     [pull] = json.loads(ecr.get_repository_policy(repositoryName="pmip_api")["policyText"])["Statement"]
-    function = aws.client("lambda").get_function(FunctionName="pmip-lambda")["Configuration"]
+    function = cloud.client("lambda").get_function(FunctionName="pmip-lambda")["Configuration"]
     assert pull["Condition"]["ArnLike"]["aws:SourceArn"] == function["FunctionArn"]
 
 
-def test_the_job_runs_the_training_script(aws: Emulator) -> None:
+def test_the_job_runs_the_training_script(cloud: Emulator) -> None:
     """Batch takes the definition, whose command is a script of the image after its entry point."""
-    definition, batch = camel(job_definition(aws)), aws.client("batch")
+    definition, batch = camel(job_definition(cloud)), cloud.client("batch")
     definition["timeout"] = {"attemptDurationSeconds": int(definition["timeout"]["attemptDurationSeconds"])}
     batch.register_job_definition(**definition)  # boto3 checks each name and type
     [made] = batch.describe_job_definitions(jobDefinitionName="pmip-training")["jobDefinitions"]
@@ -251,7 +251,7 @@ def test_the_job_runs_the_training_script(aws: Emulator) -> None:
     assert (ROOT / "scripts" / "train.sh").exists()
     assert 'ENTRYPOINT ["bash"]' in DOCKERFILE_TRAIN
     log = made["containerProperties"]["logConfiguration"]["options"]["awslogs-group"]
-    assert [group for group in aws.client("logs").describe_log_groups()["logGroups"] if group["logGroupName"] == log]
+    assert [group for group in cloud.client("logs").describe_log_groups()["logGroups"] if group["logGroupName"] == log]
 
 
 @pytest.mark.parametrize(
@@ -276,26 +276,26 @@ def test_a_job_is_tried_again_for_others_faults_only(end: dict[str, str], action
     assert next(rule["Action"] for rule in rules if fits(rule)) == action
 
 
-def test_the_schedule_submits_this_job(aws: Emulator) -> None:
+def test_the_schedule_submits_this_job(cloud: Emulator) -> None:
     """Its input is a call that Batch knows, and names the queue and the definition of the stack."""
-    schedule = aws.client("scheduler").get_schedule(Name="pmip-training")
+    schedule = cloud.client("scheduler").get_schedule(Name="pmip-training")
     assert schedule["Target"]["Arn"] == "arn:aws:scheduler:::aws-sdk:batch:submitJob"
     call = json.loads(schedule["Target"]["Input"])
     parameters = botocore.session.get_session().get_service_model("batch").operation_model("SubmitJob").input_shape
     assert camel(call).keys() <= parameters.members.keys()
     assert set(parameters.required_members) <= camel(call).keys()
-    queue = json.loads(aws.outputs["training"]["JobQueueProperties"])["JobQueueName"]
+    queue = json.loads(cloud.outputs["training"]["JobQueueProperties"])["JobQueueName"]
     assert call["JobQueue"].endswith(f":job-queue/{queue}")
-    assert call["JobDefinition"] == job_definition(aws)["JobDefinitionName"]
-    role = aws.client("cloudformation").describe_stack_resource(
+    assert call["JobDefinition"] == job_definition(cloud)["JobDefinitionName"]
+    role = cloud.client("cloudformation").describe_stack_resource(
         StackName="pmip-training", LogicalResourceId="ScheduleRole"
     )["StackResourceDetail"]["PhysicalResourceId"]
     assert schedule["Target"]["RoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/{role}"
 
 
-def test_a_failed_job_is_told_by_mail(aws: Emulator, elsewhere: Emulator) -> None:
+def test_a_failed_job_is_told_by_mail(cloud: Emulator, elsewhere: Emulator) -> None:
     """To AlarmEmail when it is given; a job that succeeded, or of another queue, is not told."""
-    assert aws.client("events").list_rules()["Rules"] == []
+    assert cloud.client("events").list_rules()["Rules"] == []
     queue = elsewhere.deploy("training", AlarmEmail="a@example.com")["JobQueue"]
     events, sns = elsewhere.client("events"), elsewhere.client("sns")
     [rule] = events.list_rules()["Rules"]
@@ -314,15 +314,15 @@ def test_a_failed_job_is_told_by_mail(aws: Emulator, elsewhere: Emulator) -> Non
     assert not told("FAILED", queue + "-another")
 
 
-def test_one_instance_is_the_default(aws: Emulator) -> None:
+def test_one_instance_is_the_default(cloud: Emulator) -> None:
     """Without a load balancer, behind Beanstalk's nginx alone, with the keys by the name of their secret."""
-    single = options(aws)
+    single = options(cloud)
     assert single["aws:elasticbeanstalk:environment", "EnvironmentType"] == "SingleInstance"
     assert single["aws:autoscaling:asg", "MaxSize"] == "1"
     assert single["aws:elasticbeanstalk:application:environment", "TRUSTED_PROXIES"] == "1"
     assert single["aws:autoscaling:launchconfiguration", "DisableIMDSv1"] == "true"
     keys = single["aws:elasticbeanstalk:application:environmentsecrets", "API_KEYS"]
-    assert keys == aws.outputs["foundation"]["ApiKeysArn"]
+    assert keys == cloud.outputs["foundation"]["ApiKeysArn"]
     assert not [kind for kind, _name in single if kind.startswith(("aws:elbv2", "aws:autoscaling:trigger"))]
 
 
@@ -338,15 +338,15 @@ def test_a_load_balancer_with_a_certificate_answers_https_only(elsewhere: Emulat
     assert ("aws:autoscaling:trigger", "UpperThreshold") in balanced
 
 
-def test_a_certificate_without_a_load_balancer_is_refused(aws: Emulator) -> None:
+def test_a_certificate_without_a_load_balancer_is_refused(cloud: Emulator) -> None:
     """Whoever gives one would otherwise believe in an HTTPS that is not there."""
     with pytest.raises(ClientError, match="CertificateArn needs LoadBalanced=true"):
-        aws.elsewhere().deploy("serving", CertificateArn=CERTIFICATE)
+        cloud.elsewhere().deploy("serving", CertificateArn=CERTIFICATE)
 
 
-def test_lambda_serves_the_api_image(aws: Emulator) -> None:
+def test_lambda_serves_the_api_image(cloud: Emulator) -> None:
     """By the handler of the package, with the keys of the secret, at an address of its own."""
-    function, functions = template("lambda")["Resources"]["Function"]["Properties"], aws.client("lambda")
+    function, functions = template("lambda")["Resources"]["Function"]["Properties"], cloud.client("lambda")
     module, _, name = function["ImageConfig"]["Command"][0].rpartition(".")
     tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -354,7 +354,7 @@ def test_lambda_serves_the_api_image(aws: Emulator) -> None:
     assert f"WORKDIR {function['ImageConfig']['WorkingDirectory']}\n" in DOCKERFILE_TRAIN
     made = functions.get_function(FunctionName="pmip-lambda")
     assert made["Code"]["ImageUri"] == f"{REGISTRY}/pmip_api:1"
-    secret = aws.client("secretsmanager").get_secret_value(SecretId="pmip/api-keys")["SecretString"]
+    secret = cloud.client("secretsmanager").get_secret_value(SecretId="pmip/api-keys")["SecretString"]
     assert made["Configuration"]["Environment"]["Variables"]["API_KEYS"] == secret
     assert functions.get_function_url_config(FunctionName="pmip-lambda")["AuthType"] == "NONE"
     statements = json.loads(functions.get_policy(FunctionName="pmip-lambda")["Policy"])["Statement"]
@@ -362,9 +362,9 @@ def test_lambda_serves_the_api_image(aws: Emulator) -> None:
 
 
 @pytest.mark.parametrize("stage", ["serving", "lambda"])
-def test_keys_can_be_left_out(aws: Emulator, stage: str) -> None:
+def test_keys_can_be_left_out(cloud: Emulator, stage: str) -> None:
     """For an API that everybody may ask."""
-    other = aws.elsewhere()
+    other = cloud.elsewhere()
     other.deploy("foundation")
     outputs = other.deploy(stage, RequireApiKey="false")
     given = outputs.get("ApiProperties") or str(other.client("lambda").get_function(FunctionName="pmip-lambda"))
@@ -372,15 +372,15 @@ def test_keys_can_be_left_out(aws: Emulator, stage: str) -> None:
     assert '"API_KEYS"' not in given
 
 
-def test_a_stage_without_the_one_before_is_not_made(aws: Emulator) -> None:
+def test_a_stage_without_the_one_before_is_not_made(cloud: Emulator) -> None:
     """It imports what is not exported."""
     with pytest.raises(WaiterError):
-        aws.elsewhere().deploy("training")
+        cloud.elsewhere().deploy("training")
 
 
-def test_deleting_the_foundation_keeps_the_bucket(aws: Emulator) -> None:
+def test_deleting_the_foundation_keeps_the_bucket(cloud: Emulator) -> None:
     """Data and models stay, images go; and the next foundation takes another bucket by name."""
-    other = aws.elsewhere()
+    other = cloud.elsewhere()
     kept = other.deploy("foundation")["BucketName"]
     stacks = other.client("cloudformation")
     stacks.delete_stack(StackName="pmip-foundation")

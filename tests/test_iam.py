@@ -209,37 +209,39 @@ Credentials = dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def who(aws: Emulator) -> Iterator[dict[str, Credentials]]:
+def who(cloud: Emulator) -> Iterator[dict[str, Credentials]]:
     """Be each role and person in turn; the bucket holds something of everything."""
-    s3 = aws.client("s3")
+    s3 = cloud.client("s3")
     tls_only = s3.get_bucket_policy(Bucket=BUCKET)["Policy"]
     s3.delete_bucket_policy(Bucket=BUCKET)  # the emulator speaks HTTP
     for key in {case[2] for case in CASES if case[1].startswith("s3:") and "." in case[2]}:
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"old")
-    yield {name: take_role(aws, name) for name in ROLES} | {name: hire(aws, name) for name in PEOPLE}
+    yield {name: take_role(cloud, name) for name in ROLES} | {name: hire(cloud, name) for name in PEOPLE}
     s3.put_bucket_policy(Bucket=BUCKET, Policy=tls_only)
 
 
-def role_name(aws: Emulator, name: str) -> str:
+def role_name(cloud: Emulator, name: str) -> str:
     """Return what CloudFormation called a role."""
     stage, resource, _service = ROLES[name]
-    found = aws.client("cloudformation").describe_stack_resource(StackName=f"pmip-{stage}", LogicalResourceId=resource)
+    found = cloud.client("cloudformation").describe_stack_resource(
+        StackName=f"pmip-{stage}", LogicalResourceId=resource
+    )
     return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
 
-def take_role(aws: Emulator, name: str) -> Credentials:
+def take_role(cloud: Emulator, name: str) -> Credentials:
     """Take a role, whose trust is changed for that; its policies stay as the template made them."""
-    iam, role = aws.client("iam"), role_name(aws, name)
+    iam, role = cloud.client("iam"), role_name(cloud, name)
     anyone = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
     trust = json.dumps({"Version": "2012-10-17", "Statement": [anyone]})
     iam.update_assume_role_policy(RoleName=role, PolicyDocument=trust)
     arn = iam.get_role(RoleName=role)["Role"]["Arn"]
-    return dict(aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="trial")["Credentials"])
+    return dict(cloud.client("sts").assume_role(RoleArn=arn, RoleSessionName="trial")["Credentials"])
 
 
-def hire(aws: Emulator, name: str) -> Credentials:
+def hire(cloud: Emulator, name: str) -> Credentials:
     """Make a user with one managed policy of the templates."""
-    iam = aws.client("iam")
+    iam = cloud.client("iam")
     iam.create_user(UserName=name)
     iam.attach_user_policy(UserName=name, PolicyArn=f"arn:aws:iam::{ACCOUNT}:policy/{PEOPLE[name]}")
     return dict(iam.create_access_key(UserName=name)["AccessKey"])
@@ -254,11 +256,11 @@ def refusal(call: Callable[[], object]) -> str:
     return ""
 
 
-def simulated(aws: Emulator, name: str, action: str, resource: str) -> str:
+def simulated(cloud: Emulator, name: str, action: str, resource: str) -> str:
     """Ask the emulator's policy simulator, for services that it does not have."""
     arn = "*" if resource == "-" else f"arn:aws:{action.split(':')[0]}:{REGION}:{ACCOUNT}:{resource}"
-    kind = f"role/{role_name(aws, name)}" if name in ROLES else f"user/{name}"
-    [result] = aws.client("iam").simulate_principal_policy(
+    kind = f"role/{role_name(cloud, name)}" if name in ROLES else f"user/{name}"
+    [result] = cloud.client("iam").simulate_principal_policy(
         PolicySourceArn=f"arn:aws:iam::{ACCOUNT}:{kind}", ActionNames=[action], ResourceArns=[arn]
     )["EvaluationResults"]
     return "" if result["EvalDecision"] == "allowed" else result["EvalDecision"]
@@ -266,14 +268,14 @@ def simulated(aws: Emulator, name: str, action: str, resource: str) -> str:
 
 @pytest.mark.parametrize(("name", "action", "resource", "allowed"), CASES, ids=[" ".join(case) for case in CASES])
 def test_the_table(
-    aws: Emulator, who: dict[str, Credentials], name: str, action: str, resource: str, allowed: str
+    cloud: Emulator, who: dict[str, Credentials], name: str, action: str, resource: str, allowed: str
 ) -> None:
     """Each line of the table holds."""
     if action in CALLS:
         service, operation, parameters = CALLS[action]
-        refused = refusal(partial(getattr(aws.client(service, who[name]), operation), **parameters(resource)))
+        refused = refusal(partial(getattr(cloud.client(service, who[name]), operation), **parameters(resource)))
     else:
-        refused = simulated(aws, name, action, resource)
+        refused = simulated(cloud, name, action, resource)
     assert bool(refused) == (allowed == "no"), refused or "it was allowed"
 
 
@@ -287,7 +289,7 @@ def test_a_role_is_one_service_s_alone(name: str) -> None:
 
 
 @pytest.fixture
-def as_(aws: Emulator, who: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], S3Storage]:
+def as_(cloud: Emulator, who: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], S3Storage]:
     """Return the bucket as the package has it when somebody runs it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
