@@ -291,7 +291,7 @@ def test_a_role_is_one_service_s_alone(name: str) -> None:
 @pytest.fixture
 def as_(cloud: Emulator, who: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], S3Storage]:
     """Return the bucket as the package has it when somebody runs it."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
 
     def become(name: str) -> S3Storage:
