@@ -321,6 +321,8 @@ def test_one_instance_is_the_default(cloud: Emulator) -> None:
     assert single["aws:autoscaling:asg", "MaxSize"] == "1"
     assert single["aws:elasticbeanstalk:application:environment", "TRUSTED_PROXIES"] == "1"
     assert single["aws:autoscaling:launchconfiguration", "DisableIMDSv1"] == "true"
+    health = json.loads(single["aws:elasticbeanstalk:healthreporting:system", "ConfigDocument"])
+    assert health["Rules"]["Environment"]["Application"] == {"ApplicationRequests4xx": {"Enabled": False}}
     keys = single["aws:elasticbeanstalk:application:environmentsecrets", "API_KEYS"]
     assert keys == cloud.outputs["foundation"]["ApiKeysArn"]
     assert not [kind for kind, _name in single if kind.startswith(("aws:elbv2", "aws:autoscaling:trigger"))]
