@@ -72,11 +72,13 @@ class ModelStore:
 
     def fetch(self, model_id: str) -> Artifact:
         """Return a version's artifact; raises `ModelNotFoundError` when there is none."""
-        try:
-            model = self._storage.read(self._key(model_id, MODEL))
-        except ObjectNotFoundError as error:
-            raise ModelNotFoundError(f"{self}{model_id}/ holds no {MODEL}") from error
-        return Artifact(model, self._metadata(model_id))
+        # Listed, because who may not list the whole bucket gets from S3 for a missing object that access is denied:
+        # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+        keys = {found.key for found in self._storage.objects(self._key(model_id, ""))}
+        model, metadata = (self._read_if(self._key(model_id, name), keys) for name in (MODEL, METADATA))
+        if model is None:
+            raise ModelNotFoundError(f"{self}{model_id}/ holds no {MODEL}")
+        return Artifact(model, None if metadata is None else Metadata.from_json(metadata))
 
     def fetch_newest(self) -> tuple[str, Artifact]:
         """Return the model id and the artifact of the newest version."""
@@ -128,11 +130,10 @@ class ModelStore:
     def _key(self, model_id: str, name: str) -> str:
         return f"models/{self.environment}/{model_id}/{name}"
 
-    def _metadata(self, model_id: str) -> Metadata | None:
-        try:
-            return Metadata.from_json(self._storage.read(self._key(model_id, METADATA)))
-        except ObjectNotFoundError:
-            return None
+    def _read_if(self, key: str, keys: set[str]) -> bytes | None:
+        with suppress(ObjectNotFoundError):  # retired since it was listed
+            return self._storage.read(key) if key in keys else None
+        return None
 
     def _published_by(self, batch_job_id: str | None) -> Artifact | None:
         for version in self.versions()[:1] if batch_job_id else []:

@@ -34,6 +34,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
 SLOW_FILES = (
     "test_local_s3",
+    "test_cloudformation",
+    "test_iam",
+    "test_aws_page",
     "test_training_run",
     "test_notebook",
     "test_scripts",
@@ -47,7 +50,7 @@ SLOW_FILES = (
     "test_container_editing",
 )
 
-pytest_plugins = ["engine"]
+pytest_plugins = ["engine", "emulator"]
 
 # No test may meet the settings or the account of the person who runs it.
 for name in [*os.environ]:

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from s3_proxy import proxy_before
 
 from pmip.artifact import Artifact
-from pmip.errors import AlreadyExistsError, ModelNotFoundError
+from pmip.errors import AccessDeniedError, AlreadyExistsError, ModelNotFoundError
 from pmip.model_store import ModelStore, is_model_id, new_model_id, next_model_id
 from pmip.storage import S3Storage, Storage
 
@@ -128,6 +129,21 @@ def test_a_model_without_metadata_is_fetched(store: ModelStore, storage: Storage
     """A model that was uploaded by hand has no metadata."""
     storage.write("models/staging/20190101/model.pkl", artifact.model)
     assert store.fetch("20190101") == Artifact(artifact.model, None)
+
+
+def test_least_privilege_hides_nothing_that_is_there(
+    bucket: S3Storage, s3: dict[str, str], artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To who may list some prefixes only S3 says 403 for what is missing; models are found, or not, all the same."""
+    bucket.write("models/staging/20190101/model.pkl", artifact.model)
+    bucket.write("models/staging/20190102/metadata.json", b"{}")
+    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
+        proxy.fault = "hiding"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = ModelStore(S3Storage(bucket.bucket), "staging")
+        assert store.fetch_newest() == ("20190101", Artifact(artifact.model, None))
+        with pytest.raises(AccessDeniedError):
+            S3Storage(bucket.bucket).read("models/staging/20190101/metadata.json")
 
 
 def test_retire_and_restore_move_a_version(
