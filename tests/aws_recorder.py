@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.server.next_answer(call)
         status = 400 if isinstance(answer, Refusal) else 200
         content = _rendered(service.operation_model(call.operation), answer).encode()
-        self.send_response_only(status)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -118,13 +118,14 @@ def _rendered(operation: OperationModel, answer: Answer) -> str:
     if isinstance(answer, Refusal):
         error = f"<Error><Code>{answer.code}</Code><Message>{answer.message}</Message></Error>"
         if operation.service_model.protocol == "query":
-            error = f"<ErrorResponse>{error}</ErrorResponse>"
+            error = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>"
         return error if xml else json.dumps({"__type": answer.code, "message": answer.message})
     if not xml:
         return json.dumps(answer)
     shape = operation.output_shape
     content = _xml(shape.serialization.get("resultWrapper", shape.name), shape, answer) if shape else ""
-    return f"<{operation.name}Response>{content}</{operation.name}Response>"
+    metadata = "<ResponseMetadata><RequestId>1</RequestId></ResponseMetadata>"
+    return f"<{operation.name}Response>{content}{metadata}</{operation.name}Response>"
 
 
 def _xml(name: str, shape: Shape, value: Any) -> str:

@@ -38,6 +38,9 @@ SLOW_FILES = (
     "test_notebook",
     "test_scripts",
     "test_container_scripts",
+    "test_stack_scripts",
+    "test_submit_training_job",
+    "test_deploy_api",
     "test_benchmark",
     "test_gunicorn_conf",
     "test_loop",
@@ -47,7 +50,7 @@ SLOW_FILES = (
     "test_container_editing",
 )
 
-pytest_plugins = ["engine", "aws_recorder"]
+pytest_plugins = ["aws_recorder", "engine"]
 
 # No test may meet the settings or the account of the person who runs it.
 for name in [*os.environ]:
