@@ -173,10 +173,12 @@ def test_it_keeps_its_models_where_a_beanstalk_host_lets_it(images: str, artifac
         "-c",
     )
     docker(*as_root, bundle["commands"]["model_cache"]["command"])
-    (tmp_path / "model.pkl").write_bytes(artifact.model)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "model.pkl").write_bytes(artifact.model)
     port = free_port(20_000, 30_000)
     cache = f"{tmp_path / Path(volume['HostDirectory']).name}:{volume['ContainerDirectory']}"
-    mounts = ("--volume", cache, "--volume", f"{tmp_path}:/usr/src/app/data:ro", "--env", f"{name}={value}")
+    mounts = ("--volume", cache, "--volume", f"{data}:/usr/src/app/data:ro", "--env", f"{name}={value}")
     container = docker("run", "--detach", "--publish", f"127.0.0.1:{port}:8000", *mounts, API)
     try:
         wait_for(lambda: is_ready(port), 60)
