@@ -31,7 +31,7 @@ main() {
   add_version
   update "$label"
   if ! serves "$label"; then give_up "$previous"; fi
-  echo "http://$address/"
+  echo "$(scheme)://$address/"
 }
 
 read_arguments() {
@@ -132,6 +132,14 @@ look_and_tell() {
 
 serves() { # serves LABEL
   [ "$version" = "$1" ] && [ "$health" = Green ]
+}
+
+# With a certificate the environment answers HTTPS alone, by the name that the certificate is for.
+scheme() {
+  local certificate
+  certificate=$(aws cloudformation describe-stacks --stack-name pmip-serving --output text \
+    --query "Stacks[0].Parameters[?ParameterKey=='CertificateArn'].ParameterValue") || true
+  if [ -n "$certificate" ]; then echo https; else echo http; fi
 }
 
 # After a failed update some hosts may have either version: deploying the old one once more makes them all alike.

@@ -29,6 +29,7 @@ DEPLOYING = [
     "CreateApplicationVersion",
     "UpdateEnvironment",
     *LOOKING * 2,
+    "DescribeStacks",
 ]
 TO_UPDATE = DEPLOYING[: DEPLOYING.index("UpdateEnvironment") + 1]
 AGAIN = ["DescribeEnvironments", "DescribeApplicationVersions", "UpdateEnvironment", *LOOKING]
@@ -73,7 +74,10 @@ def deployable(aws: AwsRecorder, label: str) -> None:
     updating = environment(label, "Updating", "Grey")
     aws.answer("DescribeEnvironments", environment("old"), updating, environment(label))
     aws.answer("DescribeApplicationVersions", {"ApplicationVersions": []})
-    aws.answer("DescribeStacks", {"Stacks": [{"Outputs": [{"OutputKey": "BucketName", "OutputValue": "pmip-1"}]}]})
+    serving = {"Stacks": [{"Parameters": [{"ParameterKey": "CertificateArn", "ParameterValue": ""}]}]}
+    aws.answer(
+        "DescribeStacks", {"Stacks": [{"Outputs": [{"OutputKey": "BucketName", "OutputValue": "pmip-1"}]}]}, serving
+    )
     aws.answer("PutObject", {})
     aws.answer("CreateApplicationVersion", {"ApplicationVersion": {"VersionLabel": label}})
     aws.answer("UpdateEnvironment", {"DateUpdated": STARTED, "Status": "Updating"})
@@ -179,6 +183,7 @@ def test_a_version_is_uploaded_deployed_and_told_where_it_is(project: Path, labe
     assert aws.operations == DEPLOYING
     key = f"deployments/api/{label}.zip"
     content = (project / "build" / "pmip_api.zip").read_bytes()
+    assert [call["StackName"] for call in aws.parameters("DescribeStacks")] == ["pmip-foundation", "pmip-serving"]
     assert aws.parameters("PutObject") == [{"Bucket": "pmip-1", "Key": key, "Body": content}]
     version = {"ApplicationName": "pmip", "VersionLabel": label, "Description": IMAGE}
     source = {"SourceBundle.S3Bucket": "pmip-1", "SourceBundle.S3Key": key}
@@ -194,20 +199,23 @@ def test_a_version_is_uploaded_deployed_and_told_where_it_is(project: Path, labe
 
 
 def test_an_image_that_was_deployed_before_is_its_old_version(project: Path, label: str, aws: AwsRecorder) -> None:
-    """So a roll back, and a second try, are the same call: nothing is uploaded, and the version is deployed."""
+    """So a roll back, and a second try, are the same call: nothing is uploaded. With a certificate it is HTTPS."""
     deployed_before(aws, label, environment("new"), environment(label))
+    certificate = {"ParameterKey": "CertificateArn", "ParameterValue": "arn:aws:acm:eu-west-1:1:certificate/1"}
+    aws.answer("DescribeStacks", {"Stacks": [{"Parameters": [certificate]}]})
     outcome = deploy(project)
-    assert (outcome.returncode, outcome.stdout) == (0, "http://pmip.example.com/\n"), outcome.stderr
-    assert aws.operations == AGAIN
+    assert (outcome.returncode, outcome.stdout) == (0, "https://pmip.example.com/\n"), outcome.stderr
+    assert aws.operations == [*AGAIN, "DescribeStacks"]
     assert aws.parameters("DescribeApplicationVersions")[0]["VersionLabels.member.1"] == label
 
 
 def test_health_is_waited_for_when_the_update_has_ended(project: Path, label: str, aws: AwsRecorder) -> None:
-    """It lags behind: a version that is Red at first and then Green is served."""
+    """It lags behind: first Red, then Green is served. Who may not ask for the stack gets the address all the same."""
     deployed_before(aws, label, environment("old"), environment(label, health="Red"), environment(label))
+    aws.refuse("DescribeStacks")
     outcome = deploy(project, HEALTH_SECONDS="60")
-    assert outcome.returncode == 0, outcome.stderr
-    assert aws.operations == [*AGAIN, *LOOKING]
+    assert (outcome.returncode, outcome.stdout) == (0, "http://pmip.example.com/\n"), outcome.stderr
+    assert aws.operations == [*AGAIN, *LOOKING, "DescribeStacks"]
 
 
 def test_a_version_that_beanstalk_gave_up_leaves_the_old_one_serving(

@@ -64,7 +64,8 @@ def deployable(aws: AwsRecorder) -> None:
     aws.answer("DescribeChangeSet", {"Status": "CREATE_COMPLETE"})
     aws.answer("ExecuteChangeSet", {})
     failures = [
-        event("2100-01-01T00:00:02.000Z", "Role", "CREATE_FAILED", "Resource creation cancelled"),
+        event("2100-01-01T00:00:03.000Z", "Role", "CREATE_FAILED", "Resource creation cancelled"),
+        event("2100-01-01T00:00:02.000Z", "Alarm", "CREATE_FAILED", "a consequence"),
         event("2100-01-01T00:00:01.000Z", "Bucket", "CREATE_FAILED", "pmip-1 already exists"),
         event(LATER, "Queue", "CREATE_IN_PROGRESS"),
         event(EARLIER, "Old", "CREATE_FAILED", "of another time"),
@@ -127,7 +128,8 @@ def test_a_stack_that_fails_tells_which_resources_and_why(scripts: Path, aws: Aw
     aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("UPDATE_ROLLBACK_COMPLETE"))
     outcome = run(scripts / "deploy_stack.sh", "foundation")
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert "    Bucket (AWS::S3::Bucket): pmip-1 already exists\ndeploy_stack.sh: pmip-foundation" in outcome.stderr
+    causes = ["    Bucket (AWS::S3::Bucket): pmip-1 already exists", "    Alarm (AWS::S3::Bucket): a consequence"]
+    assert outcome.stderr.splitlines()[-3:-1] == causes
     assert "cancelled" not in outcome.stderr
     assert "of another time" not in outcome.stderr
 
