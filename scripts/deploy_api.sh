@@ -112,8 +112,7 @@ update() { # update LABEL
   say "deploying $1"
   begun=$(aws elasticbeanstalk update-environment --environment-name "$environment" --version-label "$1" --output text \
     --query DateUpdated) || stop
-  shown=nothing
-  look_and_tell
+  shown=nothing status=Updating
   until [ "$status" = Ready ]; do sleep "$poll_seconds"; look_and_tell; done
   deadline=$((SECONDS + health_seconds))
   until [ "$health" = Green ] || [ $SECONDS -ge $deadline ]; do sleep "$poll_seconds"; look_and_tell; done

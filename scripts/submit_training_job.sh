@@ -20,8 +20,8 @@ main() {
   require_aws
   submit "$@"
   trap leave INT TERM
-  trap 'rm -f "$errors"' EXIT
   errors=$(mktemp)
+  trap 'rm -f "$errors"' EXIT
   follow
   finish
 }
