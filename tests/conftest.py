@@ -41,6 +41,9 @@ SLOW_FILES = (
     "test_notebook",
     "test_scripts",
     "test_container_scripts",
+    "test_stack_scripts",
+    "test_submit_training_job",
+    "test_deploy_api",
     "test_benchmark",
     "test_gunicorn_conf",
     "test_loop",
@@ -50,7 +53,7 @@ SLOW_FILES = (
     "test_container_editing",
 )
 
-pytest_plugins = ["engine", "emulator"]
+pytest_plugins = ["aws_recorder", "engine", "emulator"]
 
 # No test may meet the settings or the account of the person who runs it.
 for name in [*os.environ]:

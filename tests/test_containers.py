@@ -17,7 +17,8 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import IO, Any
 
 import pytest
-from api import EXAMPLE, answers, ask, wait_for
+import yaml
+from api import EXAMPLE, answers, ask, is_ready, wait_for
 from conftest import ROOT, SAMPLE, free_port
 from engine import API, IMAGES, MARK, TRAINING, Start, docker
 from test_container_scripts import command
@@ -154,6 +155,39 @@ def test_it_stops_within_5_seconds_with_its_requests_finished(hosted: tuple[str,
     assert reply.endswith(b'{"result": [{"class": 1}, {"class": 0}]}\n')
     assert seconds <= 5
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
+
+
+def test_it_keeps_its_models_where_a_beanstalk_host_lets_it(images: str, artifact: Artifact, tmp_path: Path) -> None:
+    """The folder that the bundle has made and mounted is filled by the image's user, and closed to others."""
+    bundle = yaml.safe_load((ROOT / "scripts" / "beanstalk" / ".ebextensions" / "pmip.config").read_text())
+    [volume] = json.loads((ROOT / "Dockerrun.aws.json").read_text())["Volumes"]
+    [(name, value)] = bundle["option_settings"]["aws:elasticbeanstalk:application:environment"].items()
+    as_root = (
+        "run",
+        "--rm",
+        "--user",
+        "0",
+        "--volume",
+        f"{tmp_path}:{Path(volume['HostDirectory']).parent}",
+        API,
+        "-c",
+    )
+    docker(*as_root, bundle["commands"]["model_cache"]["command"])
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "model.pkl").write_bytes(artifact.model)
+    port = free_port(20_000, 30_000)
+    cache = f"{tmp_path / Path(volume['HostDirectory']).name}:{volume['ContainerDirectory']}"
+    mounts = ("--volume", cache, "--volume", f"{data}:/usr/src/app/data:ro", "--env", f"{name}={value}")
+    container = docker("run", "--detach", "--publish", f"127.0.0.1:{port}:8000", *mounts, API)
+    try:
+        wait_for(lambda: is_ready(port), 60)
+        kept = docker("exec", container, "find", value, "-printf", "%m %U %f\n").splitlines()
+    finally:
+        docker("rm", "--force", container)
+        docker(*as_root, f"rm -r {volume['HostDirectory']}")
+    assert {"700 10001 pmip", "700 10001 pmip-10001", "600 10001 leader.lock"} <= set(kept)
+    assert any(line.endswith("scorer.json") for line in kept), kept
 
 
 def docker_log(container: str) -> str:
