@@ -47,6 +47,8 @@ SLOW_FILES = (
     "test_deploy_api",
     "test_benchmark",
     "test_gunicorn_conf",
+    "test_lambda_handler",
+    "test_batch_job",
     "test_loop",
     "test_serving",
     "test_readme",
