@@ -146,8 +146,9 @@ class ModelStore:
     def _published_by(self, batch_job_id: str | None) -> Artifact | None:
         for model_id in self.published()[:RECENT] if batch_job_id else []:
             with suppress(ModelNotFoundError, ArtifactError):  # retired meanwhile, or nobody's
-                metadata = self._metadata(model_id)
-                if metadata and metadata.batch_job_id == batch_job_id:
+                keys = {found.key for found in self._storage.objects(self._key(model_id, ""))}
+                metadata = self._read_if(self._key(model_id, METADATA), keys)
+                if metadata and Metadata.from_json(metadata).batch_job_id == batch_job_id:
                     return self.fetch(model_id)
         return None
 

@@ -31,6 +31,7 @@ from pmip.storage import S3Storage
 from pmip.training_data import seed
 
 READ_ONLY = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")  # noqa: S108
+QUICK = ("FOLDS=2", "INVERSE_REGULARISATIONS=[10.0]", "REPORT=short")
 GZIP = b"\x1f\x8b"
 
 
@@ -222,8 +223,7 @@ def test_the_api_image_is_a_lambda_function(images: str, artifact: Artifact, tmp
 
 def test_the_training_image_needs_no_mount(images: str) -> None:
     """Its own user can write where a run keeps its report and its model: it prints the model id."""
-    quick = ("FOLDS=2", "INVERSE_REGULARISATIONS=[10.0]", "REPORT=short")
-    assert is_model_id(docker("run", "--rm", TRAINING, "scripts/train.sh", *quick, timeout=300).splitlines()[-1])
+    assert is_model_id(docker("run", "--rm", TRAINING, "scripts/train.sh", *QUICK, timeout=300).splitlines()[-1])
 
 
 # --- the loop: train, publish, serve ---
@@ -253,10 +253,10 @@ def test_a_training_run_that_is_stopped_leaves_no_half_version(
     bucket: S3Storage, gate: Link, start: Start, other_user: dict[str, str]
 ) -> None:
     """Stopped between metadata.json and model.pkl, it ends in the time that it is given, and without a version."""
-    seed(bucket, SAMPLE[:1], "20260101")
+    seed(bucket, SAMPLE, "20260101")
     settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "AWS_ENDPOINT_URL": gate.address} | other_user
-    training = start("run_training_container.sh", "scripts/train.sh", "FOLDS=2", **settings)
-    assert gate.reached.wait(120)
+    training = start("run_training_container.sh", "scripts/train.sh", *QUICK, **settings)
+    assert gate.reached.wait(300)
     begun = time.monotonic()
     docker("stop", docker("ps", "--quiet", "--filter", f"ancestor={TRAINING}"))
     assert training.wait(30) != 0
