@@ -13,6 +13,7 @@ from pmip.storage import Storage
 
 REPORT = "model-training"
 RUN_ID = "%Y%m%dT%H%M%SZ"
+RECENT = 20  # versions among which a retried job looks for its own
 
 
 class Version(NamedTuple):
@@ -60,6 +61,13 @@ class ModelStore:
         names = self._storage.prefixes(f"models/{self.environment}/")
         return [Version(name) for name in sorted(filter(is_model_id, names), reverse=True)]
 
+    def published(self) -> list[str]:
+        """Return the ids of all versions that have their model.pkl, newest first."""
+        prefix = f"models/{self.environment}/"
+        names = (found.key.removeprefix(prefix) for found in self._storage.objects(prefix))
+        ids = [name.removesuffix(f"/{MODEL}") for name in names if name.endswith(f"/{MODEL}")]
+        return sorted(filter(is_model_id, ids), reverse=True)
+
     def marked(self, version: Version) -> Version:
         """Return a version with the mark of its files; raises `ModelNotFoundError` when its model.pkl is not there."""
         files = {found.key: found for found in self._storage.objects(self._key(version.model_id, ""))}
@@ -90,7 +98,7 @@ class ModelStore:
     def publish(self, artifact: Artifact) -> Artifact:
         """Store a new version and return it as published: under a later model id when the wanted one is taken.
 
-        A retried job, whose job id the newest version bears already, publishes nothing more.
+        A retried job, whose job id a recent version bears already, publishes nothing more.
         """
         metadata = artifact.metadata
         if metadata is None:
@@ -136,11 +144,12 @@ class ModelStore:
         return None
 
     def _published_by(self, batch_job_id: str | None) -> Artifact | None:
-        for version in self.versions()[:1] if batch_job_id else []:
-            with suppress(ModelNotFoundError):
-                newest = self.fetch(version.model_id)
-                if newest.metadata and newest.metadata.batch_job_id == batch_job_id:
-                    return newest
+        for model_id in self.published()[:RECENT] if batch_job_id else []:
+            with suppress(ModelNotFoundError, ArtifactError):  # retired meanwhile, or nobody's
+                keys = {found.key for found in self._storage.objects(self._key(model_id, ""))}
+                metadata = self._read_if(self._key(model_id, METADATA), keys)
+                if metadata and Metadata.from_json(metadata).batch_job_id == batch_job_id:
+                    return self.fetch(model_id)
         return None
 
     def _claim(self, metadata: Metadata, model: bytes) -> bool:

@@ -4,8 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,8 @@ SLOW_FILES = (
     "test_deploy_api",
     "test_benchmark",
     "test_gunicorn_conf",
+    "test_lambda_handler",
+    "test_batch_job",
     "test_loop",
     "test_serving",
     "test_readme",
@@ -92,12 +95,17 @@ def publish(store: ModelStore, artifact: Artifact, model_id: str, *, broken: boo
 
 
 def reloader_of(
-    store: ModelStore | LocalModel, folder: Path, *, poll_seconds: float = 0, trusted: tuple[str, ...] = ()
+    store: ModelStore | LocalModel,
+    folder: Path,
+    *,
+    poll_seconds: float = 0,
+    trusted: tuple[str, ...] = (),
+    clock: Callable[[], float] = time.monotonic,
 ) -> Reloader:
     """Watch a store through a cache in a folder; each step asks it, and verifies here instead of in a child."""
     cache = HostCache(folder / "cache" / "of-one-store")
     verify = partial(verify_folder, environment=store.environment, trusted=trusted)
-    return Reloader(cache, Updater(store, cache, verify), poll_seconds=poll_seconds, trusted=trusted)
+    return Reloader(cache, Updater(store, cache, verify), poll_seconds=poll_seconds, trusted=trusted, clock=clock)
 
 
 @pytest.fixture(autouse=True, scope="session")

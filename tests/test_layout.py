@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training_run": {"errors", "config", "storage", "model_store", "report_page"},
     "preflight": {"errors"},
 }
-DOORS = {"wsgi", "gunicorn_conf", "lambda_handler", "__main__"}
+DOORS = {"wiring", "wsgi", "gunicorn_conf", "lambda_handler", "__main__"}
 ROOT_ENTRIES = {"pmip", "notebooks", "scripts", "tests", "setup.py", "README.md", "requirements.txt", "LICENSE"}
 FOR_LATER = {"Dockerfile", "Dockerfile.train", "Dockerrun.aws.json"}
 
@@ -99,7 +99,7 @@ def test_arrows_run_one_way(room: str) -> None:
     ("library", "rooms"),
     [
         ("boto3", {"storage"}),
-        ("flask", {"http_errors", "request_log", "routes", "wsgi"}),
+        ("flask", {"http_errors", "request_log", "routes", "wiring", "lambda_handler"}),
         ("pandas", {"comments", "fitting"}),
         ("papermill", {"training_run"}),
         ("prometheus_client", {"metrics", "gunicorn_conf"}),

@@ -118,6 +118,22 @@ def test_a_retried_job_publishes_nothing_more(store: ModelStore, artifact: Artif
     assert ids(store) == ["20260103T000000Z", "20260101T000000Z"]
 
 
+def test_a_retried_job_finds_its_version_behind_newer_ones(
+    store: ModelStore, storage: Storage, artifact: Artifact
+) -> None:
+    """Neither another job's version, nor one without a readable metadata.json, nor a half one hides it."""
+    first = store.publish(with_id(artifact, "20260101T000000Z", batch_job_id="job-1"))
+    store.publish(with_id(artifact, "20260102T000000Z", batch_job_id="job-2"))
+    storage.write("models/staging/20260103/model.pkl", artifact.model)
+    storage.write("models/staging/20260104/metadata.json", b"damaged")
+    storage.write("models/staging/20260104/model.pkl", artifact.model)
+    half = with_id(artifact, "20260105T000000Z", batch_job_id="job-1").metadata
+    assert half
+    storage.write("models/staging/20260105T000000Z/metadata.json", half.to_json())
+    assert store.publish(with_id(artifact, "20260106T000000Z", batch_job_id="job-1")) == first
+    assert store.published() == ["20260104", "20260103", "20260102T000000Z", "20260101T000000Z"]
+
+
 def test_a_version_exists_once_its_model_does(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
     """A run that was killed between metadata.json and model.pkl leaves no version."""
     published = store.publish(artifact)
