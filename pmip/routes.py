@@ -160,7 +160,7 @@ class Figures(Resource):
     """Tells Prometheus how the API is doing."""
 
     @service_ns.produces(["text/plain"])
-    @service_ns.response(200, "The figures of all workers, in the text format of Prometheus")
+    @service_ns.response(200, "The figures of all workers, in the text format of Prometheus", swagger.figures_model)
     @service_ns.response(401, "API keys are on, and none of them was sent", error_model)
     def get(self) -> Response:
         """Tell the figures of all workers: requests, comments, probabilities of spam, and the model."""

@@ -52,6 +52,7 @@ predictions_model = ns.model(
 )
 info_model = ns.model("ModelInfo", {"result": fields.Raw(required=True, description="lineage, metrics and state")})
 status_model = ns.model("Status", {"status": fields.String(required=True, example="ok")})
+figures_model = fields.String
 error_model = ns.model("Error", {"message": fields.String(required=True, description="what is wrong, and the mend")})
 
 
