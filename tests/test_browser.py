@@ -51,7 +51,7 @@ def port(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 class Caller:
     """Somebody at the browser; what the browser asked and complained of is remembered."""
 
-    def __init__(self, page: Page, **_: object) -> None:
+    def __init__(self, page: Page) -> None:
         self.page, self.asked, self.complaints = page, list[str](), list[str]()
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -76,6 +76,8 @@ class Caller:
     def authorize(self, key: str) -> None:
         """Show a key by the Authorize button."""
         self.page.locator(".auth-wrapper").get_by_role("button", name="Authorize").first.click()
+        if self.page.get_by_role("button", name="Logout").count():
+            self.page.get_by_role("button", name="Logout").click()
         self.page.locator(".auth-container input").fill(key)
         self.page.locator(".auth-container").get_by_role("button", name="Authorize").click()
         self.page.locator(".auth-container").get_by_role("button", name="Close").click()
@@ -107,19 +109,21 @@ def test_a_caller_tries_it_out_and_reads_the_answer(caller: Caller, port: int) -
 
 
 def test_a_mistake_is_told_on_the_page(caller: Caller, port: int) -> None:
-    """What is no JSON gets the message that tells so."""
+    """A wrong payload gets the message that the API has for it."""
     caller.open(f"http://127.0.0.1:{port}/")
     caller.page.locator("textarea").fill('{"comments": "not a list"}')
     assert caller.execute() == ("400", {"message": "'comments' must be a list of texts"})
 
 
 def test_with_keys_on_the_authorize_button_lets_in(caller: Caller, artifact: Artifact, tmp_path: Path) -> None:
-    """Without a key and with a wrong one the page shows the refusal, with a right one the answer."""
+    """Without a key the page shows the refusal, with the wrong one too, and with the right one the answer."""
     LocalModel(tmp_path).save(artifact)
     with running_api(tmp_path, API_KEYS=f"another,{KEY}") as (port, _):
         wait_for(lambda: is_ready(port), 30)
         caller.open(f"http://127.0.0.1:{port}/")
         refused = ("401", {"message": "send one of the API keys in the header X-API-Key"})
+        assert caller.execute() == refused
+        caller.authorize("a-wrong-key")
         assert caller.execute() == refused
         caller.authorize(KEY)
         assert caller.execute() == ("200", {"result": [{"class": 1}, {"class": 0}]})
