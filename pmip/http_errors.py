@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from traceback import format_tb
 from typing import Any
 
@@ -13,6 +14,7 @@ from pmip.errors import ModelNotReadyError, PayloadError
 from pmip.request_log import asked
 
 RETRY_AFTER_SECONDS = 5
+PIECE = 65536
 
 Answer = tuple[dict[str, str], int, dict[str, str]]
 
@@ -44,6 +46,7 @@ def _on_not_ready(error: ModelNotReadyError) -> Answer:
 
 
 def _on_http_error(error: HTTPException) -> Answer:
+    _read_on()
     message = error.description or error.name
     if isinstance(error, RequestEntityTooLarge):
         message = f"the body is larger than {current_app.config['MAX_CONTENT_LENGTH']} bytes; send fewer comments"
@@ -55,3 +58,11 @@ def _on_fault(error: Exception) -> Answer:
     trace = "".join(format_tb(error.__traceback__))  # without the error's text, which may quote a comment
     log.error("request %s failed: %s\n%s", asked().id, type(error).__name__, trace)
     return {"message": f"internal error; the log has it under the request id {asked().id}"}, 500, {}
+
+
+def _read_on() -> None:
+    """Take in what is left of a body: closing on a sender resets the connection, and nginx would answer 502 instead."""
+    stream, left = asked().environ["wsgi.input"], 2 * current_app.config["MAX_CONTENT_LENGTH"]
+    with suppress(OSError):  # the sender is gone
+        while left > 0 and (piece := stream.read(min(left, PIECE))):
+            left -= len(piece)

@@ -108,13 +108,9 @@ class _NGrams:
             return sum(map(weights.__getitem__, numbers)) / (self._norm(sum(map(masses.__getitem__, numbers))) or 1.0)
         total = mass = 0.0
         for number, count in Counter(numbers).items():
-            if count == 1:
-                total += weights[number]
-                mass += masses[number]
-            else:
-                factor, mass_factor = self._repeated(count)
-                total += factor * weights[number]
-                mass += mass_factor * masses[number]
+            factor, mass_factor = self._repeated(count) if count > 1 else (1.0, 1.0)
+            total += factor * weights[number]
+            mass += mass_factor * masses[number]
         return total / (self._norm(mass) or 1.0)
 
     def explain(self, prepared: str) -> Contributions:

@@ -13,6 +13,7 @@ from pmip.storage import Storage
 
 REPORT = "model-training"
 RUN_ID = "%Y%m%dT%H%M%SZ"
+RECENT = 20  # versions among which a retried job looks for its own
 
 
 class Version(NamedTuple):
@@ -60,6 +61,13 @@ class ModelStore:
         names = self._storage.prefixes(f"models/{self.environment}/")
         return [Version(name) for name in sorted(filter(is_model_id, names), reverse=True)]
 
+    def published(self) -> list[str]:
+        """Return the ids of all versions that have their model.pkl, newest first."""
+        prefix = f"models/{self.environment}/"
+        names = (found.key.removeprefix(prefix) for found in self._storage.objects(prefix))
+        ids = [name.removesuffix(f"/{MODEL}") for name in names if name.endswith(f"/{MODEL}")]
+        return sorted(filter(is_model_id, ids), reverse=True)
+
     def marked(self, version: Version) -> Version:
         """Return a version with the mark of its files; raises `ModelNotFoundError` when its model.pkl is not there."""
         files = {found.key: found for found in self._storage.objects(self._key(version.model_id, ""))}
@@ -72,11 +80,13 @@ class ModelStore:
 
     def fetch(self, model_id: str) -> Artifact:
         """Return a version's artifact; raises `ModelNotFoundError` when there is none."""
-        try:
-            model = self._storage.read(self._key(model_id, MODEL))
-        except ObjectNotFoundError as error:
-            raise ModelNotFoundError(f"{self}{model_id}/ holds no {MODEL}") from error
-        return Artifact(model, self._metadata(model_id))
+        # Listed, because who may not list the whole bucket gets from S3 for a missing object that access is denied:
+        # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+        keys = {found.key for found in self._storage.objects(self._key(model_id, ""))}
+        model, metadata = (self._read_if(self._key(model_id, name), keys) for name in (MODEL, METADATA))
+        if model is None:
+            raise ModelNotFoundError(f"{self}{model_id}/ holds no {MODEL}")
+        return Artifact(model, None if metadata is None else Metadata.from_json(metadata))
 
     def fetch_newest(self) -> tuple[str, Artifact]:
         """Return the model id and the artifact of the newest version."""
@@ -88,7 +98,7 @@ class ModelStore:
     def publish(self, artifact: Artifact) -> Artifact:
         """Store a new version and return it as published: under a later model id when the wanted one is taken.
 
-        A retried job, whose job id the newest version bears already, publishes nothing more.
+        A retried job, whose job id a recent version bears already, publishes nothing more.
         """
         metadata = artifact.metadata
         if metadata is None:
@@ -128,18 +138,18 @@ class ModelStore:
     def _key(self, model_id: str, name: str) -> str:
         return f"models/{self.environment}/{model_id}/{name}"
 
-    def _metadata(self, model_id: str) -> Metadata | None:
-        try:
-            return Metadata.from_json(self._storage.read(self._key(model_id, METADATA)))
-        except ObjectNotFoundError:
-            return None
+    def _read_if(self, key: str, keys: set[str]) -> bytes | None:
+        with suppress(ObjectNotFoundError):  # retired since it was listed
+            return self._storage.read(key) if key in keys else None
+        return None
 
     def _published_by(self, batch_job_id: str | None) -> Artifact | None:
-        for version in self.versions()[:1] if batch_job_id else []:
-            with suppress(ModelNotFoundError):
-                newest = self.fetch(version.model_id)
-                if newest.metadata and newest.metadata.batch_job_id == batch_job_id:
-                    return newest
+        for model_id in self.published()[:RECENT] if batch_job_id else []:
+            with suppress(ModelNotFoundError, ArtifactError):  # retired meanwhile, or nobody's
+                keys = {found.key for found in self._storage.objects(self._key(model_id, ""))}
+                metadata = self._read_if(self._key(model_id, METADATA), keys)
+                if metadata and Metadata.from_json(metadata).batch_job_id == batch_job_id:
+                    return self.fetch(model_id)
         return None
 
     def _claim(self, metadata: Metadata, model: bytes) -> bool:

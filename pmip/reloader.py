@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pmip.errors import ModelNotReadyError, PmipError
@@ -19,11 +19,20 @@ log = logging.getLogger(__name__)
 class Reloader:
     """Holds the current scorer. The process that leads asks the store too, once an interval; all look at the cache."""
 
-    def __init__(self, cache: HostCache, updater: Updater, *, poll_seconds: float, trusted: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        cache: HostCache,
+        updater: Updater,
+        *,
+        poll_seconds: float,
+        trusted: Iterable[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cache = cache
         self._updater = updater
         self._poll_seconds = poll_seconds
         self._trusted = trusted
+        self._clock = clock
         self._state = State()
         self._seen: tuple[int, ...] | None = None
         self._fault: str | None = None
@@ -40,6 +49,11 @@ class Reloader:
         if self._current is None:
             raise ModelNotReadyError(self.last_error or "no model is loaded yet")
         return self._current[1]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this process holds a scorer."""
+        return self._current is not None
 
     @property
     def last_check_at(self) -> str | None:
@@ -61,12 +75,16 @@ class Reloader:
         threading.Thread(target=self._run, name="reloader", daemon=True).start()
         self._has_scorer.wait(wait_seconds)
 
-    def step(self) -> None:
-        """Take up what the cache holds; if this process leads and the interval has passed, ask the store first."""
+    def step(self, *, at_once: bool = False) -> None:
+        """Take up what the cache holds; if this process leads and the interval has passed, ask the store first.
+
+        With `at_once` the interval need not have passed.
+        """
         self._look()
         try:
-            if self._cache.lead() and time.monotonic() - self._checked_at >= self._poll_seconds:
-                self._checked_at = time.monotonic()
+            is_due = at_once or self._clock() - self._checked_at >= self._poll_seconds
+            if self._cache.lead() and is_due:
+                self._checked_at = self._clock()
                 self._updater.check()
                 self._look()
         except (PmipError, OSError) as problem:  # a cache that cannot be written

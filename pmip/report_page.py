@@ -24,6 +24,12 @@ TEMPLATE = """
   .jp-OutputArea-output[data-mime-type*="stderr"] { background: none; color: #767676; }
   .jp-OutputArea-output img { max-width: 100%; height: auto; }
   details.code > summary { cursor: pointer; color: #767676; font: 12px sans-serif; width: fit-content; }
+  .jp-RenderedMarkdown.jp-OutputArea-output { padding: 0.75em 5px 0; }
+  .jp-OutputArea-output:is(.jp-RenderedHTML, .jp-RenderedText) { overflow-x: auto; padding-left: 5px; }
+  @media (max-width: 640px) {
+    body.jp-Notebook { padding: 1rem 0; }
+    .jp-RenderedHTMLCommon td { min-width: 4.5em; }
+  }
   @media print { details.code { display: none; } }
 </style>
 {%- endblock html_head_css -%}

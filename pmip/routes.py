@@ -11,14 +11,15 @@ from flask_restx import Resource
 from werkzeug.exceptions import RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from pmip import swagger
 from pmip.answers import answer, model_info
 from pmip.api_keys import HEADER, ApiKeys
-from pmip.http_errors import QuietApi, answer_errors
+from pmip.http_errors import answer_errors
 from pmip.metrics import CONTENT_TYPE, Metrics
 from pmip.payload import ANSWER_TYPES, Limits, answer_type, comments_of
 from pmip.reloader import Reloader
 from pmip.request_log import Asked, Write, asked, by_logging, log_requests
-from pmip.swagger import comments_model, error_model, info_model, ns, predictions_model, status_model
+from pmip.swagger import DocumentedApi, error_model, ns, service_ns
 
 KEYED = ("/predict", "/model-info", "/metrics")
 JSON = "application/json"
@@ -67,10 +68,11 @@ def create_app(
     log_requests(app, metrics, log_request)
     if api_keys:
         app.before_request(_require_key)
-    api = QuietApi(
+    api = DocumentedApi(
         app, title="pmip", version="1", description="Spam or not? Ask the newest model.", **_security(api_keys)
     )
     api.add_namespace(ns)
+    api.add_namespace(service_ns)
     # flask-restx only documents the hot route: its dispatch would take as long as scoring a short comment.
     app.view_functions[Predict.endpoint] = Predict().post
     answer_errors(app)
@@ -94,9 +96,11 @@ class _App(Flask):
 class Predict(Resource):
     """Scores comments."""
 
-    @ns.doc(params={"type": {"in": "query", "enum": list(ANSWER_TYPES), "default": "class"}})
-    @ns.expect(comments_model)
-    @ns.response(200, "One answer a comment, in their order", predictions_model)
+    @ns.doc(
+        params={"type": {"in": "query", "enum": list(ANSWER_TYPES), "default": "class", "description": swagger.TYPE}}
+    )
+    @ns.expect(swagger.comments_model)
+    @ns.response(200, "One answer a comment, in their order", swagger.predictions_model)
     @ns.response(400, "A wrong payload or type", error_model)
     @ns.response(401, "API keys are on, and none of them was sent", error_model)
     @ns.response(413, "A body that is too large", error_model)
@@ -115,49 +119,49 @@ class Predict(Resource):
         return Response(body, content_type=JSON)
 
 
-@ns.route("/model-info")
+@service_ns.route("/model-info")
 class ModelInfo(Resource):
     """Tells which model answers."""
 
-    @ns.response(401, "API keys are on, and none of them was sent", error_model)
-    @ns.response(200, "Where the model comes from and how it is doing", info_model)
+    @service_ns.response(401, "API keys are on, and none of them was sent", error_model)
+    @service_ns.response(200, "Where the model comes from and how it is doing", swagger.info_model)
     def get(self) -> dict[str, Any]:
         """Tell which model answers, where it comes from and when it was last looked for a newer one."""
         service = _service()
         return {"result": model_info(service.reloader, service.environment)}
 
 
-@ns.route("/healthcheck")
+@service_ns.route("/healthcheck")
 class Healthcheck(Resource):
     """Tells that the process lives."""
 
-    @ns.doc(security=[])
-    @ns.response(200, "The process answers", status_model)
+    @service_ns.doc(security=[])
+    @service_ns.response(200, "The process answers", swagger.status_model)
     def get(self) -> dict[str, str]:
         """Answer, whether or not a model is loaded."""
         return {"status": "ok"}
 
 
-@ns.route("/readiness")
+@service_ns.route("/readiness")
 class Readiness(Resource):
     """Tells that a model is loaded."""
 
-    @ns.doc(security=[])
-    @ns.response(200, "A model is loaded", status_model)
-    @ns.response(503, "No model is loaded yet", error_model)
+    @service_ns.doc(security=[])
+    @service_ns.response(200, "A model is loaded", swagger.status_model)
+    @service_ns.response(503, "No model is loaded yet", error_model)
     def get(self) -> dict[str, str]:
         """Answer 200 once comments can be scored."""
         asked().model_id = _service().reloader.scorer.model_id
         return {"status": "ok"}
 
 
-@ns.route("/metrics")
+@service_ns.route("/metrics")
 class Figures(Resource):
     """Tells Prometheus how the API is doing."""
 
-    @ns.produces(["text/plain", "application/json"])  # figures, or an error
-    @ns.response(200, "The figures of all workers, in the text format of Prometheus")
-    @ns.response(401, "API keys are on, and none of them was sent", error_model)
+    @service_ns.produces(["text/plain", "application/json"])  # figures, or an error
+    @service_ns.response(200, "The figures of all workers, in the text format of Prometheus", swagger.figures_model)
+    @service_ns.response(401, "API keys are on, and none of them was sent", error_model)
     def get(self) -> Response:
         """Tell the figures of all workers: requests, comments, probabilities of spam, and the model."""
         return Response(_service().metrics.text(), content_type=CONTENT_TYPE)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CHUNK_BYTES = 2**20
-TIMEOUTS_AND_RETRIES = Config(connect_timeout=5, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 3})
+
+
+class Patience(NamedTuple):
+    """How long a call waits for S3: to connect, between two pieces of an answer, and how often it is tried."""
+
+    connect_seconds: float
+    read_seconds: float
+    attempts: int
+
+
+PATIENT = Patience(connect_seconds=5, read_seconds=15, attempts=3)
+HURRIED = Patience(connect_seconds=1, read_seconds=1, attempts=2)  # twice: a connection may be dead after a pause
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 ERROR_BY_CODE: dict[str, tuple[type[StorageError], str]] = {
@@ -41,13 +52,20 @@ ERROR_BY_CODE: dict[str, tuple[type[StorageError], str]] = {
 class S3Storage:
     """The objects of one bucket. Nothing is connected before the first call, so it may be made before a fork."""
 
-    def __init__(self, bucket: str) -> None:
+    def __init__(self, bucket: str, patience: Patience = PATIENT) -> None:
         self.bucket = bucket
+        self._patience = patience
 
     @cached_property
     def _client(self) -> "S3Client":
+        connect, read, attempts = self._patience
+        config = Config(
+            connect_timeout=connect,
+            read_timeout=read,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+        )
         try:
-            return boto3.session.Session().client("s3", config=TIMEOUTS_AND_RETRIES)
+            return boto3.session.Session().client("s3", config=config)
         except (BotoCoreError, ValueError) as error:  # an unknown profile, no region, an unusable endpoint
             raise StorageError(
                 f"s3://{self.bucket}: {error}; check AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL"

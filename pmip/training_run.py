@@ -19,7 +19,7 @@ from traitlets.config import Config
 
 from pmip import errors
 from pmip.config import Settings
-from pmip.errors import SettingsError, StorageError, TrainingRunError
+from pmip.errors import SettingsError, Stopped, StorageError, TrainingRunError
 from pmip.model_store import ModelStore, is_model_id, new_model_id, next_model_id
 from pmip.report_page import to_html
 from pmip.storage import S3Storage
@@ -48,6 +48,12 @@ def train(settings: Settings, arguments: Sequence[str]) -> str:
     except (PapermillExecutionError, RuntimeError, TrainingRunError) as error:
         where = _keep_report(settings, running, model_id, has_model=False)
         raise TrainingRunError(f"{_explain(error)}\nreport: {where}") from None
+    except Stopped as stopped:
+        if not _is_whole(running):
+            running.unlink()
+            raise
+        where = _keep_report(settings, running, model_id, has_model=False)
+        raise Stopped(f"{stopped}\nreport: {where}") from None
     log.info("report: %s", _keep_report(settings, running, final_id, has_model=True))
     return final_id
 
@@ -88,11 +94,23 @@ def _value(name: str, text: str, kind: type) -> Any:
 
 def _new_report(folder: Path, model_id: str) -> Path:
     """Make the file of a running notebook; its final name is free to take only once the run knows its model id."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = mkstemp(dir=folder, prefix=f"running-{model_id}-", suffix=".ipynb")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = mkstemp(dir=folder, prefix=f"running-{model_id}-", suffix=".ipynb")
+    except OSError as error:
+        raise SettingsError(f"DATA_DIR={folder}: the report cannot be written there ({error.strerror})") from None
     os.fchmod(handle, 0o644)
     os.close(handle)
     return Path(name)
+
+
+def _is_whole(report: Path) -> bool:
+    """Tell whether a report can be read: a run that is stopped may have been writing it."""
+    try:
+        nbformat.read(report, as_version=4)
+    except ValueError:
+        return False
+    return True
 
 
 def _finished(running: Path, model_id: str) -> Path:
@@ -117,8 +135,11 @@ def _execute(report: Path, parameters: dict[str, Any]) -> None:
             parameters=parameters,
             cwd=str(NOTEBOOK.parent),
             kernel_name="python3",
-            # By default a kernel listens on TCP ports, where other users of the machine reach it.
-            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+            # By default a kernel listens on TCP ports, where other users of the machine reach it; and when a run is
+            # stopped, a busy kernel would be given 5 of the 10 seconds that a container has to end.
+            config=Config(
+                {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel", "shutdown_wait_time": 2.0}}
+            ),
             progress_bar=False,
             stderr_file=_LogLines(),
         )

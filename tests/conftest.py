@@ -5,8 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,21 +41,32 @@ SLOW_FILES = (
     "test_fuzz",
     "test_hostile_files",
     "test_local_s3",
+    "test_cloudformation",
+    "test_iam",
+    "test_aws_page",
     "test_training_run",
     "test_notebook",
     "test_scripts",
     "test_container_scripts",
+    "test_stack_scripts",
+    "test_submit_training_job",
+    "test_deploy_api",
     "test_benchmark",
     "test_gunicorn_conf",
+    "test_lambda_handler",
+    "test_batch_job",
     "test_loop",
     "test_schema",
     "test_serving",
+    "test_browser",
+    "test_behind_nginx",
+    "test_generated_client",
     "test_readme",
     "test_containers",
     "test_container_editing",
 )
 
-pytest_plugins = ["engine"]
+pytest_plugins = ["aws_recorder", "engine", "emulator"]
 
 # No test may meet the settings or the account of the person who runs it.
 for name in [*os.environ]:
@@ -93,12 +105,17 @@ def publish(store: ModelStore, artifact: Artifact, model_id: str, *, broken: boo
 
 
 def reloader_of(
-    store: ModelStore | LocalModel, folder: Path, *, poll_seconds: float = 0, trusted: tuple[str, ...] = ()
+    store: ModelStore | LocalModel,
+    folder: Path,
+    *,
+    poll_seconds: float = 0,
+    trusted: tuple[str, ...] = (),
+    clock: Callable[[], float] = time.monotonic,
 ) -> Reloader:
     """Watch a store through a cache in a folder; each step asks it, and verifies here instead of in a child."""
     cache = HostCache(folder / "cache" / "of-one-store")
     verify = partial(verify_folder, environment=store.environment, trusted=trusted)
-    return Reloader(cache, Updater(store, cache, verify), poll_seconds=poll_seconds, trusted=trusted)
+    return Reloader(cache, Updater(store, cache, verify), poll_seconds=poll_seconds, trusted=trusted, clock=clock)
 
 
 @pytest.fixture(autouse=True, scope="session")

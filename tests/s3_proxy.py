@@ -15,7 +15,10 @@ ANSWERS = {
 
 
 class S3Proxy(ThreadingHTTPServer):
-    """Passes requests on; `fault` is None, "stopped", "slow" or the status to answer with."""
+    """Passes requests on; `fault` is None, "stopped", "slow", "hiding" or the status to answer with.
+
+    "hiding" says 403 in place of 404, as S3 does to who may not list the whole bucket.
+    """
 
     daemon_threads = True
 
@@ -50,7 +53,10 @@ class _Handler(BaseHTTPRequestHandler):
         with closing(http.client.HTTPConnection(self.server.behind, timeout=30)) as connection:
             connection.request(self.command, self.path, body, dict(self.headers))
             reply = connection.getresponse()
-            self._answer(reply.status, dict(reply.headers), reply.read())
+            if self.server.fault == "hiding" and reply.status == 404:
+                self._answer(403, {}, ANSWERS[403])
+            else:
+                self._answer(reply.status, dict(reply.headers), reply.read())
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response_only(status)

@@ -1,5 +1,6 @@
 """What the container scripts say and do, seen by a docker command that only notes how it was called."""
 
+import base64
 import os
 import shutil
 import socket
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from aws_recorder import AwsRecorder
 from conftest import ROOT, free_port
 from test_scripts import run
 
@@ -165,6 +167,24 @@ def test_a_push_is_of_the_commit_and_of_latest(script: str, image: str, calls: P
     assert "aws ecr get-login-password --region eu-west-1" in made
     assert Path(f"{calls}.password").read_text() == f"{SECRET}\n"
     assert SECRET not in calls.read_text() + outcome.stdout + outcome.stderr
+
+
+def test_the_password_is_the_one_that_aws_gives(bin_dir: Path, clone: Path, aws: AwsRecorder) -> None:
+    """The real aws command asks for it; when it may not, nothing is pushed."""
+    file = bin_dir.parent / "calls"
+    command(bin_dir, "docker", f'echo "docker $*" >>{file}; if [ "$1" = login ]; then grep . >>{file}; fi')
+    path = f"{bin_dir}:{os.environ['PATH']}"
+    token = base64.b64encode(f"AWS:{SECRET}".encode()).decode()
+    aws.answer("GetAuthorizationToken", {"authorizationData": [{"authorizationToken": token}]})
+    pushed = run(clone / "scripts" / "push_api_image.sh", REPOSITORY, PATH=path)
+    assert (pushed.returncode, aws.operations) == (0, ["GetAuthorizationToken"]), pushed.stderr
+    assert SECRET in file.read_text().splitlines()
+    assert SECRET not in pushed.stdout + pushed.stderr
+    file.unlink()
+    aws.refuse("GetAuthorizationToken")
+    refused = run(clone / "scripts" / "push_api_image.sh", REPOSITORY, PATH=path)
+    assert (refused.returncode, "you may not GetAuthorizationToken" in refused.stderr) == (1, True)
+    assert "docker push" not in file.read_text()
 
 
 def test_a_dry_run_prints_the_commands_alone(calls: Path, clone: Path) -> None:

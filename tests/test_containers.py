@@ -8,28 +8,30 @@ import re
 import socket
 import subprocess
 import tarfile
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from socketserver import BaseRequestHandler, ThreadingTCPServer
-from typing import IO, Any
+from typing import IO
 
 import pytest
-from api import EXAMPLE, answers, ask, wait_for
+import yaml
+from api import EXAMPLE, answers, ask, is_ready, wait_for
 from conftest import ROOT, SAMPLE, free_port
 from engine import API, IMAGES, MARK, TRAINING, Start, docker
+from lambda_events import v2
+from s3_link import Link, link_to
 from test_container_scripts import command
 from test_scripts import ANSWER, run
 
 from pmip.artifact import Artifact
 from pmip.errors import ModelNotFoundError
-from pmip.model_store import ModelStore
+from pmip.model_store import ModelStore, is_model_id
 from pmip.storage import S3Storage
 from pmip.training_data import seed
 
 READ_ONLY = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")  # noqa: S108
+QUICK = ("FOLDS=2", "INVERSE_REGULARISATIONS=[10.0]", "REPORT=short")
 GZIP = b"\x1f\x8b"
 
 
@@ -76,7 +78,8 @@ def test_an_image_holds_what_it_needs_and_no_more(images: str) -> None:
         "ls -A; command -v gcc cc make git; find . ! -perm -a+r; find /root/.cache /tmp -mindepth 1 2>/dev/null; true"
     )
     shown = docker("run", "--rm", "--user", "0", API, "-c", look).split()
-    assert set(shown) == {"LICENSE", "README.md", "notebooks", "pmip", "requirements.txt", "scripts", "setup.py"}
+    code = {"notebooks", "pmip", "requirements.txt", "scripts", "setup.py"}
+    assert set(shown) == code | {"LICENSE", "README.md", "data"}
 
 
 @pytest.mark.parametrize("image", [TRAINING, API])
@@ -156,10 +159,71 @@ def test_it_stops_within_5_seconds_with_its_requests_finished(hosted: tuple[str,
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
 
 
+def test_it_keeps_its_models_where_a_beanstalk_host_lets_it(images: str, artifact: Artifact, tmp_path: Path) -> None:
+    """The folder that the bundle has made and mounted is filled by the image's user, and closed to others."""
+    bundle = yaml.safe_load((ROOT / "scripts" / "beanstalk" / ".ebextensions" / "pmip.config").read_text())
+    [volume] = json.loads((ROOT / "Dockerrun.aws.json").read_text())["Volumes"]
+    [(name, value)] = bundle["option_settings"]["aws:elasticbeanstalk:application:environment"].items()
+    as_root = (
+        "run",
+        "--rm",
+        "--user",
+        "0",
+        "--volume",
+        f"{tmp_path}:{Path(volume['HostDirectory']).parent}",
+        API,
+        "-c",
+    )
+    docker(*as_root, bundle["commands"]["model_cache"]["command"])
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "model.pkl").write_bytes(artifact.model)
+    port = free_port(20_000, 30_000)
+    cache = f"{tmp_path / Path(volume['HostDirectory']).name}:{volume['ContainerDirectory']}"
+    mounts = ("--volume", cache, "--volume", f"{data}:/usr/src/app/data:ro", "--env", f"{name}={value}")
+    container = docker("run", "--detach", "--publish", f"127.0.0.1:{port}:8000", *mounts, API)
+    try:
+        wait_for(lambda: is_ready(port), 60)
+        kept = docker("exec", container, "find", value, "-printf", "%m %U %f\n").splitlines()
+    finally:
+        docker("rm", "--force", container)
+        docker(*as_root, f"rm -r {volume['HostDirectory']}")
+    assert {"700 10001 pmip", "700 10001 pmip-10001", "600 10001 leader.lock"} <= set(kept)
+    assert any(line.endswith("scorer.json") for line in kept), kept
+
+
 def docker_log(container: str) -> str:
     """Return what a container has written so far."""
     log = subprocess.run(["docker", "logs", container], capture_output=True, text=True, timeout=30, check=True)
     return log.stdout + log.stderr
+
+
+# --- the images as AWS runs them, without the project mounted ---
+
+
+def test_the_api_image_is_a_lambda_function(images: str, artifact: Artifact, tmp_path: Path) -> None:
+    """By Lambda's entry point, with nothing to write to but /tmp and without /dev/shm, it answers an event."""
+    (tmp_path / "model.pkl").write_bytes(artifact.model)
+    api = ROOT / "tests" / "runtime_api.py"
+    mounts = ("--volume", f"{tmp_path}:/usr/src/app/data:ro", "--volume", f"{api}:/runtime_api.py:ro")
+    tmp_path.chmod(0o755)
+    command = ["docker", "run", "--rm", "--interactive", "--ipc", "none", *READ_ONLY, *mounts, "--entrypoint", "python"]
+    run = subprocess.run(
+        [*command, API, "/runtime_api.py"],
+        input=json.dumps(v2("/predict", EXAMPLE)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    answer = json.loads(run.stdout)
+    assert (answer["statusCode"], json.loads(answer["body"])) == (200, {"result": [{"class": 1}, {"class": 0}]})
+
+
+def test_the_training_image_needs_no_mount(images: str) -> None:
+    """Its own user can write where a run keeps its report and its model: it prints the model id."""
+    assert is_model_id(docker("run", "--rm", TRAINING, "scripts/train.sh", *QUICK, timeout=300).splitlines()[-1])
 
 
 # --- the loop: train, publish, serve ---
@@ -178,69 +242,25 @@ def other_user(tmp_path: Path) -> dict[str, str]:
     return {"DATA_DIR": str(folder), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
 
 
-class Gate(BaseRequestHandler):
-    """Stands before the S3 server and holds the connection on which a model.pkl is put, before it gets there."""
-
-    port: int
-    reached: threading.Event
-    opened: threading.Event
-
-    def handle(self) -> None:
-        """Pass on everything else."""
-        with socket.create_connection(("127.0.0.1", self.port)) as server:
-            answers = threading.Thread(target=self._pass_back, args=(server,))
-            answers.start()
-            while data := self._received():
-                if re.match(rb"PUT \S*/model\.pkl", data):
-                    self.reached.set()
-                    self.opened.wait(60)
-                    break
-                server.sendall(data)
-            server.shutdown(socket.SHUT_RDWR)
-            answers.join()
-
-    def _received(self) -> bytes:
-        try:
-            return self.request.recv(65536)
-        except OSError:
-            return b""
-
-    def _pass_back(self, server: socket.socket) -> None:
-        while data := server.recv(65536):
-            self.request.sendall(data)
-
-
 @pytest.fixture
-def gate(s3: dict[str, str]) -> Iterator[type[Gate]]:
-    """Open a gate before the S3 server, at a port of its own."""
-
-    class ThisGate(Gate):
-        reached = threading.Event()
-        opened = threading.Event()
-
-    backend = int(s3["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
-    with ThreadingTCPServer(("127.0.0.1", 0), ThisGate) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever).start()
-        ThisGate.port = backend
-        ThisGate.address = f"http://127.0.0.1:{server.server_address[1]}"  # type: ignore[attr-defined]
-        yield ThisGate
-        ThisGate.opened.set()
-        server.shutdown()
+def gate(s3: dict[str, str]) -> Iterator[Link]:
+    """Let all but a model.pkl through to the S3 server."""
+    with link_to(s3["AWS_ENDPOINT_URL"], hold=r"PUT \S*/model\.pkl") as link:
+        yield link
 
 
 def test_a_training_run_that_is_stopped_leaves_no_half_version(
-    bucket: S3Storage, gate: Any, start: Start, other_user: dict[str, str]
+    bucket: S3Storage, gate: Link, start: Start, other_user: dict[str, str]
 ) -> None:
-    """Stopped between metadata.json and model.pkl, it ends at once, not well, and without a version."""
-    seed(bucket, SAMPLE[:1], "20260101")
+    """Stopped between metadata.json and model.pkl, it ends in the time that it is given, and without a version."""
+    seed(bucket, SAMPLE, "20260101")
     settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "AWS_ENDPOINT_URL": gate.address} | other_user
-    training = start("run_training_container.sh", "scripts/train.sh", "FOLDS=2", **settings)
-    assert gate.reached.wait(120)
+    training = start("run_training_container.sh", "scripts/train.sh", *QUICK, **settings)
+    assert gate.reached.wait(300)
     begun = time.monotonic()
     docker("stop", docker("ps", "--quiet", "--filter", f"ancestor={TRAINING}"))
     assert training.wait(30) != 0
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 12
     assert [item.key.rsplit("/")[-1] for item in bucket.objects("models/")] == ["metadata.json"]
     with pytest.raises(ModelNotFoundError, match="holds no version"):
         ModelStore(bucket, "staging").fetch_newest()

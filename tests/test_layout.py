@@ -39,9 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "updater": {"errors", "model_store", "local_model", "host_cache"},
     "reloader": {"errors", "scorer", "host_cache", "updater", "unpickling"},
     "payload": {"errors"},
-    "swagger": set(),
     "api_keys": set(),
     "http_errors": {"errors", "request_log"},
+    "swagger": {"http_errors"},
     "metrics": {"errors", "scorer", "reloader"},
     "request_log": {"metrics"},
     "answers": {"errors", "scorer", "reloader"},
@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training_run": {"errors", "config", "storage", "model_store", "report_page"},
     "preflight": {"errors"},
 }
-DOORS = {"wsgi", "gunicorn_conf", "lambda_handler", "__main__"}
+DOORS = {"wiring", "wsgi", "gunicorn_conf", "lambda_handler", "__main__"}
 ROOT_ENTRIES = {"pmip", "notebooks", "scripts", "tests", "setup.py", "README.md", "requirements.txt", "LICENSE"}
 FOR_LATER = {"Dockerfile", "Dockerfile.train", "Dockerrun.aws.json"}
 
@@ -100,7 +100,7 @@ def test_arrows_run_one_way(room: str) -> None:
     ("library", "rooms"),
     [
         ("boto3", {"storage"}),
-        ("flask", {"http_errors", "request_log", "routes", "wsgi"}),
+        ("flask", {"http_errors", "request_log", "routes", "wiring", "lambda_handler"}),
         ("pandas", {"comments", "fitting"}),
         ("papermill", {"training_run"}),
         ("prometheus_client", {"metrics", "gunicorn_conf"}),

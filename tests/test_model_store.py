@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from s3_proxy import proxy_before
 
 from pmip.artifact import Artifact
-from pmip.errors import AlreadyExistsError, ModelNotFoundError
+from pmip.errors import AccessDeniedError, AlreadyExistsError, ModelNotFoundError
 from pmip.model_store import ModelStore, is_model_id, new_model_id, next_model_id
 from pmip.storage import S3Storage, Storage
 
@@ -117,6 +118,22 @@ def test_a_retried_job_publishes_nothing_more(store: ModelStore, artifact: Artif
     assert ids(store) == ["20260103T000000Z", "20260101T000000Z"]
 
 
+def test_a_retried_job_finds_its_version_behind_newer_ones(
+    store: ModelStore, storage: Storage, artifact: Artifact
+) -> None:
+    """Neither another job's version, nor one without a readable metadata.json, nor a half one hides it."""
+    first = store.publish(with_id(artifact, "20260101T000000Z", batch_job_id="job-1"))
+    store.publish(with_id(artifact, "20260102T000000Z", batch_job_id="job-2"))
+    storage.write("models/staging/20260103/model.pkl", artifact.model)
+    storage.write("models/staging/20260104/metadata.json", b"damaged")
+    storage.write("models/staging/20260104/model.pkl", artifact.model)
+    half = with_id(artifact, "20260105T000000Z", batch_job_id="job-1").metadata
+    assert half
+    storage.write("models/staging/20260105T000000Z/metadata.json", half.to_json())
+    assert store.publish(with_id(artifact, "20260106T000000Z", batch_job_id="job-1")) == first
+    assert store.published() == ["20260104", "20260103", "20260102T000000Z", "20260101T000000Z"]
+
+
 def test_a_version_exists_once_its_model_does(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
     """A run that was killed between metadata.json and model.pkl leaves no version."""
     published = store.publish(artifact)
@@ -128,6 +145,21 @@ def test_a_model_without_metadata_is_fetched(store: ModelStore, storage: Storage
     """A model that was uploaded by hand has no metadata."""
     storage.write("models/staging/20190101/model.pkl", artifact.model)
     assert store.fetch("20190101") == Artifact(artifact.model, None)
+
+
+def test_least_privilege_hides_nothing_that_is_there(
+    bucket: S3Storage, s3: dict[str, str], artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To who may list some prefixes only S3 says 403 for what is missing; models are found, or not, all the same."""
+    bucket.write("models/staging/20190101/model.pkl", artifact.model)
+    bucket.write("models/staging/20190102/metadata.json", b"{}")
+    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
+        proxy.fault = "hiding"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = ModelStore(S3Storage(bucket.bucket), "staging")
+        assert store.fetch_newest() == ("20190101", Artifact(artifact.model, None))
+        with pytest.raises(AccessDeniedError):
+            S3Storage(bucket.bucket).read("models/staging/20190101/metadata.json")
 
 
 def test_retire_and_restore_move_a_version(

@@ -174,3 +174,23 @@ def test_the_thread_looks_by_itself(store: ModelStore, artifact: Artifact, tmp_p
     reloader = reloader_of(store, tmp_path, poll_seconds=3600)
     reloader.start(wait_seconds=30)
     assert reloader.scorer.model_id == FIRST
+
+
+def test_the_interval_is_counted_by_the_clock_that_it_is_given(
+    store: ModelStore, artifact: Artifact, tmp_path: Path
+) -> None:
+    """A process that is frozen between calls has no other measure; a step can also ask at once."""
+    now = 1000.0
+    reloader = reloader_of(store, tmp_path, poll_seconds=60, clock=lambda: now)
+    reloader.step()
+    publish(store, artifact, FIRST)
+    reloader.step()
+    assert not reloader.is_ready
+    reloader.step(at_once=True)
+    assert (reloader.is_ready, reloader.scorer.model_id) == (True, FIRST)
+    publish(store, artifact, SECOND)
+    reloader.step()
+    assert reloader.scorer.model_id == FIRST
+    now += 60
+    reloader.step()
+    assert reloader.scorer.model_id == SECOND

@@ -17,7 +17,7 @@ from pmip.model_store import ModelStore
 from pmip.storage import S3Storage
 from pmip.training_data import seed
 
-SOURCED = ("common.sh", "containers.sh")
+SOURCED = ("common.sh", "containers.sh", "aws.sh")
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.sh") if path.name not in SOURCED)
 ANSWER = '{"result": [{"class": 1}, {"class": 0}]}\n'
 

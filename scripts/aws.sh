@@ -1,0 +1,49 @@
+# Sourced, in place of common.sh, by the scripts that ask AWS. Region and credentials are the aws command's own business.
+# shellcheck shell=bash
+# shellcheck source=scripts/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+export AWS_PAGER=  # version 2 would show answers page by page
+
+# shellcheck disable=SC2034  # used by the scripts
+poll_seconds=${POLL_SECONDS:-5}
+
+require_aws() {
+  command -v aws >/dev/null ||
+    die "the aws command is not installed; see https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html"
+}
+
+# The stack of a stage is made by the template of the same name.
+read_stage() { # read_stage [STAGE ...]
+  local stages
+  stages=$(cd scripts/cloudformation 2>/dev/null && echo *.yml) || true
+  case " $stages " in
+    *" ${1:-}.yml "*) ;;
+    *) die -2 "'${1:-}' is no stage; there are: ${stages//.yml/}" ;;
+  esac
+  # shellcheck disable=SC2034  # used by the scripts
+  stack=pmip-$1 template=scripts/cloudformation/$1.yml
+}
+
+foundation_output() { # foundation_output NAME
+  local value
+  value=$(aws cloudformation describe-stacks --stack-name pmip-foundation --output text \
+    --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue") ||
+    die "the stack pmip-foundation could not be asked; 'bash scripts/deploy_stack.sh foundation' makes it"
+  [ -n "$value" ] || die "the stack pmip-foundation has no output $1; 'bash scripts/deploy_stack.sh foundation' updates it"
+  echo "$value"
+}
+
+now() { date -u +%Y-%m-%dT%H:%M:%S; }
+
+# Tells which resources of a stack failed since a time, and why; those that were given up for another's sake are left out.
+tell_failures() { # tell_failures STACK SINCE
+  aws cloudformation describe-stack-events --stack-name "$1" --output text \
+    --query "StackEvents[?ends_with(ResourceStatus, '_FAILED')].[Timestamp, LogicalResourceId, ResourceType, ResourceStatusReason]" |
+    sort | awk -F '\t' -v since="$2" '$1 >= since && $4 !~ /cancelled/ { print "    " $2 " (" $3 "): " $4 }' >&2
+}
+
+# Prints the lines that are not among those known already.
+new_lines() { # new_lines LINES KNOWN
+  printf '%s\n' "$1" | grep -Fxv -e "$2" || true
+}

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Deletes one of pmip's stacks, waits for it, and prints what AWS kept, such as the bucket with data and models.
+#
+# usage: scripts/delete_stack.sh foundation|training|serving|lambda
+#
+# The foundation goes last: the others use it.
+set -euo pipefail
+# shellcheck source=scripts/aws.sh
+. "$(dirname "$0")/aws.sh"
+
+main() {
+  local begun id
+  help_if_asked "$@"
+  if [ $# -ne 1 ]; then usage >&2; exit 2; fi
+  read_stage "$1"
+  require_aws
+  id=$(aws cloudformation describe-stacks --stack-name "$stack" --query 'Stacks[0].StackId' --output text) ||
+    die "$stack could not be found; aws said why above"
+  begun=$(now)
+  say "deleting $stack: a few minutes"
+  aws cloudformation delete-stack --stack-name "$id" || die "$stack is as it was; aws said why above"
+  aws cloudformation wait stack-delete-complete --stack-name "$id" || explain "$id" "$begun"
+  tell_kept "$id"
+}
+
+# A deleted stack is found by its id alone.
+tell_kept() { # tell_kept ID
+  local kept
+  kept=$(aws cloudformation describe-stack-events --stack-name "$1" --output text \
+    --query "StackEvents[?ResourceStatus=='DELETE_SKIPPED'].[ResourceType, PhysicalResourceId]") ||
+    die "$stack is deleted, but what was kept of it could not be asked; aws said why above"
+  say "$stack is deleted${kept:+; kept:}"
+  if [ -n "$kept" ]; then echo "$kept"; fi
+}
+
+explain() { # explain ID BEGUN
+  tell_failures "$1" "$2" || true
+  die "$stack was not deleted, or not all of it; mend what is told above and call this again"
+}
+
+main "$@"

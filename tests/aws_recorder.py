@@ -1,0 +1,156 @@
+"""An endpoint on the loopback for the real aws command: it notes each call, and answers what a test scripted."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+import botocore.session
+import pytest
+from botocore.model import OperationModel, ServiceModel, Shape
+
+SECRET_KEY = "not-to-be-seen-in-any-output"
+MODELS = botocore.session.get_session()
+
+
+class Call(NamedTuple):
+    """A request as the service would understand it; parameters of the query protocol keep their flat names."""
+
+    operation: str
+    parameters: dict[str, Any]
+
+
+class Refusal(NamedTuple):
+    """An error that AWS answers."""
+
+    code: str
+    message: str
+
+
+Answer = dict[str, Any] | Refusal
+
+
+class AwsRecorder(ThreadingHTTPServer):
+    """Answers each operation by its scripted answers in turn, and by the last one from then on."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.calls: list[Call] = []
+        self._answers: dict[str, list[Answer]] = {}
+
+    @property
+    def operations(self) -> list[str]:
+        """The names of the calls, in order."""
+        return [call.operation for call in self.calls]
+
+    def parameters(self, operation: str) -> list[dict[str, Any]]:
+        """Return what an operation was called with, each time."""
+        return [call.parameters for call in self.calls if call.operation == operation]
+
+    def answer(self, operation: str, *answers: Answer) -> None:
+        """Script an operation's answers; one without is refused."""
+        self._answers[operation] = list(answers)
+
+    def refuse(self, operation: str) -> None:
+        """Let an operation fail as for a person without the right to it."""
+        self.answer(operation, Refusal("AccessDeniedException", f"you may not {operation}"))
+
+    def next_answer(self, call: Call) -> Answer:
+        """Note a call and take its answer."""
+        self.calls.append(call)
+        answers = self._answers.get(call.operation) or [Refusal("NotScripted", f"{call} has no answer in this test")]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: AwsRecorder
+    protocol_version = "HTTP/1.1"
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        # Credential=KEY/DAY/REGION/SERVICE/aws4_request
+        service = MODELS.get_service_model(self.headers["Authorization"].split("/")[3])
+        call = _call(service, self, body)
+        answer = self.server.next_answer(call)
+        status = 400 if isinstance(answer, Refusal) else 200
+        content = _rendered(service.operation_model(call.operation), answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PUT = do_POST = _serve  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: `calls` keeps them."""
+
+
+def _call(service: ServiceModel, request: BaseHTTPRequestHandler, body: bytes) -> Call:
+    """Read a request by its protocol; of S3 only what an upload needs."""
+    path = urlsplit(request.path).path
+    match service.protocol:
+        case "query":
+            fields = dict(parse_qsl(body.decode(), keep_blank_values=True))
+            del fields["Version"]
+            return Call(fields.pop("Action"), fields)
+        case "json":
+            return Call(request.headers["X-Amz-Target"].split(".")[1], json.loads(body))
+        case "rest-json":
+            [name] = [
+                name for name in service.operation_names if service.operation_model(name).http["requestUri"] == path
+            ]
+            return Call(name, json.loads(body))
+    _, bucket, key = unquote(path).split("/", 2)
+    return Call("PutObject", {"Bucket": bucket, "Key": key, "Body": body})
+
+
+def _rendered(operation: OperationModel, answer: Answer) -> str:
+    """Write an answer as the service would; a field that it does not have is a mistake of the test."""
+    xml = operation.service_model.protocol in ("query", "rest-xml")
+    if isinstance(answer, Refusal):
+        error = f"<Error><Code>{answer.code}</Code><Message>{answer.message}</Message></Error>"
+        if operation.service_model.protocol == "query":
+            error = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>"
+        return error if xml else json.dumps({"__type": answer.code, "message": answer.message})
+    if not xml:
+        return json.dumps(answer)
+    shape = operation.output_shape
+    content = _xml(shape.serialization.get("resultWrapper", shape.name), shape, answer) if shape else ""
+    metadata = "<ResponseMetadata><RequestId>1</RequestId></ResponseMetadata>"
+    return f"<{operation.name}Response>{content}{metadata}</{operation.name}Response>"
+
+
+def _xml(name: str, shape: Shape, value: Any) -> str:
+    if shape.type_name == "structure":
+        inner = "".join(_xml(key, shape.members[key], member) for key, member in value.items())
+    elif shape.type_name == "list":
+        inner = "".join(_xml("member", shape.member, member) for member in value)
+    else:
+        inner = escape(str(value))
+    return f"<{name}>{inner}</{name}>"
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsRecorder]:
+    """Let the aws command that the scripts find talk to a recorder; a refusal is not tried again."""
+    with AwsRecorder() as recorder:
+        thread = Thread(target=recorder.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{recorder.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        monkeypatch.setenv("POLL_SECONDS", "0")
+        monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        yield recorder
+        recorder.shutdown()
+        thread.join()

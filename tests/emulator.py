@@ -1,0 +1,156 @@
+"""AWS on this machine, as far as an emulator goes: stacks are made from the templates, and their policies enforced."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError, EndpointConnectionError
+from conftest import ROOT, free_port
+
+TEMPLATES = ROOT / "scripts" / "cloudformation"
+STAGES = ("foundation", "training", "serving", "lambda")
+PACKAGE = "ministack==1.5.33"  # it pins another botocore, and so gets an environment of its own
+ACCOUNT, REGION = "000000000000", "us-east-1"
+REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+# What a person has to give; all else has a default.
+PARAMETERS = {
+    "foundation": {},
+    "training": {"Image": f"{REGISTRY}/pmip:1", "VpcId": "vpc-1", "Subnets": "subnet-1,subnet-2"},
+    "serving": {"SolutionStackName": "64bit Amazon Linux 2023 v4.7.1 running Docker"},
+    "lambda": {"Image": f"{REGISTRY}/pmip_api:1"},
+}
+# The types that the emulator does not make, and what AWS answers to a Ref of each.
+NOT_EMULATED = {
+    "AWS::Batch::ComputeEnvironment": f"arn:aws:batch:{REGION}:{ACCOUNT}:compute-environment/pmip",
+    "AWS::Batch::JobQueue": f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/pmip-training",
+    "AWS::Batch::JobDefinition": f"arn:aws:batch:{REGION}:{ACCOUNT}:job-definition/pmip-training:1",
+    "AWS::ElasticBeanstalk::Application": "pmip",
+    "AWS::ElasticBeanstalk::Environment": "pmip-env",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML with CloudFormation's short forms, !Ref and the like, as their long forms."""
+
+
+def _long_form(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
+    read = {yaml.ScalarNode: loader.construct_scalar, yaml.SequenceNode: loader.construct_sequence}
+    value = read[type(node)](node, deep=True) if isinstance(node, yaml.SequenceNode) else read[type(node)](node)
+    if tag == "GetAtt":
+        value = value.split(".", 1)
+    return {tag if tag in ("Ref", "Condition") else f"Fn::{tag}": value}
+
+
+_Loader.add_multi_constructor("!", _long_form)
+
+
+def template(stage: str) -> dict[str, Any]:
+    """Return a template in its long form."""
+    return yaml.load((TEMPLATES / f"{stage}.yml").read_text(), _Loader)  # noqa: S506 - a subclass of the safe one
+
+
+def with_stand_ins(body: dict[str, Any]) -> dict[str, Any]:
+    """Put a name in place of each resource that the emulator does not make, and its properties among the outputs."""
+    body["Outputs"] = {name: output for name, output in body["Outputs"].items() if "EndpointURL" not in str(output)}
+    for name, resource in body["Resources"].items():
+        if resource["Type"] in NOT_EMULATED:
+            named = {"Name": NOT_EMULATED[resource["Type"]], "Type": "String", "Value": "a stand-in"}
+            body["Resources"][name] = resource | {"Type": "AWS::SSM::Parameter", "Properties": named}
+            body["Outputs"][f"{name}Properties"] = {"Value": {"Fn::ToJsonString": resource["Properties"]}}
+    return body | {"Transform": "AWS::LanguageExtensions"}  # for Fn::ToJsonString
+
+
+class Emulator:
+    """One account at a port of the loopback. Its root is asked, unless other credentials are given."""
+
+    def __init__(self, port: int, account: str = ACCOUNT) -> None:
+        self.port, self.account = port, account
+        self.url = f"http://127.0.0.1:{port}"
+        self.outputs: dict[str, dict[str, str]] = {}
+        self._clients: dict[tuple[str, str], BaseClient] = {}
+
+    def client(self, service: str, credentials: dict[str, str] | None = None) -> BaseClient:
+        """Return a client of a service, as root or with the credentials that STS or IAM answered."""
+        given = credentials or {"AccessKeyId": self.account, "SecretAccessKey": "any"}
+        known = (service, given["AccessKeyId"])
+        if known not in self._clients:
+            keys = (given["AccessKeyId"], given["SecretAccessKey"], given.get("SessionToken"))
+            session = boto3.session.Session(*keys, region_name=REGION)
+            self._clients[known] = session.client(service, endpoint_url=self.url)
+        return self._clients[known]
+
+    def elsewhere(self) -> "Emulator":
+        """Return an account in which nothing is yet."""
+        return Emulator(self.port, f"{Random().randrange(10**11, 10**12)}")
+
+    def deploy(self, stage: str, **parameters: str) -> dict[str, str]:
+        """Make the stack of a stage; return its outputs."""
+        name = f"pmip-{stage}"
+        given = PARAMETERS[stage] | parameters
+        stacks = self.client("cloudformation")
+        stacks.create_stack(
+            StackName=name,
+            TemplateBody=json.dumps(with_stand_ins(template(stage))),
+            Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
+        )
+        stacks.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+        [stack] = stacks.describe_stacks(StackName=name)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def _installed() -> Path:
+    """Return the emulator's program, installed once for all runs on this machine; skip when it cannot be."""
+    folder = Path(tempfile.gettempdir()) / f"pmip-{PACKAGE.replace('==', '-')}-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        pytest.fail(f"{folder} belongs to somebody else")
+    program = folder / "bin" / "ministack"
+    if not program.exists():
+        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE]
+        for command in ([sys.executable, "-m", "venv", folder], pip):
+            run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            if run.returncode:
+                reason = f"{PACKAGE} could not be installed: {(run.stderr or run.stdout).strip()[-300:]}"
+                (pytest.fail if os.environ.get("REQUIRE_EMULATOR") == "1" else pytest.skip)(reason)
+    return program
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """Start the emulator, which enforces IAM, and make all four stacks."""
+    port, folder = free_port(), tmp_path_factory.mktemp("cloud")
+    environ = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "AUTH": "true", "HOME": str(folder)}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([_installed()], env=environ, cwd=folder, stdout=log, stderr=log)
+        try:
+            emulator = Emulator(port)
+            _wait_for(emulator)
+            emulator.outputs = {stage: emulator.deploy(stage) for stage in STAGES}
+            yield emulator
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_for(emulator: Emulator) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            emulator.client("sts").get_caller_identity()
+        except (EndpointConnectionError, ClientError):
+            assert time.monotonic() < deadline, "the emulator does not answer"
+            time.sleep(0.2)
+        else:
+            return

@@ -1,0 +1,394 @@
+"""The templates: without findings, in agreement with each other and with the rest, and made by an emulator of AWS."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.exceptions import ClientError, WaiterError
+from conftest import ROOT
+from emulator import ACCOUNT, REGION, REGISTRY, STAGES, TEMPLATES, Emulator, template
+
+from pmip.config import Settings
+from pmip.wsgi import app
+
+BUCKET = f"pmip-{ACCOUNT}-{REGION}"
+CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/1"
+PSEUDO_PARAMETERS = {"AWS::AccountId", "AWS::NoValue", "AWS::Partition", "AWS::Region", "AWS::StackName"}
+# The actions that are allowed on "*": AWS knows no resource for them, and none changes anything.
+ON_EVERYTHING = {
+    "ecr:GetAuthorizationToken",
+    "batch:DescribeJobs",
+    "batch:ListJobs",
+    "autoscaling:DescribeAutoScalingGroups",
+    "autoscaling:DescribeScalingActivities",
+    "ec2:DescribeImages",
+    "ec2:DescribeInstances",
+    "ec2:DescribeLaunchTemplateVersions",
+    "ec2:DescribeLaunchTemplates",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+    "elasticloadbalancing:DescribeLoadBalancers",
+    "elasticloadbalancing:DescribeTargetGroups",
+    "elasticloadbalancing:DescribeTargetHealth",
+}
+DOCKERFILE, DOCKERFILE_TRAIN = ((ROOT / name).read_text() for name in ("Dockerfile", "Dockerfile.train"))
+Json = dict[str, Any]
+
+
+def nodes(tree: object) -> Iterator[Json]:
+    """Walk through all mappings of a template."""
+    if isinstance(tree, dict):
+        yield tree
+        for value in tree.values():
+            yield from nodes(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from nodes(value)
+
+
+def names_in(text: object) -> set[str]:
+    """List the names that Fn::Sub puts into a text; those it brings along itself are known."""
+    body, own = text if isinstance(text, list) else (text, {})
+    return set(re.findall(r"\$\{([^}]+)\}", body)) - own.keys()
+
+
+def listed(value: object) -> list[Any]:
+    """Return one or many as many."""
+    return value if isinstance(value, list) else [value]
+
+
+# --- as they are written ---
+
+
+def test_cfn_lint_finds_nothing() -> None:
+    """Neither an error, nor a warning, nor a hint."""
+    program = Path(sys.executable).with_name("cfn-lint")
+    command = [program, "--include-checks", "I", "--", *TEMPLATES.glob("*.yml")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (run.returncode, run.stdout) == (0, ""), run.stderr
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_name_is_known(stage: str) -> None:
+    """What Ref, GetAtt, Sub and conditions name is there, and no parameter or condition is there for nothing."""
+    body = template(stage)
+    known = body.get("Parameters", {}).keys() | body["Resources"].keys() | PSEUDO_PARAMETERS
+    named = {node["Ref"] for node in nodes(body) if "Ref" in node}
+    named |= {name.split(".")[0] for node in nodes(body) if "Fn::Sub" in node for name in names_in(node["Fn::Sub"])}
+    attributes = {node["Fn::GetAtt"][0] for node in nodes(body) if "Fn::GetAtt" in node}
+    assert named <= known
+    assert attributes <= body["Resources"].keys()
+    assert body.get("Parameters", {}).keys() <= named
+    ifs = {node["Fn::If"][0] for node in nodes(body) if "Fn::If" in node}
+    assert ifs | {str(node["Condition"]) for node in nodes(body) if isinstance(node.get("Condition"), str)} == set(
+        body.get("Conditions", {})
+    )
+
+
+def test_every_import_is_exported_and_every_export_imported() -> None:
+    """The later stages find by these names what the foundation made."""
+    exported = {node["Export"]["Name"]["Fn::Sub"] for node in nodes(template("foundation")) if "Export" in node}
+    imported = {
+        node["Fn::ImportValue"]["Fn::Sub"]
+        for stage in STAGES
+        for node in nodes(template(stage))
+        if "Fn::ImportValue" in node
+    }
+    assert {name.removeprefix("${AWS::StackName}") for name in exported} == {
+        name.removeprefix("${FoundationStack}") for name in imported
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_policy_says_more_than_it_must(stage: str) -> None:
+    """No action has a wildcard, and "*" as a resource is for a few actions that know no other."""
+    statements = [
+        statement
+        for node in nodes(template(stage))
+        for statement in node.get("Statement", [])
+        if statement["Effect"] == "Allow"
+    ]
+    assert statements
+    for statement in statements:
+        actions = listed(statement["Action"])
+        assert not [action for action in actions if "*" in action]
+        if "*" in listed(statement.get("Resource")):
+            assert set(actions) <= ON_EVERYTHING
+
+
+def test_data_and_models_outlive_the_stack() -> None:
+    """The bucket is kept when its stack is deleted or would replace it."""
+    bucket = template("foundation")["Resources"]["Bucket"]
+    assert bucket["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert bucket["UpdateReplacePolicy"] == "Retain"
+
+
+# --- in agreement with the rest ---
+
+
+def test_the_port_is_the_same_everywhere() -> None:
+    """Of the image, its health check, gunicorn, and Beanstalk, which reads Dockerrun.aws.json."""
+    ports = re.findall(r"\b(?:EXPOSE |PORT=)(\d+)", DOCKERFILE)
+    dockerrun = ROOT / "Dockerrun.aws.json"
+    if dockerrun.exists():
+        ports += [str(port["ContainerPort"]) for port in json.loads(dockerrun.read_text())["Ports"]]
+    assert {*ports, str(Settings.from_environ({}).port)} == {"8000"}
+
+
+def test_the_health_url_is_a_route() -> None:
+    """What Beanstalk asks, the API answers."""
+    routes = {str(rule) for rule in app.url_map.iter_rules()}
+    options = (TEMPLATES / "serving.yml").read_text()
+    asked = re.findall(r"OptionName: (?:Application Healthcheck URL|HealthCheckPath), Value: ([^}]+)}", options)
+    assert asked == ["/readiness", "/readiness"]
+    assert set(asked) <= routes
+
+
+def test_only_settings_that_are_read_are_given(cloud: Emulator) -> None:
+    """Each environment variable is one that the package or boto3 reads; ENVIRONMENT and BUCKET are never forgotten."""
+    read = set(re.findall(r'read\("([A-Z_]+)"', (ROOT / "pmip" / "config.py").read_text()))
+    function = template("lambda")["Resources"]["Function"]["Properties"]
+    for names in (
+        {entry["Name"] for entry in job_definition(cloud)["ContainerProperties"]["Environment"]},
+        {name for kind, name in options(cloud) if kind.startswith("aws:elasticbeanstalk:application:env")},
+        set(function["Environment"]["Variables"]),
+    ):
+        assert {"BUCKET", "ENVIRONMENT"} <= names
+        assert names - {"AWS_DEFAULT_REGION", "API_KEYS_VERSION"} <= read
+
+
+# --- as the emulator makes them ---
+
+
+def job_definition(cloud: Emulator) -> Json:
+    """Return the job definition with all names resolved."""
+    return json.loads(cloud.outputs["training"]["JobDefinitionProperties"])
+
+
+def options(cloud: Emulator, outputs: dict[str, str] | None = None) -> dict[tuple[str, str], str]:
+    """Return the options of the Beanstalk environment; none is there twice."""
+    settings = json.loads((outputs or cloud.outputs["serving"])["ApiProperties"])["OptionSettings"]
+    found = {(option["Namespace"], option["OptionName"]): option["Value"] for option in settings}
+    assert len(found) == len(settings)
+    return found
+
+
+def camel(value: Any) -> Any:
+    """Spell the keys as Batch's own calls do, which begin small."""
+    if isinstance(value, dict):
+        return {key[0].lower() + key[1:]: camel(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [camel(inner) for inner in value]
+    return value
+
+
+@pytest.fixture(scope="module")
+def elsewhere(cloud: Emulator) -> Emulator:
+    """Make the foundation in another account, for stacks with other parameters."""
+    other = cloud.elsewhere()
+    other.deploy("foundation")
+    return other
+
+
+def test_the_bucket_is_private_encrypted_and_versioned(cloud: Emulator) -> None:
+    """As S3 answers when it is asked."""
+    s3 = cloud.client("s3")
+    assert cloud.outputs["foundation"]["BucketName"] == BUCKET
+    assert set(s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"].values()) == {True}
+    assert s3.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
+    [rule] = s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+
+
+def test_the_bucket_answers_tls_only(cloud: Emulator) -> None:
+    """Over HTTP not even an administrator reads anything."""
+    iam = cloud.client("iam")
+    iam.create_user(UserName="administrator")
+    iam.attach_user_policy(UserName="administrator", PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
+    s3 = cloud.client("s3", iam.create_access_key(UserName="administrator")["AccessKey"])
+    assert s3.list_buckets()["Buckets"]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3.list_objects_v2(Bucket=BUCKET)
+
+
+def test_lifecycle_rules_touch_neither_data_nor_models_nor_bundles() -> None:
+    """What is current expires under runs/ alone."""
+    rules = template("foundation")["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    assert [rule.get("Prefix") for rule in rules if "ExpirationInDays" in rule] == ["runs/"]
+    assert [rule for rule in rules if "NoncurrentVersionExpiration" in rule]
+    assert [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule]
+
+
+def test_images_are_scanned_and_old_ones_go(cloud: Emulator) -> None:
+    """Both repositories; and Lambda may pull the API's for its function."""
+    ecr = cloud.client("ecr")
+    for name in ("pmip", "pmip_api"):
+        [repository] = ecr.describe_repositories(repositoryNames=[name])["repositories"]
+        assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
+        rules = json.loads(ecr.get_lifecycle_policy(repositoryName=name)["lifecyclePolicyText"])["rules"]
+        assert [rule["action"]["type"] for rule in rules] == ["expire", "expire"]
+    [pull] = json.loads(ecr.get_repository_policy(repositoryName="pmip_api")["policyText"])["Statement"]
+    function = cloud.client("lambda").get_function(FunctionName="pmip-lambda")["Configuration"]
+    assert pull["Condition"]["ArnLike"]["aws:SourceArn"] == function["FunctionArn"]
+
+
+def test_the_job_runs_the_training_script(cloud: Emulator) -> None:
+    """Batch takes the definition, whose command is a script of the image after its entry point."""
+    definition, batch = camel(job_definition(cloud)), cloud.client("batch")
+    definition["timeout"] = {"attemptDurationSeconds": int(definition["timeout"]["attemptDurationSeconds"])}
+    batch.register_job_definition(**definition)  # boto3 checks each name and type
+    [made] = batch.describe_job_definitions(jobDefinitionName="pmip-training")["jobDefinitions"]
+    assert made["containerProperties"]["command"] == ["scripts/train.sh"]
+    assert (ROOT / "scripts" / "train.sh").exists()
+    assert 'ENTRYPOINT ["bash"]' in DOCKERFILE_TRAIN
+    log = made["containerProperties"]["logConfiguration"]["options"]["awslogs-group"]
+    assert [group for group in cloud.client("logs").describe_log_groups()["logGroups"] if group["logGroupName"] == log]
+
+
+@pytest.mark.parametrize(
+    ("end", "action"),
+    [
+        ({"OnStatusReason": "Your Spot Task was interrupted."}, "RETRY"),
+        ({"OnStatusReason": "Host EC2 (instance i-1) terminated.", "OnExitCode": "137"}, "RETRY"),
+        ({"OnReason": "CannotPullContainerError: pull image manifest has been retried 5 time(s)"}, "RETRY"),
+        ({"OnStatusReason": "Essential container in task exited", "OnExitCode": "1"}, "EXIT"),
+        ({"OnStatusReason": "Task failed to start", "OnReason": "OutOfMemoryError: container killed"}, "EXIT"),
+    ],
+)
+def test_a_job_is_tried_again_for_others_faults_only(end: dict[str, str], action: str) -> None:
+    """By the first rule that fits, as Batch reads them: a lost host is tried again, the job's own failure is not."""
+    rules = template("training")["Resources"]["JobDefinition"]["Properties"]["RetryStrategy"]["EvaluateOnExit"]
+    assert len(rules) <= 5  # Batch takes no more
+
+    def fits(rule: dict[str, str]) -> bool:
+        wanted = {name: text for name, text in rule.items() if name != "Action"}
+        return all(name in end and fnmatchcase(end[name], text) for name, text in wanted.items())
+
+    assert next(rule["Action"] for rule in rules if fits(rule)) == action
+
+
+def test_the_schedule_submits_this_job(cloud: Emulator) -> None:
+    """Its input is a call that Batch knows, and names the queue and the definition of the stack."""
+    schedule = cloud.client("scheduler").get_schedule(Name="pmip-training")
+    assert schedule["Target"]["Arn"] == "arn:aws:scheduler:::aws-sdk:batch:submitJob"
+    call = json.loads(schedule["Target"]["Input"])
+    parameters = botocore.session.get_session().get_service_model("batch").operation_model("SubmitJob").input_shape
+    assert camel(call).keys() <= parameters.members.keys()
+    assert set(parameters.required_members) <= camel(call).keys()
+    queue = json.loads(cloud.outputs["training"]["JobQueueProperties"])["JobQueueName"]
+    assert call["JobQueue"].endswith(f":job-queue/{queue}")
+    assert call["JobDefinition"] == job_definition(cloud)["JobDefinitionName"]
+    role = cloud.client("cloudformation").describe_stack_resource(
+        StackName="pmip-training", LogicalResourceId="ScheduleRole"
+    )["StackResourceDetail"]["PhysicalResourceId"]
+    assert schedule["Target"]["RoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/{role}"
+
+
+def test_a_failed_job_is_told_by_mail(cloud: Emulator, elsewhere: Emulator) -> None:
+    """To AlarmEmail when it is given; a job that succeeded, or of another queue, is not told."""
+    assert cloud.client("events").list_rules()["Rules"] == []
+    queue = elsewhere.deploy("training", AlarmEmail="a@example.com")["JobQueue"]
+    events, sns = elsewhere.client("events"), elsewhere.client("sns")
+    [rule] = events.list_rules()["Rules"]
+    [target] = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+    [mail] = sns.list_subscriptions_by_topic(TopicArn=target["Arn"])["Subscriptions"]
+    assert (mail["Protocol"], mail["Endpoint"]) == ("email", "a@example.com")
+
+    def told(status: str, queue: str) -> bool:
+        event = {"source": "aws.batch", "detail-type": "Batch Job State Change", "id": "1", "account": ACCOUNT}
+        event |= {"time": "2026-01-01T00:00:00Z", "region": REGION, "resources": []}
+        event["detail"] = {"status": status, "jobQueue": queue}
+        return bool(events.test_event_pattern(EventPattern=rule["EventPattern"], Event=json.dumps(event))["Result"])
+
+    assert told("FAILED", queue)
+    assert not told("SUCCEEDED", queue)
+    assert not told("FAILED", queue + "-another")
+
+
+def test_one_instance_is_the_default(cloud: Emulator) -> None:
+    """Without a load balancer, behind Beanstalk's nginx alone, with the keys by the name of their secret."""
+    single = options(cloud)
+    assert single["aws:elasticbeanstalk:environment", "EnvironmentType"] == "SingleInstance"
+    assert single["aws:autoscaling:asg", "MaxSize"] == "1"
+    assert single["aws:elasticbeanstalk:application:environment", "TRUSTED_PROXIES"] == "1"
+    assert single["aws:autoscaling:launchconfiguration", "DisableIMDSv1"] == "true"
+    health = json.loads(single["aws:elasticbeanstalk:healthreporting:system", "ConfigDocument"])
+    assert health["Rules"]["Environment"]["Application"] == {"ApplicationRequests4xx": {"Enabled": False}}
+    keys = single["aws:elasticbeanstalk:application:environmentsecrets", "API_KEYS"]
+    assert keys == cloud.outputs["foundation"]["ApiKeysArn"]
+    assert not [kind for kind, _name in single if kind.startswith(("aws:elbv2", "aws:autoscaling:trigger"))]
+
+
+def test_a_load_balancer_with_a_certificate_answers_https_only(elsewhere: Emulator) -> None:
+    """And there are two proxies, new versions come to one instance after the other, and load adds instances."""
+    balanced = options(elsewhere, elsewhere.deploy("serving", LoadBalanced="true", CertificateArn=CERTIFICATE))
+    assert balanced["aws:elasticbeanstalk:environment", "EnvironmentType"] == "LoadBalanced"
+    assert balanced["aws:elbv2:listener:default", "ListenerEnabled"] == "false"
+    assert balanced["aws:elbv2:listener:443", "SSLCertificateArns"] == CERTIFICATE
+    assert balanced["aws:elasticbeanstalk:application:environment", "TRUSTED_PROXIES"] == "2"
+    assert balanced["aws:elasticbeanstalk:command", "DeploymentPolicy"] == "Rolling"
+    assert balanced["aws:autoscaling:asg", "MaxSize"] == "4"
+    assert ("aws:autoscaling:trigger", "UpperThreshold") in balanced
+
+
+def test_a_certificate_without_a_load_balancer_is_refused(cloud: Emulator) -> None:
+    """Whoever gives one would otherwise believe in an HTTPS that is not there."""
+    with pytest.raises(ClientError, match="CertificateArn needs LoadBalanced=true"):
+        cloud.elsewhere().deploy("serving", CertificateArn=CERTIFICATE)
+
+
+def test_lambda_serves_the_api_image(cloud: Emulator) -> None:
+    """By the handler of the package, with the keys of the secret, at an address of its own."""
+    function, functions = template("lambda")["Resources"]["Function"]["Properties"], cloud.client("lambda")
+    module, _, name = function["ImageConfig"]["Command"][0].rpartition(".")
+    tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert function["ImageConfig"]["EntryPoint"] == ["python", "-m", "awslambdaric"]
+    assert f"WORKDIR {function['ImageConfig']['WorkingDirectory']}\n" in DOCKERFILE_TRAIN
+    made = functions.get_function(FunctionName="pmip-lambda")
+    assert made["Code"]["ImageUri"] == f"{REGISTRY}/pmip_api:1"
+    secret = cloud.client("secretsmanager").get_secret_value(SecretId="pmip/api-keys")["SecretString"]
+    assert made["Configuration"]["Environment"]["Variables"]["API_KEYS"] == secret
+    assert functions.get_function_url_config(FunctionName="pmip-lambda")["AuthType"] == "NONE"
+    statements = json.loads(functions.get_policy(FunctionName="pmip-lambda")["Policy"])["Statement"]
+    assert all("FunctionUrl" in str(statement["Condition"]) for statement in statements)
+
+
+@pytest.mark.parametrize("stage", ["serving", "lambda"])
+def test_keys_can_be_left_out(cloud: Emulator, stage: str) -> None:
+    """For an API that everybody may ask."""
+    other = cloud.elsewhere()
+    other.deploy("foundation")
+    outputs = other.deploy(stage, RequireApiKey="false")
+    given = outputs.get("ApiProperties") or str(other.client("lambda").get_function(FunctionName="pmip-lambda"))
+    assert "'API_KEYS'" not in given
+    assert '"API_KEYS"' not in given
+
+
+def test_a_stage_without_the_one_before_is_not_made(cloud: Emulator) -> None:
+    """It imports what is not exported."""
+    with pytest.raises(WaiterError):
+        cloud.elsewhere().deploy("training")
+
+
+def test_deleting_the_foundation_keeps_the_bucket(cloud: Emulator) -> None:
+    """Data and models stay, images go; and the next foundation takes another bucket by name."""
+    other = cloud.elsewhere()
+    kept = other.deploy("foundation")["BucketName"]
+    stacks = other.client("cloudformation")
+    stacks.delete_stack(StackName="pmip-foundation")
+    stacks.get_waiter("stack_delete_complete").wait(
+        StackName="pmip-foundation", WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+    )
+    assert [bucket["Name"] for bucket in other.client("s3").list_buckets()["Buckets"]] == [kept]
+    assert other.client("ecr").describe_repositories()["repositories"] == []
+    assert other.deploy("foundation", BucketName="another-bucket")["BucketName"] == "another-bucket"
