@@ -140,6 +140,7 @@ def _execute(report: Path, parameters: dict[str, Any]) -> None:
             config=Config(
                 {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel", "shutdown_wait_time": 2.0}}
             ),
+            extra_arguments=["--IPKernelApp.log_level=50"],  # it would tell at length that its sockets are closed
             progress_bar=False,
             stderr_file=_LogLines(),
         )
