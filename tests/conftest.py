@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import boto3
 import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -152,11 +153,20 @@ def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str
 
 
 @pytest.fixture
-def bucket(s3: dict[str, str]) -> S3Storage:
-    """Make a fresh bucket on the real S3 server."""
+def bucket(s3: dict[str, str]) -> Iterator[S3Storage]:
+    """Make a fresh bucket on the real S3 server, and delete it: the server has room for some hundred of them."""
     storage = S3Storage(f"pmip-test-{uuid.uuid4().hex[:12]}")
     storage.create()
-    return storage
+    yield storage
+    server = boto3.resource(  # by its own settings: the test may have put a proxy or wrong ones into the environment
+        "s3",
+        endpoint_url=s3["AWS_ENDPOINT_URL"],
+        aws_access_key_id=s3["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=s3["AWS_SECRET_ACCESS_KEY"],
+        region_name=s3["AWS_DEFAULT_REGION"],
+    )
+    server.Bucket(storage.bucket).objects.delete()
+    server.Bucket(storage.bucket).delete()
 
 
 @pytest.fixture(params=["folder", "s3"])
