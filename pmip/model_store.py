@@ -4,7 +4,6 @@ import re
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 from pmip.artifact import MAX_MODEL_BYTES, METADATA, MODEL, Artifact, Metadata
@@ -112,11 +111,11 @@ class ModelStore:
                 return Artifact(artifact.model, metadata)
             metadata = replace(metadata, model_id=next_model_id(metadata.model_id))
 
-    def publish_report(self, model_id: str, files: dict[str, Path], *, beside_model: bool) -> str:
+    def publish_report(self, model_id: str, files: dict[str, bytes], *, beside_model: bool) -> str:
         """Store a run's report, beside its model or, when nothing was published, under runs/; return where."""
         folder = f"{'models' if beside_model else 'runs'}/{self.environment}/{model_id}/"
-        for suffix, path in files.items():
-            self._storage.write(f"{folder}{REPORT}{suffix}", path.read_bytes())
+        for suffix, content in files.items():
+            self._storage.write(f"{folder}{REPORT}{suffix}", content)
         return self._storage.url(folder)
 
     def retire(self, model_id: str) -> None:

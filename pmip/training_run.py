@@ -2,14 +2,13 @@
 
 import ast
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkstemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
@@ -19,10 +18,9 @@ from traitlets.config import Config
 
 from pmip import errors
 from pmip.config import Settings
-from pmip.errors import SettingsError, Stopped, StorageError, TrainingRunError
-from pmip.model_store import ModelStore, is_model_id, new_model_id, next_model_id
-from pmip.report_page import to_html
-from pmip.storage import S3Storage
+from pmip.errors import SettingsError, Stopped, TrainingRunError
+from pmip.model_store import is_model_id, new_model_id
+from pmip.run_report import RunReport, not_writable
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
@@ -41,20 +39,17 @@ def train(settings: Settings, arguments: Sequence[str]) -> str:
     model_id = parameters.get("MODEL_ID") or new_model_id()
     if not is_model_id(model_id):
         raise SettingsError(f"MODEL_ID={model_id}: must be a UTC time as YYYYMMDDTHHMMSSZ")
-    running = _new_report(ROOT / settings.data_dir, model_id)
+    report = RunReport(settings, ROOT / settings.data_dir, model_id)
     try:
-        _execute(running, parameters | {"MODEL_ID": model_id})
-        final_id = result_of(running)
-    except (PapermillExecutionError, RuntimeError, TrainingRunError) as error:
-        where = _keep_report(settings, running, model_id, has_model=False)
-        raise TrainingRunError(f"{_explain(error)}\nreport: {where}") from None
+        _execute(report.path, parameters | {"MODEL_ID": model_id})
+        final_id = result_of(report.path)
+    except (PapermillExecutionError, RuntimeError, TrainingRunError, OSError) as error:
+        where = report.keep(model_id, has_model=False)
+        raise TrainingRunError(_and_report(_explain(error, settings), where)) from None
     except Stopped as stopped:
-        if not _is_whole(running):
-            running.unlink()
-            raise
-        where = _keep_report(settings, running, model_id, has_model=False)
-        raise Stopped(f"{stopped}\nreport: {where}") from None
-    log.info("report: %s", _keep_report(settings, running, final_id, has_model=True))
+        where = report.keep(model_id, has_model=False)
+        raise Stopped(_and_report(str(stopped), where)) from None
+    log.info("report: %s", report.keep(final_id, has_model=True))
     return final_id
 
 
@@ -90,40 +85,6 @@ def _value(name: str, text: str, kind: type) -> Any:
     except (ValueError, SyntaxError):
         noun = {int: "a whole number", float: "a number", bool: "True or False"}.get(kind, f"a {kind.__name__}")
         raise SettingsError(f"{name}={text}: must be {noun}") from None
-
-
-def _new_report(folder: Path, model_id: str) -> Path:
-    """Make the file of a running notebook; its final name is free to take only once the run knows its model id."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = mkstemp(dir=folder, prefix=f"running-{model_id}-", suffix=".ipynb")
-    except OSError as error:
-        raise SettingsError(f"DATA_DIR={folder}: the report cannot be written there ({error.strerror})") from None
-    os.fchmod(handle, 0o644)
-    os.close(handle)
-    return Path(name)
-
-
-def _is_whole(report: Path) -> bool:
-    """Tell whether a report can be read: a run that is stopped may have been writing it."""
-    try:
-        nbformat.read(report, as_version=4)
-    except ValueError:
-        return False
-    return True
-
-
-def _finished(running: Path, model_id: str) -> Path:
-    """Give a report its final name, or the next free one: a failed run may have left a report of the same second."""
-    while True:
-        report = running.with_name(f"model-training-{model_id}.ipynb")
-        try:
-            report.hardlink_to(running)
-        except FileExistsError:
-            model_id = next_model_id(model_id)
-        else:
-            running.unlink()
-            return report
 
 
 def _execute(report: Path, parameters: dict[str, Any]) -> None:
@@ -173,7 +134,13 @@ def _without_paths(report: Path) -> Iterator[None]:
         report.write_text(content, encoding="utf-8")
 
 
-def _explain(error: Exception) -> str:
+def _and_report(what: str, where: str) -> str:
+    return f"{what}\nreport: {where}" if where else what
+
+
+def _explain(error: Exception, settings: Settings) -> str:
+    if isinstance(error, OSError):  # papermill's, when it writes what a cell gave
+        return not_writable(settings.data_dir, error)
     if isinstance(error, RuntimeError):  # nbclient's, when the kernel does not start, or dies
         return f"the notebook's kernel failed: {error}. Did the machine run out of memory?"
     if not isinstance(error, PapermillExecutionError):
@@ -181,17 +148,3 @@ def _explain(error: Exception) -> str:
     if hasattr(errors, error.ename):  # written for the person who reads it
         return str(error.evalue)
     return f"{error.ename}: {error.evalue} (cell [{error.exec_count}] of the notebook)"
-
-
-def _keep_report(settings: Settings, running: Path, model_id: str, *, has_model: bool) -> str:
-    """Write the HTML and, outside dev, upload the report; return where it is. A report is never worth a lost model."""
-    report = _finished(running, model_id)
-    html = report.with_suffix(".html")
-    html.write_text(to_html(report), encoding="utf-8")
-    if settings.environment != "dev" and settings.bucket:
-        store = ModelStore(S3Storage(settings.bucket), settings.environment)
-        try:
-            return store.publish_report(model_id, {".ipynb": report, ".html": html}, beside_model=has_model)
-        except StorageError as error:
-            log.warning("the report was not uploaded: %s", error)
-    return str(settings.data_dir / html.name)

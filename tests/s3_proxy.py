@@ -1,6 +1,8 @@
 """A proxy before the real S3 server that counts requests and can be told to fail them."""
 
 import http.client
+import random
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -12,11 +14,14 @@ ANSWERS = {
     503: b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>",
     403: b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>",
 }
+DROP = 256  # bytes
 
 
 class S3Proxy(ThreadingHTTPServer):
-    """Passes requests on; `fault` is None, "stopped", "slow", "hiding" or the status to answer with.
+    """Passes requests on, but for those that `failing` matches, from the one after `passed` on.
 
+    `fault` is None, the status to answer with, or one of these: "stopped" hangs up, "slow" answers late, "cut" breaks
+    off within the answer, "throttled" gives it in drops, "corrupted" changes some of its bytes, others each time, and
     "hiding" says 403 in place of 404, as S3 does to who may not list the whole bucket.
     """
 
@@ -26,6 +31,7 @@ class S3Proxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behind = urlsplit(endpoint).netloc
         self.fault: str | int | None = None
+        self.failing, self.passed = re.compile(""), 0
         self.slow_seconds = 5.0
         self.requests: list[tuple[float, str, str]] = []
 
@@ -33,6 +39,13 @@ class S3Proxy(ThreadingHTTPServer):
     def endpoint(self) -> str:
         """The address to set as AWS_ENDPOINT_URL."""
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def fault_of(self, request: str) -> str | int | None:
+        """Count a request that may fail, and tell how it does."""
+        if not self.failing.match(request):
+            return None
+        self.passed -= 1
+        return self.fault if self.passed < 0 else None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -42,23 +55,28 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append((time.monotonic(), self.command, self.path))
-        if self.server.fault == "stopped":
+        fault = self.server.fault_of(f"{self.command} {self.path}")
+        if fault == "stopped":
             self.close_connection = True
             return
-        if self.server.fault == "slow":
+        if fault == "slow":
             time.sleep(self.server.slow_seconds)
-        if isinstance(self.server.fault, int):
-            self._answer(self.server.fault, {}, ANSWERS[self.server.fault])
+        if isinstance(fault, int):
+            self._answer(fault, {}, ANSWERS[fault])
             return
         with closing(http.client.HTTPConnection(self.server.behind, timeout=30)) as connection:
             connection.request(self.command, self.path, body, dict(self.headers))
             reply = connection.getresponse()
-            if self.server.fault == "hiding" and reply.status == 404:
+            if fault == "hiding" and reply.status == 404:
                 self._answer(403, {}, ANSWERS[403])
             else:
-                self._answer(reply.status, dict(reply.headers), reply.read())
+                self._answer(reply.status, dict(reply.headers), reply.read(), fault)
 
-    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def _answer(self, status: int, headers: dict[str, str], body: bytes, fault: str | None = None) -> None:
+        if fault == "cut":
+            self.close_connection = True
+            if not body:
+                return
         self.send_response_only(status)
         for name, value in headers.items():
             if name.lower() not in ("content-length", "transfer-encoding", "connection"):
@@ -66,7 +84,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         with suppress(ConnectionError):  # the API may have ended meanwhile
             self.end_headers()
-            self.wfile.write(body)
+            for piece in self._pieces(body, fault):
+                self.wfile.write(piece)
+
+    def _pieces(self, body: bytes, fault: str | None) -> Iterator[bytes]:
+        match fault:
+            case "cut":
+                yield body[: len(body) // 2]
+            case "corrupted":
+                changed = bytearray(body)
+                for place in random.sample(range(len(body)), min(3, len(body))):
+                    changed[place] ^= 1
+                yield bytes(changed)
+            case "throttled":
+                for start in range(0, len(body), DROP):
+                    yield body[start : start + DROP]
+                    time.sleep(0.05 if self.server.fault == fault else 0)
+            case _:
+                yield body
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on  # noqa: N815
 

@@ -23,7 +23,9 @@ import nbformat
 import psutil
 import pytest
 from conftest import ROOT, SAMPLE
+from disks import disk, make_read_only
 from s3_link import link_to
+from s3_proxy import proxy_before
 
 from pmip.model_store import ModelStore
 from pmip.storage import S3Storage
@@ -142,7 +144,7 @@ def start(project: Path, bucket: S3Storage, tmp_path: Path) -> Iterator[Start]:
     """Start attempts of jobs; what still runs in the end is killed."""
     runs: list[Run] = []
 
-    def start(job: str, endpoint: str | None = None, project: Path = project) -> Run:
+    def start(job: str, endpoint: str | None = None, project: Path = project, **settings: str) -> Run:
         folder = tmp_path / f"attempt-{len(runs)}"
         folder.mkdir()
         environ = os.environ | {
@@ -156,7 +158,7 @@ def start(project: Path, bucket: S3Storage, tmp_path: Path) -> Iterator[Start]:
             "HOME": str(folder),
             "PYTHONPATH": str(project),
         }
-        environ |= {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
+        environ |= settings | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
         command = [*in_container(), "bash", str(project / "scripts" / "train.sh"), *(QUICK if project == ROOT else ())]
         with (folder / "out").open("w") as out, (folder / "log").open("w") as log:
             runs.append(Run(subprocess.Popen(command, env=environ, stdout=out, stderr=log, text=True), folder))
@@ -289,6 +291,53 @@ def test_kills_at_random_moments_leave_whole_versions_or_none(
     sys.stderr.write(f"{kills} kills of the {notebook} notebook, whose run takes {seconds:.0f} s: {figures}\n")
     status, printed, log = begin(job).end()
     assert (status, jobs_of(store)[job], printed.strip() in store.published()) == (0, 1, True), log
+
+
+@pytest.mark.parametrize("fault", ["stopped", "cut", 503])
+def test_s3_gone_at_any_step_leaves_whole_versions_or_none(
+    fault: str | int, store: ModelStore, start: Start, s3: dict[str, str]
+) -> None:
+    """From some request on; the run says so and leaves its report, and a retry publishes what is missing, once."""
+    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
+        assert start("first", proxy.endpoint).end()[0] == 0
+        steps = range(len(proxy.requests))
+        for step in steps if IS_LONG else sorted(random.sample(steps, 2)):
+            job, proxy.fault, proxy.passed = str(uuid.uuid4()), fault, step
+            run = start(job, proxy.endpoint)
+            status, printed, log = run.end()
+            proxy.fault = None
+            method, path = proxy.requests[step][1:]
+            sys.stderr.write(f"{fault} from request {step} on ({method} {path[:60]}): {status} {log[-150:]!r}\n")
+            assert (status, printed != "") in ((0, True), (1, False))
+            assert ("pmip: " in log) == (status == 1)
+            assert "Traceback" not in log
+            assert len(list(run.folder.glob("data/model-training-*.html"))) == 1
+            assert jobs_of(store)[job] <= 1
+            assert start(job).end()[0] == 0
+            assert jobs_of(store)[job] == 1
+
+
+@pytest.mark.parametrize("kilobytes", [4, 16, 64, 128, 256])
+def test_a_full_disk_is_named(kilobytes: int, store: ModelStore, start: Start, tmp_path: Path) -> None:
+    """Whatever does not fit: the training data, the running notebook, the page of a run that has published."""
+    job = str(uuid.uuid4())
+    with disk(tmp_path / "data", f"size={kilobytes}k") as folder:
+        status, printed, log = start(job, DATA_DIR=str(folder)).end()
+        sys.stderr.write(f"{kilobytes}: {status} {printed} {log}\n")
+        assert "No space left on device" in log
+    assert "Traceback" not in log
+    assert (status, printed.split()) in ((0, store.published()), (1, []))
+
+
+def test_a_disk_that_cannot_be_written_is_named(store: ModelStore, start: Start, tmp_path: Path) -> None:
+    """Before anything is done."""
+    with disk(tmp_path / "data", "size=1m") as folder:
+        make_read_only(folder)
+        status, _, log = start(str(uuid.uuid4()), DATA_DIR=str(folder)).end()
+    assert (status, log) == (
+        2,
+        f"pmip: DATA_DIR={folder}: the report cannot be written there (Read-only file system)\n",
+    )
 
 
 def timed(run: Run) -> float:

@@ -306,14 +306,12 @@ def as_(cloud: Emulator, who: dict[str, Credentials], monkeypatch: pytest.Monkey
 def test_the_rights_are_enough(as_: Callable[[str], S3Storage], artifact: Artifact, tmp_path: Path) -> None:
     """The package does its work by them: data to model, model to API, and all that an operator does by hand."""
     first, second = "20260301T000000Z", "20260302T000000Z"
-    report = tmp_path / "report.html"
-    report.write_text("a report")
     job = as_("job")
     assert pull(job, tmp_path).files
     for model_id in (first, second):
         publish(ModelStore(job, "prod"), artifact, model_id)
-    ModelStore(job, "prod").publish_report(second, {".html": report}, beside_model=True)
-    ModelStore(job, "prod").publish_report("20260303T000000Z", {".html": report}, beside_model=False)
+    ModelStore(job, "prod").publish_report(second, {".html": b"report"}, beside_model=True)
+    ModelStore(job, "prod").publish_report("20260303T000000Z", {".html": b"report"}, beside_model=False)
 
     api = ModelStore(as_("instance"), "prod")
     assert api.fetch_newest()[0] == second

@@ -62,7 +62,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fitting": {"near_duplicates", "parallel"},
     "counting": {"steps"},
     "report_page": set(),
-    "training_run": {"errors", "config", "storage", "model_store", "report_page"},
+    "run_report": {"errors", "config", "storage", "model_store", "report_page"},
+    "training_run": {"errors", "config", "model_store", "run_report"},
     "preflight": {"errors"},
 }
 DOORS = {"wiring", "wsgi", "gunicorn_conf", "lambda_handler", "__main__"}

@@ -162,14 +162,11 @@ def test_least_privilege_hides_nothing_that_is_there(
             S3Storage(bucket.bucket).read("models/staging/20190101/metadata.json")
 
 
-def test_retire_and_restore_move_a_version(
-    store: ModelStore, storage: Storage, artifact: Artifact, tmp_path: Path
-) -> None:
+def test_retire_and_restore_move_a_version(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
     """Retiring takes the newest version away with its report; restoring brings it back unchanged."""
     oldest = store.publish(artifact)
     newest = store.publish(with_id(artifact, "20260202T000000Z"))
-    (tmp_path / "report").write_text("report")
-    store.publish_report("20260202T000000Z", {".html": tmp_path / "report"}, beside_model=True)
+    store.publish_report("20260202T000000Z", {".html": b"report"}, beside_model=True)
     store.retire("20260202T000000Z")
     assert store.fetch_newest() == ("20260101T000000Z", oldest)  # SeaweedFS still lists the emptied folder
     assert storage.read("retired/staging/20260202T000000Z/model-training.html") == b"report"
@@ -200,7 +197,6 @@ def test_retiring_what_is_not_there_says_so(store: ModelStore) -> None:
 
 def test_a_report_goes_beside_its_model_or_under_runs(store: ModelStore, storage: Storage, tmp_path: Path) -> None:
     """The report of a run that published nothing is kept under runs/."""
-    (tmp_path / "report").write_text("report")
-    where = store.publish_report("20260101T000000Z", {".ipynb": tmp_path / "report"}, beside_model=False)
+    where = store.publish_report("20260101T000000Z", {".ipynb": b"report"}, beside_model=False)
     assert where == storage.url("runs/staging/20260101T000000Z/")
     assert storage.read("runs/staging/20260101T000000Z/model-training.ipynb") == b"report"

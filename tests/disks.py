@@ -1,0 +1,27 @@
+"""Disks that are small, or that nothing can be written to: real ones, where root may mount them."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def disk(folder: Path, options: str) -> Iterator[Path]:
+    """Mount a disk in memory, such as one of `size=64k`; skips the test where this is not allowed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"mode=0777,{options}", "pmip-test", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk, and not everywhere")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def make_read_only(folder: Path) -> None:
+    """Let nobody write to a disk any more, root neither."""
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
