@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -55,12 +55,14 @@ class FolderStorage:
         folder = self.root / prefix
         yield from sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ()
 
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
-        """List all files under a prefix, in the order of their keys."""
+    def objects(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
+        """List all files under a prefix whose keys come after one, in the order of their keys."""
         paths = (path for path in (self.root / prefix).rglob("*") if path.is_file())
-        for key in sorted(path.relative_to(self.root).as_posix() for path in paths):
-            found = (self.root / key).stat()
-            yield StoredObject(key, found.st_size, f"{found.st_size}-{found.st_mtime_ns}")
+        keys = (path.relative_to(self.root).as_posix() for path in paths)
+        for key in sorted(key for key in keys if key > after):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                found = (self.root / key).stat()
+                yield StoredObject(key, found.st_size, f"{found.st_size}-{found.st_mtime_ns}")
 
     def read(self, key: str) -> bytes:
         """Return a file's bytes."""

@@ -29,6 +29,10 @@ class LocalModel:
         marks = [f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path.exists() else "none" for path in paths]
         return [Version(LOCAL, " ".join(marks))] if paths[0].exists() else []
 
+    def since(self, model_id: str) -> list[Version]:  # noqa: ARG002 - asked like a model store
+        """Return the local model: none is newer."""
+        return self.versions()
+
     def marked(self, version: Version) -> Version:
         """Return the version: it was listed with its mark."""
         return version

@@ -1,17 +1,19 @@
 """Where versions live durably, in a bucket or in a folder of the same layout."""
 
-import re
+import logging
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from pmip.artifact import MAX_MODEL_BYTES, METADATA, MODEL, Artifact, Metadata
 from pmip.errors import AlreadyExistsError, ArtifactError, ModelNotFoundError, ObjectNotFoundError
+from pmip.folder_storage import StoredObject
+from pmip.model_id import is_model_id, next_model_id
 from pmip.storage import Storage
 
+log = logging.getLogger(__name__)
+
 REPORT = "model-training"
-RUN_ID = "%Y%m%dT%H%M%SZ"
 RECENT = 20  # versions among which a retried job looks for its own
 
 
@@ -22,60 +24,49 @@ class Version(NamedTuple):
     mark: str = ""
 
 
-def new_model_id() -> str:
-    """Return the model id of a run that starts now."""
-    return datetime.now(UTC).strftime(RUN_ID)
-
-
-def next_model_id(model_id: str) -> str:
-    """Return the id one second after a run's id; a plain day is followed by the run that starts now."""
-    if "T" not in model_id:
-        return new_model_id()
-    return (datetime.strptime(model_id, RUN_ID) + timedelta(seconds=1)).strftime(RUN_ID)
-
-
-def is_model_id(text: str) -> bool:
-    """Tell whether a text is the UTC time of a run, or the plain day of a model that was uploaded by hand."""
-    for pattern, layout in (("[0-9]{8}T[0-9]{6}Z", RUN_ID), ("[0-9]{8}", "%Y%m%d")):
-        if re.fullmatch(pattern, text):
-            try:
-                return bool(datetime.strptime(text, layout))
-            except ValueError:
-                return False
-    return False
-
-
 class ModelStore:
     """The versions of one environment. A version exists once its model.pkl does, and is never overwritten."""
 
     def __init__(self, storage: Storage, environment: str) -> None:
         self._storage = storage
         self.environment = environment
+        self._prefix = f"models/{environment}/"
 
     def __str__(self) -> str:
-        return self._storage.url(f"models/{self.environment}/")
+        return self._storage.url(self._prefix)
 
     def versions(self) -> list[Version]:
         """Return all versions, newest first; a folder whose model.pkl is not there yet is among them."""
-        names = self._storage.prefixes(f"models/{self.environment}/")
+        names = self._storage.prefixes(self._prefix)
         return [Version(name) for name in sorted(filter(is_model_id, names), reverse=True)]
 
     def published(self) -> list[str]:
         """Return the ids of all versions that have their model.pkl, newest first."""
-        prefix = f"models/{self.environment}/"
-        names = (found.key.removeprefix(prefix) for found in self._storage.objects(prefix))
+        names = (found.key.removeprefix(self._prefix) for found in self._storage.objects(self._prefix))
         ids = [name.removesuffix(f"/{MODEL}") for name in names if name.endswith(f"/{MODEL}")]
         return sorted(filter(is_model_id, ids), reverse=True)
 
+    def since(self, model_id: str) -> list[Version]:
+        """Return a version and all that are newer, newest first, by one request as long as these are few.
+
+        Each has its mark, but for a model that is too large; a version whose model.pkl is not there is left out.
+        """
+        folders: dict[str, dict[str, StoredObject]] = {}
+        for found in self._storage.objects(self._prefix, after=self._key(model_id, "")):
+            folder, _, name = found.key.removeprefix(self._prefix).partition("/")
+            folders.setdefault(folder, {})[name] = found
+        there = [folder for folder, files in folders.items() if is_model_id(folder) and MODEL in files]
+        return [Version(folder, _mark(folders[folder])) for folder in sorted(there, reverse=True)]
+
     def marked(self, version: Version) -> Version:
         """Return a version with the mark of its files; raises `ModelNotFoundError` when its model.pkl is not there."""
-        files = {found.key: found for found in self._storage.objects(self._key(version.model_id, ""))}
-        model, metadata = (files.get(self._key(version.model_id, name)) for name in (MODEL, METADATA))
-        if not model:
+        folder = self._key(version.model_id, "")
+        files = {found.key.removeprefix(folder): found for found in self._storage.objects(folder)}
+        if MODEL not in files:
             raise ModelNotFoundError(f"{self}{version.model_id}/ holds no {MODEL}")
-        if model.size > MAX_MODEL_BYTES:
-            raise ArtifactError(f"{MODEL} has {model.size:,} bytes; at most {MAX_MODEL_BYTES:,} are loaded")
-        return version._replace(mark=f"{model.tag} {metadata.tag if metadata else None}")
+        if not (mark := _mark(files)):
+            raise ArtifactError(f"{MODEL} has {files[MODEL].size:,} bytes; at most {MAX_MODEL_BYTES:,} are loaded")
+        return version._replace(mark=mark)
 
     def fetch(self, model_id: str) -> Artifact:
         """Return a version's artifact; raises `ModelNotFoundError` when there is none."""
@@ -105,6 +96,9 @@ class ModelStore:
         earlier = self._published_by(metadata.batch_job_id)
         if earlier:
             return earlier
+        for newer in self.since(metadata.model_id)[:1]:
+            told = "model %s will not be served: %s is newer; is this machine's clock right?"
+            log.warning(told, metadata.model_id, newer.model_id)
         while True:
             metadata = replace(metadata, report=self._key(metadata.model_id, f"{REPORT}.html"))
             if self._claim(metadata, artifact.model):
@@ -120,11 +114,11 @@ class ModelStore:
 
     def retire(self, model_id: str) -> None:
         """Take a version out of service: running APIs go back to the one before it."""
-        self._move(f"models/{self.environment}/{model_id}/", f"retired/{self.environment}/{model_id}/")
+        self._move(self._key(model_id, ""), f"retired/{self.environment}/{model_id}/")
 
     def restore(self, model_id: str) -> None:
         """Put a retired version back into service."""
-        self._move(f"retired/{self.environment}/{model_id}/", f"models/{self.environment}/{model_id}/")
+        self._move(f"retired/{self.environment}/{model_id}/", self._key(model_id, ""))
 
     def promote(self, model_id: str, environment: str) -> None:
         """Copy a version, with its report, into another environment; one that is there already is not overwritten."""
@@ -135,7 +129,7 @@ class ModelStore:
         self._copy(source, target)
 
     def _key(self, model_id: str, name: str) -> str:
-        return f"models/{self.environment}/{model_id}/{name}"
+        return f"{self._prefix}{model_id}/{name}"
 
     def _read_if(self, key: str, keys: set[str]) -> bytes | None:
         with suppress(ObjectNotFoundError):  # retired since it was listed
@@ -180,3 +174,9 @@ class ModelStore:
         for key in keys:
             self._storage.copy(key, target + key.removeprefix(source))
         return keys
+
+
+def _mark(files: dict[str, StoredObject]) -> str:
+    """Return what changes with the files of a version; nothing where its model is too large to be loaded."""
+    model, metadata = files[MODEL], files.get(METADATA)
+    return "" if model.size > MAX_MODEL_BYTES else f"{model.tag} {metadata.tag if metadata else None}"

@@ -9,7 +9,8 @@ import nbformat
 
 from pmip.config import Settings
 from pmip.errors import SettingsError, StorageError
-from pmip.model_store import ModelStore, next_model_id
+from pmip.model_id import next_model_id
+from pmip.model_store import ModelStore
 from pmip.report_page import to_html
 from pmip.storage import S3Storage
 

@@ -42,6 +42,7 @@ ERROR_BY_CODE: dict[str, tuple[type[StorageError], str]] = {
     "NoSuchKey": (ObjectNotFoundError, "there is no such object"),
     "404": (ObjectNotFoundError, "there is no such object"),
     "PreconditionFailed": (AlreadyExistsError, "exists already and is not overwritten"),
+    "RequestTimeTooSkewed": (StorageError, "refused, because the clock of this machine is wrong; set it"),
     "ConditionalRequestConflict": (AlreadyExistsError, "is being written by someone else"),
 } | dict.fromkeys(
     ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AllAccessDisabled"),
@@ -84,10 +85,12 @@ class S3Storage:
                 for item in page.get("CommonPrefixes", []):
                     yield item["Prefix"].removeprefix(prefix).rstrip("/")
 
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
-        """List all objects under a prefix, however many, in the order of their keys."""
+    def objects(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
+        """List all objects under a prefix whose keys come after one, however many, in the order of their keys."""
         with self._errors_of(prefix):
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix, StartAfter=after
+            ):
                 for item in page.get("Contents", []):
                     yield StoredObject(item["Key"], item["Size"], item.get("ETag", ""))
 

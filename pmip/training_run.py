@@ -19,7 +19,7 @@ from traitlets.config import Config
 from pmip import errors
 from pmip.config import Settings
 from pmip.errors import SettingsError, Stopped, TrainingRunError
-from pmip.model_store import is_model_id, new_model_id
+from pmip.model_id import is_model_id, new_model_id
 from pmip.run_report import RunReport, not_writable
 
 ROOT = Path(__file__).resolve().parent.parent

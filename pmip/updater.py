@@ -1,7 +1,7 @@
 """The leader's step: it brings the newest usable version into the host's cache."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,6 @@ class Updater:
         self._cache = cache
         self._verify = verify
         self._pinned = pinned
-        self._listed: Version | None = None  # the current version, as the store lists it
         self._state = State()
 
     def check(self) -> None:
@@ -44,7 +43,7 @@ class Updater:
     def _problem(self) -> str | None:
         """Return why the newest version, or any, could not be taken up."""
         try:
-            return self._take_up([found for found in self.store.versions() if self._pinned in (None, found.model_id)])
+            return self._take_up(self._candidates())
         except PmipError as problem:
             return str(problem)
         except OSError as problem:
@@ -53,31 +52,40 @@ class Updater:
             log.exception("the check for a new model failed")
             return f"{type(problem).__name__} while looking for a new model"
 
-    def _take_up(self, candidates: list[Version]) -> str | None:
-        """Serve the first usable candidate, newest first; a store that does not answer ends the search."""
+    def _candidates(self) -> Iterator[Version]:
+        """Yield the versions that may be served, newest first; one request tells that all is as it was."""
+        if self._pinned:
+            yield Version(self._pinned)
+            return
+        if current := self._sound():
+            yield from self.store.since(current.model_id)
+        yield from self.store.versions()
+
+    def _take_up(self, candidates: Iterator[Version]) -> str | None:
+        """Serve the first usable candidate; a store that does not answer ends the search."""
         newest_error = None
-        for listed in candidates:
+        for found in candidates:
             try:
-                self._serve(listed)
+                self._serve(found if found.mark else self.store.marked(found))
                 return newest_error
             except ModelNotFoundError:  # it is just being published, or was just retired
                 continue
             except (ArtifactError, VerificationError, AccessDeniedError) as error:
-                newest_error = newest_error or f"model {listed.model_id}: {error}"
+                newest_error = newest_error or f"model {found.model_id}: {error}"
         missing = f"the pinned version {self._pinned}" if self._pinned else "any version"
         return newest_error or f"{self.store} does not hold {missing}; 'bash scripts/train.sh' publishes one"
 
-    def _serve(self, listed: Version) -> None:
-        current = self._state.current
-        is_sound = current is not None and self._cache.holds(current)
-        if is_sound and listed == self._listed:
-            return
-        version = self.store.marked(listed)
-        if not (is_sound and current and version == (current.model_id, current.mark)):
+    def _serve(self, version: Version) -> None:
+        current = self._sound()
+        if current is None or version != (current.model_id, current.mark):
             entry = self._verified(version)
-            self._cache.prune(entry, current)
+            self._cache.prune(entry, self._state.current)
             self._state = replace(self._state, current=entry)
-        self._listed = listed
+
+    def _sound(self) -> Entry | None:
+        """Return the current version, unless the cache has lost or damaged it."""
+        current = self._state.current
+        return current if current and self._cache.holds(current) else None
 
     def _verified(self, version: Version) -> Entry:
         """Download and verify a version; a refusal is remembered until another file stands under its id."""

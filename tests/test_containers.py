@@ -26,7 +26,8 @@ from test_scripts import ANSWER, run
 
 from pmip.artifact import Artifact
 from pmip.errors import ModelNotFoundError
-from pmip.model_store import ModelStore, is_model_id
+from pmip.model_id import is_model_id
+from pmip.model_store import ModelStore
 from pmip.storage import S3Storage
 from pmip.training_data import seed
 

@@ -16,7 +16,7 @@ from jupyter_client.manager import run_kernel
 from pmip.comments import read_comments
 from pmip.gate import hash_of
 from pmip.local_model import LocalModel
-from pmip.model_store import is_model_id
+from pmip.model_id import is_model_id
 from pmip.near_duplicates import groups, held_out
 from pmip.packing import unpack
 from pmip.training_data import local_files

@@ -50,6 +50,7 @@ def test_objects_and_prefixes_are_listed_in_order(storage: Storage) -> None:
     for key in ("a/c/2", "a/b/deep/1", "a/b/1", "a/file", "b/c/1", "a/c/1"):
         storage.write(key, b"")
     assert keys(storage, "a/") == ["a/b/1", "a/b/deep/1", "a/c/1", "a/c/2", "a/file"]
+    assert [found.key for found in storage.objects("a/", after="a/b/deep/1")] == ["a/c/1", "a/c/2", "a/file"]
     assert list(storage.prefixes("a/")) == ["b", "c"]
     assert list(storage.prefixes("")) == ["a", "b"]
 

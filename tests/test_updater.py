@@ -2,6 +2,8 @@
 
 import logging
 import resource
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from conftest import publish
 
 from pmip.artifact import MODEL, SCORER, Artifact
-from pmip.errors import VerificationError
+from pmip.errors import ModelNotFoundError, VerificationError
 from pmip.folder_storage import FolderStorage
 from pmip.host_cache import HostCache
 from pmip.local_model import LocalModel
@@ -184,6 +186,22 @@ def test_retiring_the_newest_version_is_the_rollback(
     store.restore(SECOND)
     updater.check()
     assert current(cache) == SECOND
+
+
+def test_a_rollback_is_seen_on_s3_too(bucket: S3Storage, cache: HostCache, artifact: Artifact) -> None:
+    """By `retire`, whose emptied folder some servers go on listing, and when only model.pkl is deleted by hand."""
+    store = ModelStore(bucket, "staging")
+    updater = Updater(store, cache, Verifier())
+    for model_id in (FIRST, SECOND):
+        publish(store, artifact, model_id)
+    for take_away in (partial(store.retire, SECOND), partial(bucket.delete, f"models/staging/{SECOND}/{MODEL}")):
+        updater.check()
+        assert current(cache) == SECOND
+        take_away()
+        updater.check()
+        assert (current(cache), cache.state().last_error) == (FIRST, None)
+        with suppress(ModelNotFoundError):
+            store.restore(SECOND)
 
 
 def test_an_emptied_store_leaves_the_last_good_model_in_service(

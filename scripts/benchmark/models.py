@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from pmip.artifact import Artifact, Metadata
 from pmip.comments import describe, read_comments
 from pmip.local_model import LocalModel
-from pmip.model_store import new_model_id
+from pmip.model_id import new_model_id
 from pmip.packing import pack, unpack
 from pmip.training_data import local_files
 from pmip.verification import load
