@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import glob
 import shutil
 import sys
 import tempfile
@@ -27,7 +28,8 @@ preload_app = True  # the workers share what was imported before they were forke
 control_socket_disable = True
 _memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - what follows is kept off the disk
 worker_tmp_dir = _memory  # the heartbeat
-_metrics_dir = tempfile.mkdtemp(prefix=f"pmip-metrics-{_settings.port}-", dir=_memory)
+_prefix = f"pmip-metrics-{_settings.host}-{_settings.port}-"
+_metrics_dir = tempfile.mkdtemp(prefix=_prefix, dir=_memory)
 atexit.register(shutil.rmtree, _metrics_dir, ignore_errors=True)
 raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_metrics_dir}"]  # prometheus_client reads it when it is imported
 
@@ -38,7 +40,13 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 
 def when_ready(_arbiter: Any) -> None:
-    """Exempt what was imported from garbage collection: each worker that ends would walk and copy all of it."""
+    """Remove the figures of servers that were killed: who listens at this address is the only one that runs.
+
+    What was imported is exempted from garbage collection: each worker that ends would walk and copy all of it.
+    """
+    for folder in Path(_metrics_dir).parent.glob(f"{glob.escape(_prefix)}*"):
+        if folder != Path(_metrics_dir):
+            shutil.rmtree(folder, ignore_errors=True)
     gc.freeze()
 
 

@@ -15,7 +15,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 from conftest import ROOT, free_port
+
+from pmip.storage import S3Storage
 
 EXAMPLE = {"comments": ["Check it out this free stuff", "I take issue with your characterization"]}
 COMMAND = [sys.executable, "-m", "gunicorn", "-c", "python:pmip.gunicorn_conf", "pmip.wsgi:app"]
@@ -69,9 +72,25 @@ def is_ready(port: int) -> bool:
         return False
 
 
+def served(port: int) -> str:
+    """Return the model id that an answer bears."""
+    return str(ask(port, "/predict", EXAMPLE).headers["X-Model-Id"])
+
+
+def pss(master: int) -> float:
+    """Return the megabytes of all processes together, each shared page counted once; 0 where nobody can tell."""
+    processes = [psutil.Process(master), *psutil.Process(master).children(recursive=True)]
+    return sum(getattr(process.memory_full_info(), "pss", 0) for process in processes) / 2**20
+
+
+def at_bucket(bucket: S3Storage) -> dict[str, str]:
+    """Return the settings of an API that serves from a bucket."""
+    return {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": "1"}
+
+
 @contextmanager
-def running_api(folder: Path, **environ: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Run the API by its one start command; its log is in the folder, and it has to end well."""
+def running_api(folder: Path, *, ends_with: int = 0, **environ: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run the API by its one start command; its log is in the folder, and it has to end well, or by a signal."""
     port = free_port(20_000, 30_000)
     settings = {"PORT": str(port), "DATA_DIR": str(folder), "MODEL_CACHE_DIR": str(folder / "cache")} | environ
     with (folder / f"api-{port}.log").open("wb") as log:
@@ -80,7 +99,7 @@ def running_api(folder: Path, **environ: str) -> Iterator[tuple[int, subprocess.
         yield port, process
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(30) == ends_with
 
 
 class Answered(NamedTuple):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 import boto3
 import pandas as pd
@@ -60,6 +60,7 @@ SLOW_FILES = (
     "test_loop",
     "test_schema",
     "test_serving",
+    "test_load",
     "test_browser",
     "test_behind_nginx",
     "test_generated_client",
@@ -91,6 +92,11 @@ os.environ |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull, "NO_PROXY": "127.0.0.1
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the fast tests first."""
     items.sort(key=lambda item: SLOW_FILES.index(item.path.stem) if item.path.stem in SLOW_FILES else -1)
+
+
+def without(what: str, reason: str) -> NoReturn:
+    """Skip what cannot be tried here, or fail where it has to be: REQUIRE_BROWSER=1 and the like."""
+    (pytest.fail if os.environ.get(f"REQUIRE_{what}") == "1" else pytest.skip)(reason)
 
 
 def free_port(low: int = 10_000, high: int = 17_000) -> int:

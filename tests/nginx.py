@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from api import wait_for
-from conftest import ROOT, free_port
+from conftest import ROOT, free_port, without
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
@@ -21,7 +20,7 @@ def need_nginx() -> str:
     """Return where nginx is; without it skip, or fail when REQUIRE_NGINX=1."""
     if NGINX is None:
         reason = "nginx is not installed; 'apt-get install nginx' or 'brew install nginx' installs it"
-        (pytest.fail if os.environ.get("REQUIRE_NGINX") == "1" else pytest.skip)(reason)
+        without("NGINX", reason)
     return NGINX
 
 

@@ -1,7 +1,6 @@
 """The Swagger page in a real browser, as a caller uses it: Debian's Chromium, or whichever is installed."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 from api import is_ready, running_api, wait_for
+from conftest import without
 from nginx import running_nginx
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
     """Start the browser; without one skip, or fail when REQUIRE_BROWSER=1."""
     if CHROMIUM is None:
         reason = "no Chromium is installed; 'apt-get install chromium' installs it"
-        (pytest.fail if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip)(reason)
+        without("BROWSER", reason)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

@@ -107,7 +107,7 @@ def test_a_server_that_does_not_start_leaves_nothing_behind() -> None:
     port = free_port(20_000, 30_000)
     subprocess.run([*COMMAND, "--check-config"], cwd=ROOT, env=os.environ | {"PORT": str(port)}, check=True, timeout=60)
     for place in ("/dev/shm", tempfile.gettempdir()):  # noqa: S108
-        assert list(Path(place).glob(f"pmip-metrics-{port}-*")) == []
+        assert list(Path(place).glob(f"pmip-metrics-*-{port}-*")) == []
 
 
 def test_sigterm_finishes_the_requests_in_hand(api: Api) -> None:

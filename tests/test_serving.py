@@ -6,28 +6,34 @@ Each has a short form here. The long one is `LONG_TRIALS=1 python -m pytest -s t
 
 import os
 import pickle
+import re
+import shutil
 import signal
 import statistics
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
 import pytest
-from api import EXAMPLE, Answered, Load, ask, is_ready, running_api, wait_for
+from api import Answered, Load, ask, at_bucket, is_ready, pss, running_api, served, wait_for
+from conftest import free_port, without
+from disks import disk, make_read_only
 from s3_proxy import S3Proxy, proxy_before
 
 from pmip.artifact import Artifact
-from pmip.model_store import ModelStore, next_model_id
+from pmip.local_model import LOCAL, LocalModel
+from pmip.model_id import next_model_id
+from pmip.model_store import ModelStore
 from pmip.storage import S3Storage
 
 LONG = bool(os.environ.get("LONG_TRIALS"))
 IDLE_SECONDS = 3600 if os.environ.get("IDLE_HOUR") else 20
-POLL_SECONDS = 1
-FAULT_SECONDS = 120 if LONG else 8
+FAULT_SECONDS = 120 if LONG else 4
 BROKEN = ("truncated", "other bytes", "malicious", "other scikit-learn", "other golden answers")
 STEADY_SECONDS = 20 if LONG else 4
 GAP_SECONDS = 3
@@ -82,15 +88,27 @@ def leader_of(master: int) -> psutil.Process:
         time.sleep(0.01)
 
 
+def last_error(port: int) -> str | None:
+    """Return what /model-info tells of the last check."""
+    error: str | None = ask(port, "/model-info").body["result"]["last_error"]
+    return error
+
+
+def figures(port: str) -> list[Path]:
+    """List the folders of figures of servers at a port."""
+    return list(Path("/dev/shm").glob(f"pmip-metrics-*-{port}-*"))  # noqa: S108
+
+
+def fill(path: Path) -> None:
+    """Write until there is no room."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 def tell(line: str) -> None:
     """Show a figure to whoever runs the trial with -s."""
     sys.stdout.write(f"\n{line}\n")
-
-
-def pss(master: int) -> float:
-    """Return the megabytes of all processes together, each shared page counted once; 0 where nobody can tell."""
-    processes = [psutil.Process(master), *psutil.Process(master).children(recursive=True)]
-    return sum(getattr(process.memory_full_info(), "pss", 0) for process in processes) / 2**20
 
 
 def p99(answers: list[Answered]) -> float:
@@ -109,8 +127,7 @@ def test_under_load_only_good_versions_ever_answer(bucket: S3Storage, artifact: 
     store = ModelStore(bucket, "staging")
     store.publish(version(artifact, FIRST, "good", tmp_path / "evil"))
     good, model_id, kills = [FIRST], FIRST, 0
-    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": str(POLL_SECONDS)}
-    with running_api(tmp_path, **settings) as (port, process):
+    with running_api(tmp_path, **at_bucket(bucket)) as (port, process):
         wait_for(lambda: is_ready(port), 30)
         with Load(port) as load:
             time.sleep(STEADY_SECONDS)
@@ -130,14 +147,14 @@ def test_under_load_only_good_versions_ever_answer(bucket: S3Storage, artifact: 
         memory = pss(process.pid)
     lost = [answer for answer in load.answers if answer.status == 0]  # in the hands of the killed worker
     answered = [answer for answer in load.answers if answer.status]
-    served = sorted({answer.model_id for answer in answered})  # the newest wins: one between may never have answered
-    overlaps = [overlap(answered, old, new) for old, new in pairwise(served)]
-    tell(f"{len(answered)} answers, {len(lost)} lost by {kills} killed leaders, {len(served)} versions served")
+    known = sorted({answer.model_id for answer in answered})  # the newest wins: one between may never have answered
+    overlaps = [overlap(answered, old, new) for old, new in pairwise(known)]
+    tell(f"{len(answered)} answers, {len(lost)} lost by {kills} killed leaders, {len(known)} versions served")
     tell(f"overlap s {[round(seconds, 2) for seconds in overlaps]}; {memory:.0f} MB")
     tell(f"p99 ms {p99(steady):.1f} → {p99(restless):.1f}")
     assert {answer.status for answer in answered} == {200}
-    assert set(served) <= set(good)
-    assert (served[0], served[-1]) == (good[0], good[-1])
+    assert set(known) <= set(good)
+    assert (known[0], known[-1]) == (good[0], good[-1])
     assert len(lost) <= kills
     assert max(overlaps) <= 1
     assert not (tmp_path / "evil").exists()
@@ -153,8 +170,7 @@ def test_a_failing_s3_fails_no_request(
     """The model goes on answering, /model-info tells of the fault, and the next version is taken up after it."""
     store = ModelStore(bucket, "staging")
     store.publish(version(artifact, FIRST, "good", tmp_path))
-    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": str(POLL_SECONDS)}
-    with running_api(tmp_path, **settings) as (port, _), Load(port) as load:
+    with running_api(tmp_path, **at_bucket(bucket)) as (port, _), Load(port) as load:
         wait_for(lambda: is_ready(port), 30)
         load.answers.clear()
         proxy.fault = fault
@@ -164,11 +180,119 @@ def test_a_failing_s3_fails_no_request(
         told = ask(port, "/model-info").body["result"]
         proxy.fault = None
         wait_for(lambda: load.answers[-1].model_id == second, 40)
-        wait_for(lambda: ask(port, "/model-info").body["result"]["last_error"] is None, 10)
+        wait_for(lambda: last_error(port) is None, 10)
     assert {answer.status for answer in load.answers} == {200}
     if fault not in ("slow", "throttled"):  # slow calls still come to an end
         assert told["model_id"] == FIRST
         assert f"s3://{bucket.bucket}/models/staging/" in told["last_error"]
+
+
+def test_a_model_damaged_on_its_way_is_fetched_again(
+    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
+) -> None:
+    """Whatever arrives of a good version, it is taken up when it arrives whole."""
+    store = ModelStore(bucket, "staging")
+    store.publish(version(artifact, FIRST, "good", tmp_path))
+    with running_api(tmp_path, **at_bucket(bucket)) as (port, _):
+        wait_for(lambda: is_ready(port), 30)
+        proxy.failing, model_id = re.compile(r"GET .*/(model\.pkl|metadata\.json)"), FIRST
+        for fault in ("cut", "corrupted"):
+            proxy.fault, model_id = fault, next_model_id(model_id)
+            store.publish(version(artifact, model_id, "good", tmp_path))
+            wait_for(lambda: last_error(port) is not None, 30)
+            proxy.fault = None
+            wait_for(lambda model_id=model_id: served(port) == model_id, 30)
+
+
+def test_a_killed_master_takes_its_workers_and_figures_along(
+    bucket: S3Storage, artifact: Artifact, tmp_path: Path
+) -> None:
+    """The port is free at once for the next one, which serves from the cache and cleans up."""
+    ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
+    port = str(free_port(20_000, 30_000))
+    settings = at_bucket(bucket) | {"PORT": port, "TMPDIR": str(tmp_path)}
+    with running_api(tmp_path, ends_with=-signal.SIGKILL, **settings) as (_, process):
+        wait_for(lambda: is_ready(int(port)), 30)
+        workers = psutil.Process(process.pid).children()
+        process.kill()
+        wait_for(lambda: not any(worker.is_running() for worker in workers), 20)
+    assert len(figures(port)) == 1
+    with running_api(tmp_path, **settings):
+        wait_for(lambda: is_ready(int(port)), 30)
+        assert len(figures(port)) == 1
+    assert figures(port) == []
+
+
+def test_a_full_disk_under_the_cache_fails_no_request(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+    """The model goes on answering, /model-info names the disk, and with room the next version is taken up."""
+    store = ModelStore(bucket, "staging")
+    store.publish(version(artifact, FIRST, "good", tmp_path))
+    with disk(tmp_path / "small", "size=4m") as folder:
+        settings = at_bucket(bucket) | {"MODEL_CACHE_DIR": str(folder)}
+        with running_api(tmp_path, **settings) as (port, _), Load(port) as load:
+            wait_for(lambda: is_ready(port), 30)
+            load.answers.clear()
+            fill(folder / "filler")
+            second = next_model_id(FIRST)
+            store.publish(version(artifact, second, "good", tmp_path))
+            wait_for(lambda: "No space left" in (last_error(port) or ""), 30)
+            assert served(port) == FIRST
+            (folder / "filler").unlink()
+            wait_for(lambda: served(port) == second, 30)
+    assert {answer.status for answer in load.answers} == {200}
+
+
+def test_a_clock_that_was_set_back_stops_nothing(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+    """What the cache knows is from the future. By a day, S3 refuses the signatures, which /model-info says."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        without("FAKETIME", "libfaketime is not installed; 'apt-get install libfaketime' installs it")
+    store, second = ModelStore(bucket, "staging"), next_model_id(FIRST)
+    store.publish(version(artifact, FIRST, "good", tmp_path))
+    moments = []
+    for back, told in (("+0", None), ("-600", None), ("-86400", f"{bucket.url('models/staging/')}: refused, because")):
+        settings = at_bucket(bucket) | {"LD_PRELOAD": str(library), "FAKETIME": back}
+        with running_api(tmp_path, **settings) as (port, _):
+            wait_for(lambda port=port: is_ready(port), 30)
+            wait_for(lambda port=port, told=told: (last_error(port) or "").startswith(told or ""), 30)
+            assert served(port) == (second if back == "-86400" else FIRST)
+            if back == "-600":
+                store.publish(version(artifact, second, "good", tmp_path))
+                wait_for(lambda port=port: served(port) == second, 30)
+            moments.append(ask(port, "/model-info").body["result"]["last_check_at"])
+    assert moments == sorted(moments, reverse=True)
+
+
+def test_hosts_do_not_depend_on_each_other(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+    """Each has its cache; one that loses it, with all its processes, is no matter to the other."""
+    store = ModelStore(bucket, "staging")
+    store.publish(version(artifact, FIRST, "good", tmp_path))
+    second = store.publish(version(artifact, next_model_id(FIRST), "good", tmp_path)).metadata.model_id
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+    with ExitStack() as hosts:
+        ports = [hosts.enter_context(running_api(folder, **at_bucket(bucket)))[0] for folder in folders]
+        for port in ports:
+            wait_for(lambda port=port: is_ready(port) and served(port) == second, 30)
+        shutil.rmtree(folders[0] / "cache")
+        store.retire(second)
+        for port in ports:
+            wait_for(lambda port=port: served(port) == FIRST, 30)
+        store.restore(second)
+        for port in ports:
+            wait_for(lambda port=port: served(port) == second, 30)
+
+
+def test_a_data_folder_that_cannot_be_written_is_served(artifact: Artifact, tmp_path: Path) -> None:
+    """In dev, from a cache elsewhere."""
+    with disk(tmp_path / "data", "size=4m") as folder:
+        LocalModel(folder).save(artifact)
+        make_read_only(folder)
+        with running_api(tmp_path, DATA_DIR=str(folder)) as (port, _):
+            wait_for(lambda: is_ready(port), 30)
+            assert served(port) == LOCAL
+            assert last_error(port) is None
 
 
 def test_with_s3_away_a_host_starts_from_its_cache(
@@ -176,11 +300,10 @@ def test_with_s3_away_a_host_starts_from_its_cache(
 ) -> None:
     """What was verified before serves at once, and what is missing is told."""
     ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
-    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": str(POLL_SECONDS)}
     for proxy.fault in (None, "stopped"):
-        with running_api(tmp_path, **settings) as (port, _):
+        with running_api(tmp_path, **at_bucket(bucket)) as (port, _):
             wait_for(lambda port=port: is_ready(port), 30)
-            assert ask(port, "/predict", EXAMPLE).headers["X-Model-Id"] == FIRST
+            assert served(port) == FIRST
     wait_for(lambda: bool(proxy.requests), 1)
 
 
@@ -190,8 +313,7 @@ def test_an_idle_host_asks_once_an_interval(
     """However many workers there are; one request more than intervals, for the first."""
     ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
     poll_seconds = 60 if IDLE_SECONDS == 3600 else 2
-    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": str(poll_seconds)}
-    with running_api(tmp_path, **settings) as (port, _):
+    with running_api(tmp_path, **at_bucket(bucket) | {"MODEL_POLL_SECONDS": str(poll_seconds)}) as (port, _):
         wait_for(lambda: is_ready(port), 30)
         time.sleep(1)
         proxy.requests.clear()

@@ -1,9 +1,13 @@
 -- Sends the bodies of a file, one a line, in turn; at the end tells as JSON what came back.
+-- Arguments: the file, and the milliseconds that each client waits between two requests; without, it never waits.
 
 local requests, last = {}, 0
 
 function init(arguments)
   local headers = { ["Content-Type"] = "application/json" }
+  if arguments[2] then
+    delay = function() return tonumber(arguments[2]) end
+  end
   for body in io.lines(arguments[1]) do
     requests[#requests + 1] = wrk.format("POST", nil, headers, body)
   end
