@@ -9,6 +9,7 @@ from sklearn import metrics
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from pmip.errors import TrainingDataError
+from pmip.scorer import SPAM_THRESHOLD
 
 BLOCKED_HAM = 0.01  # the share of good comments that may be lost when asking how much spam is caught
 CALIBRATION_BINS = 10
@@ -18,9 +19,9 @@ Rows = NDArray[np.intp]
 Folds = list[tuple[Rows, Rows]]
 
 
-def scores(truth: NDArray[Any], probability: NDArray[np.float64], threshold: float = 0.5) -> dict[str, float]:
-    """Return each figure by its name; NaN for those that say nothing where there is only one class."""
-    decision = (probability > threshold).astype(int)
+def scores(truth: NDArray[Any], probability: NDArray[np.float64]) -> dict[str, float]:
+    """Return each figure by its name, at the API's threshold; where there is only one class, NaN for most of them."""
+    decision = (probability > SPAM_THRESHOLD).astype(int)
     always = {
         "accuracy": metrics.accuracy_score(truth, decision),
         "log_loss": metrics.log_loss(truth, probability, labels=[0, 1]),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmip.errors import GateError
+from pmip.scorer import SPAM_THRESHOLD
 
 MOST_REMEMBERED = 5_000
 
@@ -62,7 +63,7 @@ def recall(comments: Sequence[str], held_out: Mapping[str, Any]) -> NDArray[np.f
     return np.array([held_out.get(hash_of(comment), np.nan) for comment in comments], dtype=float)
 
 
-def flipped(one: NDArray[np.float64], other: NDArray[np.float64], threshold: float = 0.5) -> NDArray[np.bool_]:
+def flipped(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell on which rows two models answer with different classes."""
-    differs: NDArray[np.bool_] = (one > threshold) != (other > threshold)
+    differs: NDArray[np.bool_] = (one > SPAM_THRESHOLD) != (other > SPAM_THRESHOLD)
     return differs

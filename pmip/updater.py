@@ -80,7 +80,8 @@ class Updater:
         if current is None or version != (current.model_id, current.mark):
             entry = self._verified(version)
             self._cache.prune(entry, self._state.current)
-            self._state = replace(self._state, current=entry)
+            refused = {name: why for name, why in self._state.refused.items() if name.split()[0] > entry.model_id}
+            self._state = replace(self._state, current=entry, refused=refused)  # older ones are asked for no more
 
     def _sound(self) -> Entry | None:
         """Return the current version, unless the cache has lost or damaged it."""

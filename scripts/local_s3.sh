@@ -104,10 +104,19 @@ is_running() {
 
 # The number may have gone to another process since: ours names its folder on its command line.
 is_ours() {
-  case $(ps -ww -o command= -p "$pid" 2>/dev/null) in
+  case $(command_of "$pid" 2>/dev/null) in
     *"$objects"*) return 0 ;;
     *) return 1 ;;
   esac
+}
+
+# Small images have no ps, and a Mac has no /proc.
+command_of() { # command_of PROCESS
+  if [ -d /proc/self ]; then
+    tr '\0' ' ' <"/proc/$1/cmdline"
+  else
+    ps -ww -o command= -p "$1"
+  fi
 }
 
 end_process() {

@@ -169,7 +169,9 @@ def test_any_repeated_text_takes_no_time(lookup: Lookup, piece: str) -> None:
 )
 def test_twice_the_length_takes_twice_the_time(lookup: Lookup, piece: str) -> None:
     """Nothing grows faster than the comment."""
-    once, twice = (seconds(lookup.spam_probability, repeated(piece, length)) for length in (LENGTH, 2 * LENGTH))
+    comments = [repeated(piece, length) for length in (LENGTH, 2 * LENGTH)]
+    rounds = [[seconds(lookup.spam_probability, comment) for comment in comments] for _ in range(4)]
+    once, twice = map(min, zip(*rounds, strict=True))  # other work comes and goes between two measurements
     assert twice <= 2.5 * once + 0.002
 
 

@@ -183,6 +183,21 @@ def test_concurrent_starts_make_one_server(tmp_path: Path) -> None:
         assert script("stop").returncode == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ps belongs to the system")
+def test_it_needs_no_ps(tmp_path: Path) -> None:
+    """Small images have none; what was started is known, and ends."""
+    (tmp_path / "ps").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "ps").chmod(0o755)
+    script = script_in(tmp_path, free_port(), PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert script("start").returncode == 0
+    process = process_of(tmp_path)
+    try:
+        assert (script("status").returncode, script("env").returncode) == (0, 0)
+    finally:
+        script("stop")
+    assert not is_alive(process)
+
+
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     """Where one of its ports is taken, start names it and LOCAL_S3_PORT, and leaves nothing running."""
     port = free_port()

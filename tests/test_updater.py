@@ -113,7 +113,7 @@ def test_a_broken_version_is_refused_once_and_the_old_one_stays(
     assert (len(caplog.records), cache.state().load_failures) == (1, 1)
     publish(store, artifact, THIRD)
     updater.check()
-    assert (current(cache), cache.state().last_error) == (THIRD, None)
+    assert (current(cache), cache.state().last_error, cache.state().refused) == (THIRD, None, {})
 
 
 def test_a_refusal_outlives_the_leader_until_the_file_is_another_one(
