@@ -88,9 +88,9 @@ class S3Storage:
     def objects(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
         """List all objects under a prefix whose keys come after one, however many, in the order of their keys."""
         with self._errors_of(prefix):
-            for page in self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=prefix, StartAfter=after
-            ):
+            pages = self._client.get_paginator("list_objects_v2")
+            start = {"StartAfter": after} if after else {}
+            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, **start):  # type: ignore[arg-type]
                 for item in page.get("Contents", []):
                     yield StoredObject(item["Key"], item["Size"], item.get("ETag", ""))
 
