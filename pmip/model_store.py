@@ -96,12 +96,13 @@ class ModelStore:
         earlier = self._published_by(metadata.batch_job_id)
         if earlier:
             return earlier
-        for newer in self.since(metadata.model_id)[:1]:
-            told = "model %s will not be served: %s is newer; is this machine's clock right?"
-            log.warning(told, metadata.model_id, newer.model_id)
+        newest = max((found.model_id for found in self.since(metadata.model_id)), default="")
         while True:
             metadata = replace(metadata, report=self._key(metadata.model_id, f"{REPORT}.html"))
             if self._claim(metadata, artifact.model):
+                if newest > metadata.model_id:
+                    told = "model %s will not be served: %s is newer; is this machine's clock right?"
+                    log.warning(told, metadata.model_id, newest)
                 return Artifact(artifact.model, metadata)
             metadata = replace(metadata, model_id=next_model_id(metadata.model_id))
 

@@ -89,14 +89,17 @@ def test_a_version_older_than_the_newest_is_told(
     ]
 
 
-def test_a_version_is_never_overwritten(store: ModelStore, artifact: Artifact) -> None:
-    """A second run of the same second gets the next id, and both versions stay."""
+def test_a_version_is_never_overwritten(
+    store: ModelStore, artifact: Artifact, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second run of the same second gets the next id, both versions stay, and nobody is told of a wrong clock."""
     first = store.publish(artifact)
     second = store.publish(with_id(artifact, "20260101T000000Z", trained_at="another"))
     assert ids(store) == ["20260101T000001Z", "20260101T000000Z"]
     assert store.fetch("20260101T000000Z") == first
     assert second.metadata
     assert second.metadata.report == "models/staging/20260101T000001Z/model-training.html"
+    assert caplog.messages == []
 
 
 def test_runs_that_publish_at_once_all_survive(store: ModelStore, artifact: Artifact) -> None:
