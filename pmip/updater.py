@@ -43,7 +43,8 @@ class Updater:
     def _problem(self) -> str | None:
         """Return why the newest version, or any, could not be taken up."""
         try:
-            return self._take_up(self._candidates())
+            current = self._sound()
+            return self._take_up(self._candidates(current), current)
         except PmipError as problem:
             return str(problem)
         except OSError as problem:
@@ -52,21 +53,21 @@ class Updater:
             log.exception("the check for a new model failed")
             return f"{type(problem).__name__} while looking for a new model"
 
-    def _candidates(self) -> Iterator[Version]:
+    def _candidates(self, current: Entry | None) -> Iterator[Version]:
         """Yield the versions that may be served, newest first; one request tells that all is as it was."""
         if self._pinned:
             yield Version(self._pinned)
             return
-        if current := self._sound():
+        if current:
             yield from self.store.since(current.model_id)
         yield from self.store.versions()
 
-    def _take_up(self, candidates: Iterator[Version]) -> str | None:
+    def _take_up(self, candidates: Iterator[Version], current: Entry | None) -> str | None:
         """Serve the first usable candidate; a store that does not answer ends the search."""
         newest_error = None
         for found in candidates:
             try:
-                self._serve(found if found.mark else self.store.marked(found))
+                self._serve(found if found.mark else self.store.marked(found), current)
                 return newest_error
             except ModelNotFoundError:  # it is just being published, or was just retired
                 continue
@@ -75,8 +76,7 @@ class Updater:
         missing = f"the pinned version {self._pinned}" if self._pinned else "any version"
         return newest_error or f"{self.store} does not hold {missing}; 'bash scripts/train.sh' publishes one"
 
-    def _serve(self, version: Version) -> None:
-        current = self._sound()
+    def _serve(self, version: Version, current: Entry | None) -> None:
         if current is None or version != (current.model_id, current.mark):
             entry = self._verified(version)
             self._cache.prune(entry, self._state.current)
