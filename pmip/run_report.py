@@ -55,7 +55,7 @@ class RunReport:
 
 
 def not_writable(folder: Path, error: OSError) -> str:
-    """Say that the report found no room, and how to mend it."""
+    """Say in which folder the report cannot be written, and why."""
     return f"DATA_DIR={folder}: the report cannot be written there ({error.strerror})"
 
 

@@ -323,7 +323,6 @@ def test_a_full_disk_is_named(kilobytes: int, store: ModelStore, start: Start, t
     job = str(uuid.uuid4())
     with disk(tmp_path / "data", f"size={kilobytes}k") as folder:
         status, printed, log = start(job, DATA_DIR=str(folder)).end()
-        sys.stderr.write(f"{kilobytes}: {status} {printed} {log}\n")
         assert "No space left on device" in log
     assert "Traceback" not in log
     assert (status, printed.split()) in ((0, store.published()), (1, []))
