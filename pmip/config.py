@@ -38,6 +38,7 @@ class Settings:
     git_revision: str | None
     batch_job_id: str | None
     metrics_dir: Path | None
+    on_lambda: bool
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -65,6 +66,7 @@ class Settings:
             git_revision=read("GIT_REVISION", None, str),
             batch_job_id=read("AWS_BATCH_JOB_ID", None, str),
             metrics_dir=read("PROMETHEUS_MULTIPROC_DIR", None, Path),  # set by gunicorn_conf.py
+            on_lambda=read("AWS_LAMBDA_RUNTIME_API", False, bool),  # a process that is frozen between calls
         )
         read.raise_for_mistakes()
         return settings

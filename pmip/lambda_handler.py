@@ -10,7 +10,7 @@ from typing import Any
 from apig_wsgi import make_lambda_handler
 from flask import Flask
 
-from pmip.wiring import build, prepare
+from pmip.wsgi import app, reloader
 
 Event = dict[str, Any]
 
@@ -59,6 +59,5 @@ def _is_below(path: str, folder: str) -> bool:
     return f"{path}/".startswith(f"{folder}/")
 
 
-app, reloader = build(prepare(), in_calls=True)
 _answer = make_lambda_handler(BelowStage(app), binary_support=True)
 reloader.step()  # while Lambda starts the process, so that the first caller need not wait for the model

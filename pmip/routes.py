@@ -11,15 +11,14 @@ from flask_restx import Resource
 from werkzeug.exceptions import RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from pmip import swagger
-from pmip.answers import answer, model_info
-from pmip.api_keys import HEADER, ApiKeys
-from pmip.http_errors import answer_errors
-from pmip.metrics import CONTENT_TYPE, Metrics
-from pmip.payload import ANSWER_TYPES, Limits, answer_type, comments_of
-from pmip.reloader import Reloader
-from pmip.request_log import Asked, Write, asked, by_logging, log_requests
-from pmip.swagger import DocumentedApi, error_model, ns, service_ns
+from pmip.http import swagger
+from pmip.http.answers import answer, model_info
+from pmip.http.errors import answer_errors
+from pmip.http.log import Asked, Write, asked, by_logging, log_requests
+from pmip.http.metrics import CONTENT_TYPE, Metrics
+from pmip.http.requests import ANSWER_TYPES, HEADER, ApiKeys, Limits, answer_type, comments_of
+from pmip.http.swagger import DocumentedApi, error_model, ns, service_ns
+from pmip.serving.reloader import Reloader
 
 KEYED = ("/predict", "/model-info", "/metrics")
 JSON = "application/json"

@@ -1,5 +1,74 @@
-"""The API as gunicorn imports it."""
+"""The API put together for gunicorn and for Lambda: settings, log, store, reloader and routes."""
 
-from pmip.wiring import build, prepare
+import logging
+import sys
+import time
+from functools import partial
+
+from flask import Flask
+
+from pmip.config import Settings
+from pmip.errors import SettingsError
+from pmip.http.log import JsonLines, to_stderr
+from pmip.http.requests import ApiKeys, Limits
+from pmip.model.verification_process import SECONDS, verify_in_process
+from pmip.routes import create_app
+from pmip.serving.cache import HostCache, cache_folder
+from pmip.serving.reloader import Reloader
+from pmip.serving.updater import Updater
+from pmip.store.objects import HURRIED, PATIENT, S3Storage
+from pmip.store.versions import LocalModel, ModelStore
+
+DEV_POLL_SECONDS = 1.0  # reading a local file's time costs nothing
+CALL_SECONDS = 20  # API Gateway ends a call after 29
+
+
+def prepare() -> Settings:
+    """Read the settings and send the log to stderr as JSON; bad settings end the process in one line."""
+    try:
+        settings = Settings.from_environ()
+    except SettingsError as error:
+        sys.exit(f"pmip: {error}")
+    log_to_stderr = logging.StreamHandler()
+    log_to_stderr.setFormatter(JsonLines())
+    logging.basicConfig(handlers=[log_to_stderr], force=True)  # Lambda's runtime has set up a format of its own
+    logging.getLogger("pmip").setLevel(settings.log_level.upper())  # at debug, boto3 would log what it signs
+    return settings
+
+
+def build(settings: Settings) -> tuple[Flask, Reloader]:
+    """Wire the API for these settings; the reloader is not started, because threads do not survive a fork."""
+    reloader = _reloader(settings)
+    app = create_app(
+        reloader,
+        Limits(settings.max_comments, settings.max_comment_chars, settings.max_body_bytes),
+        environment=settings.environment,
+        trusted_proxies=settings.trusted_proxies,
+        api_keys=ApiKeys(settings.api_keys),
+        metrics_dir=settings.metrics_dir,
+        log_request=to_stderr,
+    )
+    return app, reloader
+
+
+def _reloader(settings: Settings) -> Reloader:
+    is_dev, pinned, trusted = settings.environment == "dev", settings.pinned_model_id, settings.model_trusted_types
+    store = _store(settings)
+    served = (str(store), settings.data_dir.resolve() if is_dev else settings.endpoint, pinned, trusted)
+    cache = HostCache(cache_folder(settings.model_cache_dir, *served))
+    seconds = CALL_SECONDS if settings.on_lambda else SECONDS
+    verify = partial(verify_in_process, environment=settings.environment, trusted=trusted, seconds=seconds)
+    updater = Updater(store, cache, verify, pinned=None if is_dev else pinned)
+    poll_seconds = DEV_POLL_SECONDS if is_dev else settings.model_poll_seconds
+    clock = time.time if settings.on_lambda else time.monotonic  # the latter may stand still in a frozen process
+    return Reloader(cache, updater, poll_seconds=poll_seconds, trusted=trusted, clock=clock)
+
+
+def _store(settings: Settings) -> LocalModel | ModelStore:
+    if settings.environment == "dev":
+        return LocalModel(settings.data_dir)
+    storage = S3Storage(settings.bucket or "", HURRIED if settings.on_lambda else PATIENT)
+    return ModelStore(storage, settings.environment)
+
 
 app, reloader = build(prepare())

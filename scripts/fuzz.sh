@@ -37,8 +37,8 @@ for target in "$@"; do
   mkdir -p "$folder/$target"
   log=$folder/$target.log
   say "$target for $seconds seconds"
-  if ! "$python" -W ignore tests/fuzz.py "$target" "-max_total_time=$seconds" -max_len=4096 -timeout=20 -rss_limit_mb=2048 \
-    "-dict=tests/fuzz.dict" "-artifact_prefix=$folder/" "$folder/$target" >"$log" 2>&1; then
+  if ! "$python" -W ignore tests/support/fuzz.py "$target" "-max_total_time=$seconds" -max_len=4096 -timeout=20 -rss_limit_mb=2048 \
+    "-dict=tests/support/fuzz.dict" "-artifact_prefix=$folder/" "$folder/$target" >"$log" 2>&1; then
     grep -v '^#' "$log" | tail -30 >&2
     die "$target: a finding; its bytes are in $folder, all that was printed in $log"
   fi

@@ -2,7 +2,7 @@
 # Sets up all that the tests need in .venv and runs them: linters first, then the notebook on a small sample, then the
 # tests, the fast ones before the slow.
 #
-# usage: scripts/test.sh [--coverage] [PYTEST-ARGUMENT ...]      e.g. scripts/test.sh tests/test_text.py
+# usage: scripts/test.sh [--coverage] [PYTEST-ARGUMENT ...]      e.g. scripts/test.sh tests/unit/test_text.py
 #
 # --coverage   tells in the end which lines and branches of pmip/ no test ran, in whatever process; slower by a half
 set -euo pipefail
@@ -22,6 +22,7 @@ if [ $# -eq 0 ]; then
   ruff check
   ruff format --check
   mypy
+  lint-imports
   shellcheck -x .ci/run scripts/*.sh
   hadolint Dockerfile Dockerfile.train
   say "the notebook on a small sample"

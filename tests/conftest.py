@@ -22,19 +22,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from pmip import copies, steps, text
-from pmip.artifact import Artifact, Metadata
-from pmip.comments import read_comments
-from pmip.folder_storage import FolderStorage
-from pmip.host_cache import HostCache
-from pmip.local_model import LocalModel
-from pmip.model_store import ModelStore
-from pmip.packing import pack
-from pmip.reloader import Reloader
-from pmip.storage import S3Storage, Storage
-from pmip.training_data import local_files
-from pmip.updater import Updater
-from pmip.verification import verify_folder
+from pmip import steps, text
+from pmip.model.artifact import Artifact, Metadata
+from pmip.model.packing import pack
+from pmip.model.verification import verify_folder
+from pmip.serving.cache import HostCache
+from pmip.serving.reloader import Reloader
+from pmip.serving.updater import Updater
+from pmip.store.objects import FolderStorage, S3Storage, Storage
+from pmip.store.versions import LocalModel, ModelStore
+from pmip.training import augmentation
+from pmip.training.comments import read_comments
+from pmip.training.data import local_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
@@ -205,7 +204,7 @@ def recipe() -> dict[str, Any]:
     """Run the cell of the notebook that says how the model is made."""
     cells = json.loads((ROOT / "notebooks" / "model-training.ipynb").read_text())["cells"]
     [cell] = ["".join(cell["source"]) for cell in cells if "def features():" in "".join(cell["source"])]
-    names: dict[str, Any] = {"pd": pd, "copies": copies, "steps": steps, "text": text}
+    names: dict[str, Any] = {"pd": pd, "augmentation": augmentation, "steps": steps, "text": text}
     names |= {kind.__name__: kind for kind in (TfidfVectorizer, LogisticRegression, FeatureUnion, Pipeline)}
     exec(cell, names)  # noqa: S102 - the code is our own
     return names

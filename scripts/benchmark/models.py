@@ -10,13 +10,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from pmip.artifact import Artifact, Metadata
-from pmip.comments import describe, read_comments
-from pmip.local_model import LocalModel
-from pmip.model_id import new_model_id
-from pmip.packing import pack, unpack
-from pmip.training_data import local_files
-from pmip.verification import load
+from pmip.model.artifact import Artifact, Metadata
+from pmip.model.packing import pack, unpack
+from pmip.model.verification import load
+from pmip.store.versions import LocalModel, new_model_id
+from pmip.training.comments import describe, read_comments
+from pmip.training.data import local_files
 
 EXAMPLE = "Check it out this free stuff"
 PASSES = 9

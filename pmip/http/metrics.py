@@ -1,0 +1,89 @@
+"""What Prometheus reads: the figures of all workers together, and the state of the worker that is asked for them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from pmip.errors import ModelNotReadyError
+from pmip.model.scorer import SPAM_THRESHOLD
+from pmip.serving.reloader import Reloader
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+OTHER = "other"  # for every path that no route has: a path may hold anything, and each label value costs memory
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
+
+Series = TypeVar("Series", Counter, Histogram)
+
+
+class Metrics:
+    """The figures of one app; `folder` is where the workers of one server put theirs for each other to read."""
+
+    def __init__(self, reloader: Reloader, folder: Path | None = None) -> None:
+        counted = CollectorRegistry()
+        self._read = CollectorRegistry() if folder else counted
+        if folder:
+            MultiProcessCollector(self._read, str(folder))  # type: ignore[no-untyped-call]
+        self._read.register(_State(reloader))
+        self._seconds = _Children(
+            Histogram("pmip_request_seconds", "Time to answer", ["route", "status"], registry=counted, buckets=SECONDS)
+        )
+        self._comments = _Children(Counter("pmip_comments", "Comments scored", ["class"], registry=counted))
+        self._spam = _Children(
+            Histogram("pmip_spam_probability", "Answers", ["model_id"], registry=counted, buckets=TENTHS)
+        )
+
+    def answered(self, route: str | None, status: int, seconds: float) -> None:
+        """Count an answer of a route."""
+        self._seconds[route or OTHER, status].observe(seconds)
+
+    def scored(self, model_id: str, probabilities: Sequence[float]) -> None:
+        """Count the comments that a model gave these probabilities of spam."""
+        observe = self._spam[model_id,].observe
+        for probability in probabilities:
+            observe(probability)
+        spam = sum(probability > SPAM_THRESHOLD for probability in probabilities)
+        self._comments[0,].inc(len(probabilities) - spam)
+        self._comments[1,].inc(spam)
+
+    def text(self) -> bytes:
+        """Return all figures in the text format of Prometheus."""
+        return generate_latest(self._read)
+
+
+class _Children(dict[tuple[object, ...], Series], Generic[Series]):
+    """The series of one metric by their labels, each looked up in the metric once only."""
+
+    def __init__(self, metric: Series) -> None:
+        super().__init__()
+        self._metric: Series = metric
+
+    def __missing__(self, labels: tuple[object, ...]) -> Series:
+        return self.setdefault(labels, self._metric.labels(*labels))
+
+
+class _State(Collector):
+    """What the reloader of this worker knows, read when the figures are."""
+
+    def __init__(self, reloader: Reloader) -> None:
+        self._reloader = reloader
+
+    def collect(self) -> Iterator[Metric]:
+        failures = self._reloader.load_failures
+        yield CounterMetricFamily("pmip_load_failures", "Models that could not be loaded", value=failures)
+        model = GaugeMetricFamily("pmip_model_info", "The model that answers", labels=["model_id"])
+        with suppress(ModelNotReadyError):
+            model.add_metric([self._reloader.scorer.model_id], 1)
+        yield model
+        if self._reloader.last_check_at:
+            moment = datetime.fromisoformat(self._reloader.last_check_at).timestamp()
+            yield GaugeMetricFamily("pmip_last_check_timestamp_seconds", "Newest look for a model", value=moment)

@@ -1,0 +1,197 @@
+"""Score comments by looking up their n-grams; imports neither numpy nor scikit-learn."""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
+from itertools import chain, filterfalse, pairwise
+from operator import itemgetter, mul
+from typing import Any, Self
+
+from pmip import text
+from pmip.errors import ArtifactError
+
+# Every request comes through here: what depends on a setting is chosen once, when the model is loaded.
+# What was found in a word is remembered, in bounds: at most about 10 MB for n-grams of two to five characters.
+MAX_REMEMBERED_WORDS = 8192
+LONGEST_REMEMBERED_WORD = 24
+
+Contributions = list[tuple[str, float]]
+
+_FUNCTIONS: dict[str, Callable[[str], Any]] = vars(text)
+_WHITE_SPACES = re.compile(r"\s\s+")
+_STRIP: dict[str | None, Callable[[str], str]] = {
+    None: lambda comment: comment,
+    "ascii": lambda comment: unicodedata.normalize("NFKD", comment).encode("ascii", "ignore").decode("ascii"),
+    "unicode": lambda comment: "".join(filterfalse(unicodedata.combining, unicodedata.normalize("NFKD", comment))),
+}
+# What a value adds to the mass, and the norm of that mass. Without a norm nothing is added, and so nothing divided.
+_NORMS: dict[str | None, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    "l2": (lambda value: value * value, math.sqrt),
+    "l1": (abs, float),
+    None: (lambda _: 0.0, float),
+}
+
+
+class Lookup:
+    """An exported model, ready to answer."""
+
+    def __init__(self, plain: dict[str, Any]) -> None:
+        self._intercept: float = plain["intercept"]
+        self._parts: dict[Callable[[str], str], list[_CheapFeatures | _NGrams]] = {}
+        for part in plain["parts"]:  # what several parts read is prepared once
+            kind = _CheapFeatures if part["analyzer"] == "cheap_features" else _NGrams
+            self._parts.setdefault(_preparation(part), []).append(kind(part))
+
+    @classmethod
+    def from_plain(cls, data: dict[str, Any]) -> Self:
+        """Read what `pmip.model.export.export` returned; raises `ArtifactError` when it is something else."""
+        try:
+            return cls(data)
+        except (LookupError, TypeError, ValueError, re.error) as error:
+            raise ArtifactError(f"the exported model cannot be read ({type(error).__name__}: {error})") from error
+
+    def spam_probability(self, comment: str) -> float:
+        """Return the probability of class 1."""
+        odds = self.log_odds(comment)
+        return 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0  # exp(710) overflows
+
+    def log_odds(self, comment: str) -> float:
+        """Return the logarithm of the odds that the comment is spam."""
+        odds = self._intercept
+        for prepare, parts in self._parts.items():
+            prepared = prepare(comment)
+            for part in parts:
+                odds += part.score(prepared)
+        return odds
+
+    def explain(self, comment: str) -> tuple[float, Contributions]:
+        """Return the intercept and what each feature adds to it, largest first; their sum is the log-odds."""
+        explained = [part.explain(prepare(comment)) for prepare, parts in self._parts.items() for part in parts]
+        found = filter(itemgetter(1), chain.from_iterable(explained))
+        return self._intercept, sorted(found, key=lambda item: -abs(item[1]))
+
+
+class _CheapFeatures:
+    """What the cheap features add to the log-odds."""
+
+    def __init__(self, plain: dict[str, Any]) -> None:
+        self._weights: list[float] = plain["weights"]
+        if plain["names"] != list(text.CHEAP_FEATURES):
+            raise ValueError("its cheap features are those of another version")
+
+    def score(self, prepared: str) -> float:
+        return math.fsum(map(mul, self._weights, text.cheap_features(prepared)))
+
+    def explain(self, prepared: str) -> Contributions:
+        return list(zip(text.CHEAP_FEATURES, map(mul, self._weights, text.cheap_features(prepared)), strict=True))
+
+
+class _NGrams:
+    """What the n-grams of one TF-IDF vectorizer add to the log-odds."""
+
+    def __init__(self, plain: dict[str, Any]) -> None:
+        mass, self._norm = _NORMS[plain["norm"]]
+        self._find = _finder(plain)
+        # An n-gram's number is its place in these lists. Nothing is number 0.
+        self._terms: list[str] = ["", *plain["terms"]]
+        self._weights: list[float] = [0.0, *plain["weights"]]
+        self._masses = [0.0, *map(mass, plain["idf"])]
+        self._readable = ('"{}"' if plain["analyzer"] in ("char", "char_wb") else "{}").format
+        self._repeated = _repeated(mass, sublinear=plain["sublinear_tf"])
+
+    def score(self, prepared: str) -> float:
+        weights, masses, numbers = self._weights, self._masses, self._find(prepared)
+        if len(set(numbers)) == len(numbers):
+            return sum(map(weights.__getitem__, numbers)) / (self._norm(sum(map(masses.__getitem__, numbers))) or 1.0)
+        total = mass = 0.0
+        for number, count in Counter(numbers).items():
+            factor, mass_factor = self._repeated(count) if count > 1 else (1.0, 1.0)
+            total += factor * weights[number]
+            mass += mass_factor * masses[number]
+        return total / (self._norm(mass) or 1.0)
+
+    def explain(self, prepared: str) -> Contributions:
+        found = [(number, *self._repeated(count)) for number, count in Counter(self._find(prepared)).items()]
+        mass = sum(mass_factor * self._masses[number] for number, _, mass_factor in found)
+        norm, weights = self._norm(mass) or 1.0, self._weights
+        return [(self._readable(self._terms[number]), factor * weights[number] / norm) for number, factor, _ in found]
+
+
+def _repeated(mass: Callable[[float], float], *, sublinear: bool) -> Callable[[int], tuple[float, float]]:
+    """Return the function that tells the factors of weight and mass when an n-gram comes so often; those of 1 are 1."""
+    frequency = (lambda count: 1 + math.log(count)) if sublinear else float
+    return lru_cache(maxsize=1024)(lambda count: (frequency(count), mass(frequency(count))))
+
+
+def _finder(plain: dict[str, Any]) -> Callable[[str], Collection[int]]:
+    """Return the function that finds the numbers of a prepared comment's n-grams, each as often as it counts."""
+    known = {term: number for number, term in enumerate(plain["terms"], 1)}.get
+    cut = _cutter(plain)
+
+    def find(prepared: str) -> list[int]:
+        return list(filter(None, map(known, cut(prepared))))
+
+    find_all = _word_by_word(find) if plain["analyzer"] == "char_wb" else find
+    return (lambda prepared: set(find_all(prepared))) if plain["binary"] else find_all
+
+
+def _word_by_word(find: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
+    remembered = lru_cache(MAX_REMEMBERED_WORDS)(find)
+
+    def find_all(prepared: str) -> list[int]:
+        found: list[int] = []
+        for word in prepared.split():
+            found += remembered(word) if len(word) <= LONGEST_REMEMBERED_WORD else find(word)
+        return found
+
+    return find_all
+
+
+def _cutter(plain: dict[str, Any]) -> Callable[[str], Iterable[str]]:
+    """Return the function that cuts a prepared comment (for char_wb one word of it) into n-grams."""
+    if plain["analyzer"] == "callable":
+        return _FUNCTIONS[plain["function"]]
+    low, high = plain["ngram_range"]
+    if plain["analyzer"] == "char_wb":
+        return lambda word: _padded_runs(f" {word} ", low, high)
+    if plain["analyzer"] == "char":
+        return lambda prepared: _runs(_WHITE_SPACES.sub(" ", prepared), low, high)
+    words = _tokenizer(plain)
+    if (low, high) == (1, 2):
+        return lambda prepared: _and_pairs(words(prepared))
+    return words if high == 1 else lambda prepared: map(" ".join, _runs(words(prepared), low, high))
+
+
+def _and_pairs(words: Sequence[str]) -> Iterable[str]:
+    return chain(words, map(" ".join, pairwise(words)))
+
+
+def _runs(units: Sequence[str], low: int, high: int) -> list[Any]:
+    lengths = range(low, min(high, len(units)) + 1)
+    return [units[i : i + n] for n in lengths for i in range(len(units) - n + 1)]
+
+
+def _padded_runs(word: str, low: int, high: int) -> list[str]:
+    shorter = _runs(word, low, min(high, len(word) - 1))
+    return [*shorter, word] if high >= len(word) else shorter  # once, however short it is
+
+
+def _tokenizer(plain: dict[str, Any]) -> Callable[[str], Sequence[str]]:
+    words = _FUNCTIONS[plain["tokenizer"]] if plain["tokenizer"] else re.compile(plain["token_pattern"]).findall
+    if plain["stop_words"] is None:
+        return words
+    stop_words = frozenset(plain["stop_words"])
+    return lambda prepared: [word for word in words(prepared) if word not in stop_words]
+
+
+def _preparation(plain: dict[str, Any]) -> Callable[[str], str]:
+    """Return the function that prepares a comment before it is cut up."""
+    if plain["preprocessor"]:
+        return _FUNCTIONS[plain["preprocessor"]]
+    strip = _STRIP[plain["strip_accents"]]
+    if not plain["lowercase"]:
+        return strip
+    return str.lower if plain["strip_accents"] is None else lambda comment: strip(comment.lower())

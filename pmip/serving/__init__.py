@@ -1,0 +1,4 @@
+"""How one host keeps the newest usable version in service without a restart.
+
+In: a store of versions. Out: the current scorer of this process, and what stands between it and the newest version.
+"""

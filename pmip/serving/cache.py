@@ -1,0 +1,174 @@
+"""The verified models of this host: one worker leads and fills the folder, all of them read it."""
+
+import fcntl
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pmip.errors import ArtifactError, CacheError
+from pmip.model.artifact import MODEL, SCORER, library_versions
+
+STATE, LOCK, INCOMING = "state.json", "leader.lock", "incoming-"
+UNUSED_SECONDS = 30 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A verified version: its folder in the cache, and the hash by which a damaged file is told."""
+
+    folder: str
+    model_id: str
+    mark: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class State:
+    """What the leader tells all workers; `refused` holds the reason for each version that must not be served."""
+
+    current: Entry | None = None
+    last_check_at: str | None = None
+    last_error: str | None = None
+    load_failures: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def cache_folder(base: Path | None, *served: object) -> Path:
+    """Name a folder by user, by what is served and by the code that verifies it: none of these may be mixed."""
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
+    key = sha256(repr((served, library_versions(), sources)).encode()).hexdigest()[:16]
+    return (base or Path(tempfile.gettempdir())) / f"pmip-{os.geteuid()}" / key
+
+
+class HostCache:
+    """A folder that this user alone can read and write; whatever is damaged in it counts as missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock: int | None = None
+
+    def lead(self) -> bool:
+        """Tell whether this process is the one that fills the cache: the first to ask, until it ends."""
+        path = self._folder / LOCK
+        if self._lock is not None and not (path.exists() and os.path.samestat(os.fstat(self._lock), path.stat())):
+            self.resign()  # someone emptied the folder: the lock guards nothing any more
+        if self._lock is None:
+            _make_private(self._folder.parent)
+            _make_private(self._folder)
+            self._lock = _locked(path)
+            if self._lock is not None:
+                self._remove_leftovers()
+        return self._lock is not None
+
+    def resign(self) -> None:
+        """Let another process lead."""
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
+
+    def changed(self) -> tuple[int, ...] | None:
+        """Return what differs after each `save`."""
+        try:
+            found = (self._folder / STATE).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def state(self) -> State:
+        """Return what the leader wrote last."""
+        try:
+            written = json.loads((self._folder / STATE).read_bytes())
+            entry = written.pop("current")
+            return State(current=None if entry is None else Entry(**entry), **written)
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            return State()
+
+    def save(self, state: State) -> None:
+        """Tell all workers; they see the old state or the new one, never a part."""
+        partial = self._folder / f"{INCOMING}{STATE}"
+        partial.write_text(json.dumps(asdict(state)))
+        partial.replace(self._folder / STATE)
+
+    @contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """Lend a folder for a version that is still to be verified."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder, prefix=INCOMING))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def adopt(self, incoming: Path, model_id: str, mark: str) -> Entry:
+        """Keep a version that was verified."""
+        digest = sha256((incoming / SCORER).read_bytes()).hexdigest()
+        entry = Entry(f"{model_id}-{digest[:16]}", model_id, mark, digest)
+        if not self.holds(entry):
+            shutil.rmtree(self._folder / entry.folder, ignore_errors=True)
+            incoming.rename(self._folder / entry.folder)
+        return entry
+
+    def holds(self, entry: Entry) -> bool:
+        """Tell whether an entry is there and undamaged."""
+        with suppress(ArtifactError):
+            return bool(self._read(entry, SCORER, entry.sha256))
+        return False
+
+    def plain(self, entry: Entry) -> dict[str, Any]:
+        """Return what the verification wrote of an entry, for `Scorer.from_plain`."""
+        plain: dict[str, Any] = json.loads(self._read(entry, SCORER, entry.sha256))
+        return plain
+
+    def model(self, entry: Entry, digest: str) -> bytes:
+        """Return an entry's pickle, which is kept where look-ups cannot answer."""
+        return self._read(entry, MODEL, digest)
+
+    def prune(self, *kept: Entry | None) -> None:
+        """Remove all entries but these."""
+        names = {entry.folder for entry in kept if entry}
+        for path in self._folder.iterdir():
+            if path.is_dir() and path.name not in names:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _read(self, entry: Entry, name: str, digest: str) -> bytes:
+        try:
+            content = (self._folder / entry.folder / name).read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{name} in the host's cache cannot be read ({error.strerror})") from error
+        if sha256(content).hexdigest() != digest:
+            raise ArtifactError(f"{name} in the host's cache is damaged")
+        return content
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed leader left half done, and the folders of other releases that nobody uses any more."""
+        self.prune(self.state().current)
+        for sibling in self._folder.parent.iterdir():
+            state = sibling / STATE
+            if state.exists() and time.time() - state.stat().st_mtime > UNUSED_SECONDS:
+                shutil.rmtree(sibling, ignore_errors=True)
+
+
+def _locked(path: Path) -> int | None:
+    """Lock a file until this process ends, however it ends; return nothing if another process has it."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # which no child inherits
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise CacheError(f"{folder}: other users can reach it; remove it, or set MODEL_CACHE_DIR to another folder")

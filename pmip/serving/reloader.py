@@ -1,0 +1,127 @@
+"""The current scorer of this process, and the step that replaces it when the host's cache holds another one."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pmip.errors import ModelNotReadyError, PmipError
+from pmip.model.scorer import Scorer
+from pmip.serving.cache import Entry, HostCache, State
+from pmip.serving.updater import Updater
+
+LOOK_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Reloader:
+    """Holds the current scorer. The process that leads asks the store too, once an interval; all look at the cache."""
+
+    def __init__(
+        self,
+        cache: HostCache,
+        updater: Updater,
+        *,
+        poll_seconds: float,
+        trusted: Iterable[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cache = cache
+        self._updater = updater
+        self._poll_seconds = poll_seconds
+        self._trusted = trusted
+        self._clock = clock
+        self._state = State()
+        self._seen: tuple[int, ...] | None = None
+        self._fault: str | None = None
+        self._current: tuple[Entry, Scorer] | None = None
+        self._checked_at = float("-inf")
+        self._looking = threading.Lock()
+        self._has_scorer = threading.Event()
+
+    @property
+    def scorer(self) -> Scorer:
+        """The current scorer; raises `ModelNotReadyError` while there is none."""
+        if self._current is None:
+            self._look()  # another worker may have answered already: then this one must not refuse
+        if self._current is None:
+            raise ModelNotReadyError(self.last_error or "no model is loaded yet")
+        return self._current[1]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this process holds a scorer."""
+        return self._current is not None
+
+    @property
+    def last_check_at(self) -> str | None:
+        """When a process of this host last asked the store (ISO 8601, UTC)."""
+        return self._state.last_check_at
+
+    @property
+    def last_error(self) -> str | None:
+        """What stands between this process and the newest version."""
+        return self._fault or self._state.last_error
+
+    @property
+    def load_failures(self) -> int:
+        """How often a version was refused or could not be verified on this host."""
+        return self._state.load_failures
+
+    def start(self, wait_seconds: float = 5) -> None:
+        """Look at the cache twice a second from a thread of this process; wait a little for a first model."""
+        threading.Thread(target=self._run, name="reloader", daemon=True).start()
+        self._has_scorer.wait(wait_seconds)
+
+    def step(self, *, at_once: bool = False) -> None:
+        """Take up what the cache holds; if this process leads and the interval has passed, ask the store first.
+
+        With `at_once` the interval need not have passed.
+        """
+        self._look()
+        try:
+            is_due = at_once or self._clock() - self._checked_at >= self._poll_seconds
+            if self._cache.lead() and is_due:
+                self._checked_at = self._clock()
+                self._updater.check()
+                self._look()
+        except (PmipError, OSError) as problem:  # a cache that cannot be written
+            self._tell(f"the host's cache does not work: {problem}")
+
+    def _run(self) -> None:
+        while True:
+            self.step()
+            time.sleep(min(LOOK_SECONDS, self._poll_seconds))
+
+    def _look(self) -> None:
+        with self._looking:
+            seen = self._cache.changed()
+            if seen == self._seen:
+                return
+            self._state = self._cache.state()
+            try:
+                self._swap(self._state.current)
+            except PmipError as problem:  # damaged, or replaced meanwhile: the leader mends it, and then it is seen
+                self._tell(f"the host's cache does not work: {problem}")
+            else:
+                self._seen, self._fault = seen, None
+
+    def _swap(self, entry: Entry | None) -> None:
+        if entry is None or (self._current and self._current[0] == entry):
+            return
+        plain = self._cache.plain(entry)
+        self._current = (entry, Scorer.from_plain(plain, lambda: self._unpickled(entry, plain)))
+        self._has_scorer.set()
+        log.info("model %s is in service", entry.model_id)
+
+    def _unpickled(self, entry: Entry, plain: dict[str, Any]) -> Any:
+        from pmip.model import unpickling  # brings scikit-learn, which look-ups do without
+
+        return unpickling.loads(self._cache.model(entry, plain["metadata"]["sha256"]), self._trusted)
+
+    def _tell(self, fault: str) -> None:
+        if fault != self._fault:
+            log.warning("%s", fault)
+        self._fault = fault

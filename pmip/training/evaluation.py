@@ -1,0 +1,251 @@
+"""Training side: the figures of a classifier with their spread, and the folds that they are measured on."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from sklearn import metrics
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+from pmip.errors import GateError, TrainingDataError
+from pmip.model.scorer import SPAM_THRESHOLD
+
+Hashes = NDArray[np.uint64]
+
+ALIKE = 0.7  # shared words among all words of two comments
+BANDS, ROWS = 8, 3  # of MinHash: two comments of which 0.7 is shared are missed in 3 of 100 cases
+SPACE = 2.0**64
+_WORD = re.compile(r"[^\W\d_]+")
+_NO_LABEL = str.maketrans("", "", "\ufeff")  # the byte order mark tells the label in one known collection
+
+
+def groups(comments: Iterable[str]) -> Hashes:
+    """Return for each comment the group of near-duplicates that it belongs to, named by a hash of their text."""
+    words = [_words(comment) for comment in comments]
+    prints = np.array([_fingerprint(found) for found in words], dtype=np.uint64)
+    pairs = np.array([*_same(prints), *_alike(words)], dtype=np.int64).reshape(-1, 2)
+    links = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(words), len(words)))
+    _, members = connected_components(links, directed=False)
+    smallest = np.full(len(words), np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(smallest, members, prints)
+    return _mixed(smallest[members], 1)  # mixed, as the smallest of many prints is a small one
+
+
+def held_out(groups: Hashes, share: float) -> NDArray[np.bool_]:
+    """Tell which comments are held out: near-duplicates together, and the same in every run."""
+    return groups < share * SPACE
+
+
+def sample(groups: Hashes, at_most: int) -> NDArray[np.bool_]:
+    """Choose whole groups by hash, together no more comments than allowed; all of them when these are few."""
+    _, places, counts = np.unique(_mixed(groups, 2), return_inverse=True, return_counts=True)
+    chosen: NDArray[np.bool_] = (np.cumsum(counts) <= at_most)[places]
+    return chosen
+
+
+def _words(comment: str) -> list[str]:
+    comment = comment.translate(_NO_LABEL).casefold()
+    return sorted(set(_WORD.findall(comment))) or [comment.strip()]
+
+
+def _fingerprint(words: list[str]) -> int:
+    return int.from_bytes(blake2b(" ".join(words).encode(errors="replace"), digest_size=8).digest())
+
+
+def _same(signatures: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Yield neighbours among equal signatures, as pairs of their places."""
+    order = np.argsort(signatures, kind="stable")
+    equal = signatures[order][1:] == signatures[order][:-1]
+    yield from zip(order[1:][equal].tolist(), order[:-1][equal].tolist(), strict=True)
+
+
+def _alike(words: Sequence[list[str]]) -> Iterator[tuple[int, int]]:
+    """Yield pairs of comments that share most of their words: candidates by MinHash, each looked at."""
+    numbers = {word: _fingerprint([word]) for word in set(chain.from_iterable(words))}
+    hashes = np.array([numbers[word] for found in words for word in found], dtype=np.uint64)
+    starts = np.cumsum([0, *map(len, words)])[:-1]
+    for band in range(BANDS):
+        signature = np.zeros(len(words), dtype=np.uint64)
+        for row in range(ROWS):
+            signature = _mixed(signature ^ np.minimum.reduceat(_mixed(hashes, 3 + band * ROWS + row), starts), 1)
+        yield from (pair for pair in _same(signature) if _share(words[pair[0]], words[pair[1]]) >= ALIKE)
+
+
+def _share(one: list[str], other: list[str]) -> float:
+    common = len(set(one).intersection(other))
+    return common / (len(one) + len(other) - common)
+
+
+def _mixed(hashes: Hashes, salt: int) -> Hashes:
+    """Scatter hashes anew, differently for each salt: the last steps of SplitMix64."""
+    mixed = hashes + np.uint64(salt * 0x9E3779B97F4A7C15 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+BLOCKED_HAM = 0.01  # the share of good comments that may be lost when asking how much spam is caught
+CALIBRATION_BINS = 10
+MOST_SOURCE_FOLDS = 10
+
+Rows = NDArray[np.intp]
+Folds = list[tuple[Rows, Rows]]
+
+
+def scores(truth: NDArray[Any], probability: NDArray[np.float64]) -> dict[str, float]:
+    """Return each figure by its name, at the API's threshold; where there is only one class, NaN for most of them."""
+    decision = (probability > SPAM_THRESHOLD).astype(int)
+    always = {
+        "accuracy": metrics.accuracy_score(truth, decision),
+        "log_loss": metrics.log_loss(truth, probability, labels=[0, 1]),
+        "calibration_error": calibration_error(truth, probability),
+    }
+    if len(np.unique(truth)) < 2:
+        return always | dict.fromkeys(("f1", "mcc", "roc_auc", "average_precision", "spam_caught"), np.nan)
+    of_two_classes = {
+        "f1": metrics.f1_score(truth, decision, zero_division=0),
+        "mcc": metrics.matthews_corrcoef(truth, decision),
+        "roc_auc": metrics.roc_auc_score(truth, probability),
+        "average_precision": metrics.average_precision_score(truth, probability),
+        "spam_caught": spam_caught(truth, probability),
+    }
+    return {name: float(value) for name, value in (always | of_two_classes).items()}
+
+
+def spam_caught(truth: NDArray[Any], probability: NDArray[np.float64]) -> float:
+    """Return the largest share of spam that some threshold catches while it blocks at most 1 % of the good comments."""
+    blocked, caught, _ = metrics.roc_curve(truth, probability)
+    return float(caught[blocked <= BLOCKED_HAM].max())
+
+
+def calibration_error(truth: NDArray[Any], probability: NDArray[np.float64]) -> float:
+    """Return how far probability and share of spam are apart, on average over ten bins of equal width (ECE)."""
+    bins = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=truth - probability, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(truth))
+
+
+def summarise(truth: NDArray[Any], probability: NDArray[np.float64], parts: Iterable[Rows]) -> dict[str, Any]:
+    """Return the figures over all rows, and as `spread` the standard deviation of each over parts of the rows."""
+    over_parts = [scores(truth[part], probability[part]) for part in parts]
+    figures = scores(truth, probability)
+    spread = {name: _deviation([part[name] for part in over_parts]) for name in figures}
+    rounded = {name: _rounded(value) for name, value in figures.items()}
+    return {"comments": len(truth), **rounded, "spread": {name: _rounded(value) for name, value in spread.items()}}
+
+
+def resamples(groups: NDArray[Any], rounds: int, seed: int) -> Iterable[Rows]:
+    """Yield bootstrap samples of the rows, drawn by whole groups of near-duplicates."""
+    _, places = np.unique(groups, return_inverse=True)
+    rows_of = np.split(np.argsort(places, kind="stable"), np.cumsum(np.bincount(places))[:-1])
+    generator = np.random.default_rng(seed)
+    for _ in range(rounds):
+        yield np.concatenate([rows_of[group] for group in generator.integers(len(rows_of), size=len(rows_of))])
+
+
+def grouped_folds(labels: NDArray[Any], groups: NDArray[Any], folds: int, seed: int) -> Folds:
+    """Split into folds of like class balance, near-duplicates together; into fewer when there are not enough texts."""
+    texts = [len(np.unique(groups[labels == label])) for label in (0, 1)]
+    if min(texts) < 2:
+        raise TrainingDataError(
+            f"of CLASS 0 there are {texts[0]} different comments to learn from, of CLASS 1 {texts[1]}; "
+            "both need 2 at least, and many more to be of use"
+        )
+    splitter = StratifiedGroupKFold(min(folds, *texts), shuffle=True, random_state=seed)
+    return list(splitter.split(labels, labels, groups))
+
+
+def require_both_classes(held_out: Iterable[int]) -> None:
+    """Refuse a held-out part on which nothing can be measured."""
+    found = set(held_out)
+    if len(found) < 2:
+        raise TrainingDataError(
+            f"the held-out comments are {f'all of CLASS {found.pop()}' if found else 'none'}; "
+            "more comments, or a larger HELD_OUT_SHARE, are needed to measure anything"
+        )
+
+
+def source_folds(labels: NDArray[Any], sources: Sequence[str] | NDArray[Any]) -> Folds:
+    """Leave out one source after the other, or several together when there are many; none when it is the only one.
+
+    A source without which one class would be missing cannot be left out, and is passed over.
+    """
+    number = min(len(np.unique(np.asarray(sources))), MOST_SOURCE_FOLDS)
+    if number < 2:
+        return []
+    found = GroupKFold(number).split(labels, labels, np.asarray(sources))
+    return [(rest, left_out) for rest, left_out in found if len(np.unique(labels[rest])) == 2]
+
+
+def _deviation(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.std(known)) if len(known) > 1 else np.nan
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)
+
+
+MOST_REMEMBERED = 5_000
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure and its limit; a figure that is None could not be measured, which fails nothing."""
+
+    figure: str
+    value: float | None
+    limit: float
+    parameter: str
+    at_least: bool = True
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether the figure keeps its limit."""
+        return self.value is None or (self.value >= self.limit if self.at_least else self.value <= self.limit)
+
+    @property
+    def outcome(self) -> str:
+        """Say in words how the figure stands to its limit."""
+        return "not measured" if self.value is None else "passed" if self.passed else "FAILED"
+
+    def __str__(self) -> str:
+        bound = "at least" if self.at_least else "at most"
+        shown = "not measured" if self.value is None else f"{self.value:.4f}"
+        return f"{self.figure} is {shown}, {bound} {self.limit:g} is asked for ({self.parameter})"
+
+
+def require(checks: Iterable[Check]) -> None:
+    """Raise `GateError`, naming each figure that fails with its value and its limit."""
+    failed = [str(check) for check in checks if not check.passed]
+    if failed:
+        raise GateError("the model does not pass the gate and is not published: " + "; ".join(failed))
+
+
+def hash_of(comment: str) -> str:
+    """Return the name under which a comment's held-out probability is kept: it tells nothing of the text."""
+    return blake2b(comment.encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def remember(comments: Iterable[str], probability: Iterable[float]) -> dict[str, float]:
+    """Return held-out probabilities by hash for a model's metadata: of many, those of the smallest hashes."""
+    known = {hash_of(comment): round(float(value), 6) for comment, value in zip(comments, probability, strict=True)}
+    return dict(sorted(known.items())[:MOST_REMEMBERED])
+
+
+def recall(comments: Sequence[str], held_out: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return for each comment what an earlier model's evaluation said, which had not seen it; NaN where it had."""
+    return np.array([held_out.get(hash_of(comment), np.nan) for comment in comments], dtype=float)
+
+
+def flipped(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell on which rows two models answer with different classes."""
+    differs: NDArray[np.bool_] = (one > SPAM_THRESHOLD) != (other > SPAM_THRESHOLD)
+    return differs

@@ -1,0 +1,146 @@
+"""The report of a training run: the notebook as it runs; in the end it gets its name, its page and its place."""
+
+import logging
+import os
+from pathlib import Path
+from tempfile import mkstemp
+
+import nbformat
+from jinja2 import DictLoader
+from nbconvert import HTMLExporter
+from traitlets.config import Config
+
+from pmip.config import Settings
+from pmip.errors import SettingsError, StorageError
+from pmip.store.objects import S3Storage
+from pmip.store.versions import ModelStore, next_model_id
+
+# A progress bar overwrites itself by carriage returns, which a page would show line by line.
+LAST_STATE_OF_BARS = Config({"CoalesceStreamsPreprocessor": {"enabled": True}})
+OUTSIDE = ("require_js_url", "jquery_url", "mathjax_url", "mermaid_js_url", "mermaid_layout_elk_js_url")
+TEMPLATE = """
+{%- extends 'lab/index.html.j2' -%}
+
+{%- block html_head_css -%}
+{{ super() }}
+<style>
+  body.jp-Notebook { max-width: 1100px; margin: 0 auto; padding: 2rem 1rem; }
+  .jp-InputPrompt, .jp-OutputPrompt, .jp-InputArea-prompt, .jp-OutputArea-prompt { display: none; }
+  .jp-RenderedHTMLCommon table { margin-left: 0; }
+  .jp-RenderedHTMLCommon td { overflow-wrap: anywhere; min-width: 7.5em; }
+  .jp-RenderedHTMLCommon :is(td, th) { text-align: left !important; }
+  .jp-OutputArea-output[data-mime-type*="stderr"] { background: none; color: #767676; }
+  .jp-OutputArea-output img { max-width: 100%; height: auto; }
+  .jp-CodeCell.jp-mod-noOutputs:not(:has(details[open])) { display: inline-block; width: 4.5rem; }
+  details.code > summary { cursor: pointer; color: #767676; font: 12px sans-serif; width: fit-content; }
+  .jp-RenderedMarkdown.jp-OutputArea-output { padding: 0.75em 5px 0; }
+  .jp-OutputArea-output:is(.jp-RenderedHTML, .jp-RenderedText) { overflow-x: auto; padding-left: 5px; }
+  @media (max-width: 640px) {
+    body.jp-Notebook { padding: 1rem 0; }
+    .jp-RenderedHTMLCommon td { min-width: 4.5em; }
+    .jp-RenderedImage { overflow-x: auto; }
+    .jp-OutputArea-output img { max-width: none; max-height: 22rem; }
+  }
+  @media print { details.code { display: none; } }
+</style>
+{%- endblock html_head_css -%}
+
+{%- block input -%}
+<details class="code"><summary>code</summary>
+{{ super() }}
+</details>
+{%- endblock input -%}
+"""
+
+
+def to_html(report: Path) -> str:
+    """Render an executed notebook as a page."""
+    exporter = HTMLExporter(
+        config=LAST_STATE_OF_BARS,
+        extra_loaders=[DictLoader({"report.html.j2": TEMPLATE})],
+        template_file="report.html.j2",
+        **dict.fromkeys(OUTSIDE, ""),
+    )
+    exporter.log.setLevel(logging.ERROR)
+    html: str
+    html, _resources = exporter.from_filename(str(report))
+    return html
+
+
+log = logging.getLogger(__name__)
+
+
+class RunReport:
+    """The file that papermill writes after each cell, in the data folder."""
+
+    def __init__(self, settings: Settings, folder: Path, model_id: str) -> None:
+        self._settings = settings
+        self.path = _new_file(folder, model_id)
+
+    def keep(self, model_id: str, *, has_model: bool) -> str:
+        """Write the page and, outside dev, upload the report; return where it is, or nothing when it is not whole.
+
+        A report is never worth a lost model: what fails is told, and no more.
+        """
+        if not _is_whole(self.path):
+            self.path.unlink()
+            return ""
+        report = _finished(self.path, model_id)
+        page = to_html(report)
+        html = report.with_suffix(".html")
+        try:
+            html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            html.unlink(missing_ok=True)
+            log.warning("the report's page was not written: %s", not_writable(self._settings.data_dir, error))
+        files = {".ipynb": report.read_bytes(), ".html": page.encode()}
+        return self._uploaded(model_id, files, beside_model=has_model) or str(self._settings.data_dir / html.name)
+
+    def _uploaded(self, model_id: str, files: dict[str, bytes], *, beside_model: bool) -> str | None:
+        if self._settings.environment == "dev" or not self._settings.bucket:
+            return None
+        store = ModelStore(S3Storage(self._settings.bucket), self._settings.environment)
+        try:
+            return store.publish_report(model_id, files, beside_model=beside_model)
+        except StorageError as error:
+            log.warning("the report was not uploaded: %s", error)
+        return None
+
+
+def not_writable(folder: Path, error: OSError) -> str:
+    """Say in which folder the report cannot be written, and why."""
+    return f"DATA_DIR={folder}: the report cannot be written there ({error.strerror})"
+
+
+def _new_file(folder: Path, model_id: str) -> Path:
+    """Make the file of a running notebook; its final name is free to take only once the run knows its model id."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = mkstemp(dir=folder, prefix=f"running-{model_id}-", suffix=".ipynb")
+    except OSError as error:
+        raise SettingsError(not_writable(folder, error)) from None
+    os.fchmod(handle, 0o644)
+    os.close(handle)
+    return Path(name)
+
+
+def _is_whole(report: Path) -> bool:
+    """Tell whether a report can be read: the run may have been stopped, or the disk full, while it was written."""
+    try:
+        nbformat.read(report, as_version=4)
+    except ValueError:
+        return False
+    return True
+
+
+def _finished(running: Path, model_id: str) -> Path:
+    """Give a report its final name, or the next free one: a failed run may have left a report of the same second."""
+    while True:
+        report = running.with_name(f"model-training-{model_id}.ipynb")
+        try:
+            report.hardlink_to(running)
+        except FileExistsError:
+            model_id = next_model_id(model_id)
+        else:
+            running.unlink()
+            return report

@@ -1,0 +1,346 @@
+"""The training run as AWS Batch runs it: its variables, no root, the first process of its container, and killed.
+
+The notebook is one of the tests, which publishes as the real one does in a fraction of its time; with LONG_TRIALS=1
+40 runs of it are killed, and 10 of the real one.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from conftest import ROOT, SAMPLE
+from disks import disk, make_read_only
+from s3_link import link_to
+from s3_proxy import proxy_before
+
+from pmip.model.verification import load
+from pmip.store.objects import S3Storage
+from pmip.store.versions import ModelStore
+from pmip.training.data import seed
+
+IS_LONG = os.environ.get("LONG_TRIALS") == "1"
+PAUSE = 0.1  # seconds that a slow link takes for each 8 KiB of what is published
+SLOWEST_RUN = 300
+QUICK = ("FOLDS=2", "INVERSE_REGULARISATIONS=[10.0]", "REPORT=short")
+CELLS = {
+    "parameters": 'MODEL_ID = ""',
+    "model": """
+from pathlib import Path
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from pmip.training import data
+from pmip.model.artifact import Metadata
+from pmip.training.comments import read_comments
+from pmip.config import Settings
+from pmip.store.versions import ModelStore
+from pmip.model.packing import pack
+from pmip.store.objects import S3Storage
+
+settings = Settings.from_environ()
+bucket = S3Storage(settings.bucket)
+found = data.pull(bucket, Path("..") / settings.data_dir)
+comments = read_comments(found.files)
+print(f"training data {found.training_data_id}: {len(comments)} comments")
+pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(comments["CONTENT"], comments["CLASS"])
+lineage = Metadata(MODEL_ID, settings.environment, batch_job_id=settings.batch_job_id)
+artifact = ModelStore(bucket, settings.environment).publish(pack(pipeline, lineage))
+""",
+    "model-id": "print(artifact.metadata.model_id)",
+}
+
+
+@dataclass
+class Run:
+    """One attempt of a job."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+
+    @property
+    def first(self) -> psutil.Process:
+        """The first process of the container, which gets Batch's signals."""
+        outside = psutil.Process(self.process.pid)
+        return outside.children()[0] if self.process.args[0] == "unshare" else outside  # type: ignore[index]
+
+    def wait_up_to(self, seconds: float) -> None:
+        """Wait, but not for a run that has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+
+    def lose_host(self) -> None:
+        """Kill everything at once."""
+        with_kernel = [self.first, *self.first.children(recursive=True)] if self.process.poll() is None else []
+        for process in with_kernel:
+            process.kill()
+        self.process.wait(30)
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the end; return status, what was printed, and the log."""
+        status = self.process.wait(SLOWEST_RUN)
+        return status, (self.folder / "out").read_text(), (self.folder / "log").read_text()
+
+
+def in_container() -> list[str]:
+    """Return what makes a command the first process of a container whose user is not root, where that can be done."""
+    command = [
+        "unshare",
+        "--user",
+        "--map-user=10001",
+        "--map-group=10001",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+    ]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], check=False).returncode:
+        return []
+    return command
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the project with the tests' notebook in place of the real one."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("pmip", "scripts"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "notebooks").mkdir()
+    cells = [nbformat.v4.new_code_cell(text, metadata={"tags": [tag]}) for tag, text in CELLS.items()]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / "model-training.ipynb"
+    )
+    return folder
+
+
+@pytest.fixture
+def store(bucket: S3Storage) -> ModelStore:
+    """Make an empty store beside training data."""
+    seed(bucket, SAMPLE, "20260101")
+    return ModelStore(bucket, "staging")
+
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start(project: Path, bucket: S3Storage, tmp_path: Path) -> Iterator[Start]:
+    """Start attempts of jobs; what still runs in the end is killed."""
+    runs: list[Run] = []
+
+    def start(job: str, endpoint: str | None = None, project: Path = project, **settings: str) -> Run:
+        folder = tmp_path / f"attempt-{len(runs)}"
+        folder.mkdir()
+        environ = os.environ | {
+            "AWS_BATCH_JOB_ID": job,
+            "AWS_BATCH_JOB_ATTEMPT": str(len(runs) + 1),
+            "AWS_BATCH_JQ_NAME": "pmip-training",
+            "AWS_BATCH_CE_NAME": "pmip-training",
+            "ENVIRONMENT": "staging",
+            "BUCKET": bucket.bucket,
+            "DATA_DIR": str(folder / "data"),
+            "HOME": str(folder),
+            "PYTHONPATH": str(project),
+        }
+        environ |= settings | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
+        command = [*in_container(), "bash", str(project / "scripts" / "train.sh"), *(QUICK if project == ROOT else ())]
+        with (folder / "out").open("w") as out, (folder / "log").open("w") as log:
+            runs.append(Run(subprocess.Popen(command, env=environ, stdout=out, stderr=log, text=True), folder))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.lose_host()
+
+
+def jobs_of(store: ModelStore) -> Counter[str | None]:
+    """Count the versions of each job, after every one of them proved whole: complete, unharmed and servable."""
+    jobs: Counter[str | None] = Counter()
+    for model_id in store.published():
+        version = store.fetch(model_id)
+        assert version.metadata, f"{model_id} has no metadata.json"
+        assert (version.metadata.model_id, version.metadata.sha256) == (model_id, version.sha256)
+        assert load(version, model_id, "staging").verified
+        jobs[version.metadata.batch_job_id] += 1
+    return jobs
+
+
+def half_versions(store: ModelStore) -> set[str]:
+    """List the folders without a model.pkl."""
+    return {version.model_id for version in store.versions()} - set(store.published())
+
+
+def test_a_job_runs_without_rights(store: ModelStore, start: Start) -> None:
+    """Its user is not root, it prints the model id alone, and the version bears the job's id and has its report."""
+    if os.getuid() == 0 and not in_container():
+        pytest.skip("this system does not let root start a process of another user")
+    job = str(uuid.uuid4())
+    status, printed, log = start(job).end()
+    assert (status, [printed]) == (0, [f"{model_id}\n" for model_id in store.published()]), log
+    assert jobs_of(store) == {job: 1}
+    keys = [found.key for found in store._storage.objects(f"models/staging/{printed.strip()}/")]
+    assert sorted(key.rpartition("/")[2] for key in keys) == [
+        "metadata.json",
+        "model-training.html",
+        "model-training.ipynb",
+        "model.pkl",
+    ]
+
+
+def test_lost_before_it_published_a_retry_publishes_one_version(
+    store: ModelStore, start: Start, s3: dict[str, str]
+) -> None:
+    """Killed between metadata.json and model.pkl, an attempt leaves no version, and the next one makes it."""
+    job = str(uuid.uuid4())
+    with link_to(s3["AWS_ENDPOINT_URL"], hold=r"PUT \S*/models/\S*/model\.pkl") as link:
+        run = start(job, link.address)
+        assert link.reached.wait(SLOWEST_RUN)
+        run.lose_host()
+    assert (len(half_versions(store)), jobs_of(store)) == (1, {})
+    status, printed, log = start(job).end()
+    assert (status, [printed.strip()]) == (0, store.published()), log
+    assert jobs_of(store) == {job: 1}
+
+
+def test_lost_after_it_published_a_retry_publishes_nothing_more(
+    store: ModelStore, start: Start, s3: dict[str, str]
+) -> None:
+    """Killed before its report, an attempt leaves a whole version; the next one prints its id and adds the report."""
+    job = str(uuid.uuid4())
+    with link_to(s3["AWS_ENDPOINT_URL"], hold=r"PUT \S*/models/\S*/model-training\.ipynb") as link:
+        run = start(job, link.address)
+        assert link.reached.wait(SLOWEST_RUN)
+        run.lose_host()
+    [model_id] = store.published()
+    assert jobs_of(store) == {job: 1}
+    status, printed, log = start(job).end()
+    assert (status, printed, store.published()) == (0, f"{model_id}\n", [model_id]), log
+    names = {found.key.rpartition("/")[2] for found in store._storage.objects(f"models/staging/{model_id}/")}
+    assert {"model-training.ipynb", "model-training.html"} <= names
+
+
+def test_sigterm_ends_a_run_at_once_with_its_report(store: ModelStore, start: Start, s3: dict[str, str]) -> None:
+    """Long before Batch's SIGKILL it says why it ended, keeps the report and leaves no version."""
+    with link_to(s3["AWS_ENDPOINT_URL"], hold=r"PUT \S*/models/\S*/model\.pkl") as link:
+        run = start(str(uuid.uuid4()), link.address)
+        assert link.reached.wait(SLOWEST_RUN)
+        run.first.send_signal(signal.SIGTERM)
+        begun = time.monotonic()
+        status, printed, log = run.end()
+        seconds = time.monotonic() - begun
+    sys.stderr.write(f"SIGTERM in the publishing second: {seconds:.1f} s\n")
+    assert (status, printed, jobs_of(store)) == (143, "", {})
+    assert "pmip: stopped by SIGTERM before the end\n" in log
+    assert "Traceback" not in log
+    [report] = [found.key for found in store._storage.objects("runs/") if found.key.endswith(".html")]
+    assert f"report: s3://{store._storage.bucket}/{report.rpartition('/')[0]}/" in log  # type: ignore[union-attr]
+    assert seconds < 25
+
+
+def test_sigterm_before_the_notebook_runs_is_heard_too(store: ModelStore, start: Start) -> None:
+    """The first process of a container would ignore it by default."""
+    run = start(str(uuid.uuid4()))
+    while not list(run.folder.glob("data/running-*")):
+        time.sleep(0.01)
+    run.first.send_signal(signal.SIGTERM)
+    status, printed, log = run.end()
+    assert (status, printed, store.published()) == (143, "", [])
+    assert "stopped by SIGTERM" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(("notebook", "kills"), [("small", 40 if IS_LONG else 3), ("real", 10)])
+def test_kills_at_random_moments_leave_whole_versions_or_none(
+    notebook: str, kills: int, store: ModelStore, start: Start, s3: dict[str, str], project: Path
+) -> None:
+    """Every other one in the second when it publishes; a job is tried again until it has published, once."""
+    if notebook == "real" and not IS_LONG:
+        pytest.skip("takes a quarter of an hour: LONG_TRIALS=1 runs it")
+    begin = partial(start, project=ROOT if notebook == "real" else project)
+    seconds = timed(begin("first"))
+    job, moments = str(uuid.uuid4()), Counter[str]()
+    for kill in range(kills):
+        with link_to(s3["AWS_ENDPOINT_URL"], pause=PAUSE) as link:
+            run = begin(job, link.address)
+            if kill % 2 == 0:
+                assert link.publishing.wait(SLOWEST_RUN)
+            run.wait_up_to(random.uniform(0, 1 if kill % 2 == 0 else seconds))
+            is_publishing = link.publishing.is_set()
+            run.lose_host()
+        jobs = jobs_of(store)
+        assert max(jobs.values()) == 1
+        moments["after" if jobs[job] else "while" if is_publishing else "before"] += 1
+        job = str(uuid.uuid4()) if jobs[job] else job
+    figures = f"{dict(moments)} it published; {len(half_versions(store))} half versions, {len(jobs)} whole ones"
+    sys.stderr.write(f"{kills} kills of the {notebook} notebook, whose run takes {seconds:.0f} s: {figures}\n")
+    status, printed, log = begin(job).end()
+    assert (status, jobs_of(store)[job], printed.strip() in store.published()) == (0, 1, True), log
+
+
+@pytest.mark.parametrize("fault", ["stopped", "cut", 503])
+def test_s3_gone_at_any_step_leaves_whole_versions_or_none(
+    fault: str | int, store: ModelStore, start: Start, s3: dict[str, str]
+) -> None:
+    """From some request on; the run says so and leaves its report, and a retry publishes what is missing, once."""
+    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
+        assert start("first", proxy.endpoint).end()[0] == 0
+        steps = range(len(proxy.requests))
+        for step in steps if IS_LONG else sorted(random.sample(steps, 2)):
+            job, proxy.fault, proxy.passed = str(uuid.uuid4()), fault, step
+            run = start(job, proxy.endpoint)
+            status, printed, log = run.end()
+            proxy.fault = None
+            method, path = proxy.requests[step][1:]
+            sys.stderr.write(f"{fault} from request {step} on ({method} {path[:60]}): {status} {log[-150:]!r}\n")
+            assert (status, printed != "") in ((0, True), (1, False))
+            assert ("pmip: " in log) == (status == 1)
+            assert "Traceback" not in log
+            assert len(list(run.folder.glob("data/model-training-*.html"))) == 1
+            assert jobs_of(store)[job] <= 1
+            assert start(job).end()[0] == 0
+            assert jobs_of(store)[job] == 1
+
+
+@pytest.mark.parametrize("kilobytes", [4, 16, 64, 128, 256])
+def test_a_full_disk_is_named(kilobytes: int, store: ModelStore, start: Start, tmp_path: Path) -> None:
+    """Whatever does not fit: the training data, the running notebook, the page of a run that has published."""
+    job = str(uuid.uuid4())
+    with disk(tmp_path / "data", f"size={kilobytes}k") as folder:
+        status, printed, log = start(job, DATA_DIR=str(folder)).end()
+        assert "No space left on device" in log
+    assert "Traceback" not in log
+    assert (status, printed.split()) in ((0, store.published()), (1, []))
+
+
+def test_a_disk_that_cannot_be_written_is_named(store: ModelStore, start: Start, tmp_path: Path) -> None:
+    """Before anything is done."""
+    with disk(tmp_path / "data", "size=1m") as folder:
+        make_read_only(folder)
+        status, _, log = start(str(uuid.uuid4()), DATA_DIR=str(folder)).end()
+    assert (status, log) == (
+        2,
+        f"pmip: DATA_DIR={folder}: the report cannot be written there (Read-only file system)\n",
+    )
+
+
+def timed(run: Run) -> float:
+    """Return how long a run takes that nobody kills."""
+    begun = time.monotonic()
+    assert run.end()[0] == 0
+    return time.monotonic() - begun

@@ -1,0 +1,340 @@
+"""The API's bundle, and its way to Elastic Beanstalk by the real aws command, which talks to a recorder."""
+
+import io
+import json
+import re
+import shutil
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aws_recorder import SECRET_KEY, Answer, AwsRecorder, Refusal
+from conftest import ROOT
+from shell import run
+
+REPOSITORY = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/pmip_api"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+IMAGE = f"{REPOSITORY}:{COMMIT}"
+FILES = {".ebextensions/pmip.config", ".platform/nginx/conf.d/pmip.conf", "Dockerrun.aws.json"}
+STARTED = "2030-01-01T00:00:00.000Z"
+LOOKING = ["DescribeEnvironments", "DescribeEvents"]
+DEPLOYING = [
+    "DescribeEnvironments",
+    "DescribeApplicationVersions",
+    "DescribeStacks",
+    "PutObject",
+    "CreateApplicationVersion",
+    "UpdateEnvironment",
+    *LOOKING * 2,
+    "DescribeStacks",
+]
+TO_UPDATE = DEPLOYING[: DEPLOYING.index("UpdateEnvironment") + 1]
+AGAIN = ["DescribeEnvironments", "DescribeApplicationVersions", "UpdateEnvironment", *LOOKING]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Copy what a deployment is made of; the bundle is written there."""
+    folder = tmp_path / "pmip"
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    shutil.copy(ROOT / "Dockerrun.aws.json", folder)
+    return folder
+
+
+@pytest.fixture
+def label(project: Path) -> str:
+    """Name the version of the image as the script does, from what is in the bundle."""
+    run(project / "scripts" / "deploy_api.sh", "--bundle-only", IMAGE)
+    with zipfile.ZipFile(project / "build" / "pmip_api.zip") as archive:
+        assert json.loads(archive.read("Dockerrun.aws.json"))["Image"]["Name"] == IMAGE
+    digest = sha256((project / "build" / "pmip_api.zip").read_bytes()).hexdigest()
+    return f"{COMMIT}-{digest[:8]}"
+
+
+def environment(version: str, status: str = "Ready", health: str = "Green") -> dict[str, Any]:
+    """Describe the environment as Elastic Beanstalk does."""
+    names = {"ApplicationName": "pmip", "EnvironmentName": "pmip-env", "CNAME": "pmip.example.com"}
+    return {"Environments": [names | {"VersionLabel": version, "Status": status, "Health": health}]}
+
+
+def events(*messages: str) -> dict[str, Any]:
+    """List events as Elastic Beanstalk does: the newest first."""
+    listed = [
+        {"EventDate": f"2030-01-01T00:00:0{second}.000Z", "Severity": "INFO", "Message": message}
+        for second, message in enumerate(messages)
+    ]
+    return {"Events": listed[::-1]}
+
+
+def deployable(aws: AwsRecorder, label: str) -> None:
+    """Script a deployment that works."""
+    updating = environment(label, "Updating", "Grey")
+    aws.answer("DescribeEnvironments", environment("old"), updating, environment(label))
+    aws.answer("DescribeApplicationVersions", {"ApplicationVersions": []})
+    serving = {"Stacks": [{"Parameters": [{"ParameterKey": "CertificateArn", "ParameterValue": ""}]}]}
+    aws.answer(
+        "DescribeStacks", {"Stacks": [{"Outputs": [{"OutputKey": "BucketName", "OutputValue": "pmip-1"}]}]}, serving
+    )
+    aws.answer("PutObject", {})
+    aws.answer("CreateApplicationVersion", {"ApplicationVersion": {"VersionLabel": label}})
+    aws.answer("UpdateEnvironment", {"DateUpdated": STARTED, "Status": "Updating"})
+    aws.answer("DescribeEvents", events("update begins"), events("update begins", "update ends"))
+    aws.answer("DescribeEnvironmentHealth", {"Causes": ["Application deployment failed", "the container ended"]})
+
+
+def deployed_before(aws: AwsRecorder, label: str, *looks: Answer) -> None:
+    """Script a deployment of a version that Beanstalk has already, and what its environment looks like each time."""
+    deployable(aws, label)
+    aws.answer("DescribeApplicationVersions", {"ApplicationVersions": [{"VersionLabel": label}]})
+    aws.answer("DescribeEnvironments", *looks)
+
+
+def deploy(project: Path, *words: str, **environ: str) -> Any:
+    """Call the script, which does not wait."""
+    return run(project / "scripts" / "deploy_api.sh", *(words or [IMAGE]), **{"HEALTH_SECONDS": "0"} | environ)
+
+
+# --- the bundle ---
+
+
+def bundle_of(project: Path, image: str) -> tuple[bytes, dict[str, str]]:
+    """Write the bundle of an image; return its bytes and its files."""
+    outcome = deploy(project, "--bundle-only", image, PATH="/usr/bin:/bin")  # no aws command is needed
+    assert (outcome.returncode, outcome.stdout) == (0, "build/pmip_api.zip\n"), outcome.stderr
+    content = (project / "build" / "pmip_api.zip").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        return content, {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def test_the_bundle_has_exactly_what_beanstalk_needs(project: Path) -> None:
+    """No Dockerfile, which would be built instead, and nothing that lies about; only the image is filled in."""
+    (project / "scripts" / "beanstalk" / ".ebextensions" / "pmip.config~").write_text("")
+    (project / "Dockerfile").write_text("")
+    _, files = bundle_of(project, IMAGE)
+    assert files.keys() == FILES
+    rendered, template = (json.loads(text) for text in (files["Dockerrun.aws.json"], dockerrun_text()))
+    assert rendered["Image"].pop("Name") == IMAGE
+    assert "deploy_api.sh" in template["Image"].pop("Name")
+    assert rendered == template
+
+
+def test_the_same_image_makes_the_same_bytes(project: Path) -> None:
+    """Whenever it is made; another image makes others."""
+    first, _ = bundle_of(project, IMAGE)
+    for path in project.rglob("*"):
+        path.touch()
+    assert bundle_of(project, IMAGE)[0] == first
+    assert bundle_of(project, f"{REPOSITORY}@sha256:{'a' * 64}")[0] != first
+
+
+def dockerrun_text() -> str:
+    """Return the file at the root."""
+    return (ROOT / "Dockerrun.aws.json").read_text()
+
+
+def test_one_port_everywhere() -> None:
+    """What nginx forwards to is where the image listens, which is where pmip listens by itself."""
+    dockerrun = json.loads(dockerrun_text())
+    assert dockerrun["AWSEBDockerrunVersion"] == "1"
+    assert [port["ContainerPort"] for port in dockerrun["Ports"]] == ["8000"]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"PORT=(\d+)", dockerfile) == re.findall(r"EXPOSE (\d+)", dockerfile) == ["8000"]
+    assert 'read("PORT", 8000,' in (ROOT / "pmip" / "config.py").read_text()
+
+
+def test_the_models_cache_is_the_images_users() -> None:
+    """The folder that the host makes is the one that is mounted and set, private to the user of the image."""
+    settings = yaml.safe_load((ROOT / "scripts" / "beanstalk" / ".ebextensions" / "pmip.config").read_text())
+    [volume] = json.loads(dockerrun_text())["Volumes"]
+    folder = settings["option_settings"]["aws:elasticbeanstalk:application:environment"]["MODEL_CACHE_DIR"]
+    assert volume == {"HostDirectory": folder, "ContainerDirectory": folder}
+    [user] = re.findall(r"^USER (\d+):\1$", (ROOT / "Dockerfile.train").read_text(), re.MULTILINE)
+    assert settings["commands"]["model_cache"]["command"] == f"install -d -m 0700 -o {user} -g {user} {folder}"
+
+
+def test_the_api_itself_refuses_what_is_too_large() -> None:
+    """A little more than MAX_BODY_BYTES passes nginx, whose own refusal would not be JSON."""
+    nginx = (ROOT / "scripts" / "beanstalk" / ".platform" / "nginx" / "conf.d" / "pmip.conf").read_text()
+    [megabytes] = re.findall(r"^client_max_body_size (\d+)m;$", nginx, re.MULTILINE)
+    assert int(megabytes) == 8 + 1
+    assert 'read("MAX_BODY_BYTES", 8 * MEBIBYTE,' in (ROOT / "pmip" / "config.py").read_text()
+
+
+def test_eb_deploy_sends_the_same_bundle() -> None:
+    """The eb command's settings name the file, the application and the environment."""
+    settings = yaml.safe_load((ROOT / ".elasticbeanstalk" / "config.yml").read_text())
+    assert settings["deploy"]["artifact"] == "build/pmip_api.zip"
+    assert settings["global"]["application_name"] == "pmip"
+    assert settings["branch-defaults"]["default"]["environment"] == "pmip-env"
+
+
+# --- the deployment ---
+
+
+def test_a_version_is_uploaded_deployed_and_told_where_it_is(project: Path, label: str, aws: AwsRecorder) -> None:
+    """Each event is shown once; the address is the one thing on stdout."""
+    deployable(aws, label)
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (0, "http://pmip.example.com/\n"), outcome.stderr
+    assert aws.operations == DEPLOYING
+    key = f"deployments/api/{label}.zip"
+    content = (project / "build" / "pmip_api.zip").read_bytes()
+    assert [call["StackName"] for call in aws.parameters("DescribeStacks")] == ["pmip-foundation", "pmip-serving"]
+    assert aws.parameters("PutObject") == [{"Bucket": "pmip-1", "Key": key, "Body": content}]
+    version = {"ApplicationName": "pmip", "VersionLabel": label, "Description": IMAGE}
+    source = {"SourceBundle.S3Bucket": "pmip-1", "SourceBundle.S3Key": key}
+    assert aws.parameters("CreateApplicationVersion") == [version | source]
+    assert aws.parameters("UpdateEnvironment") == [{"EnvironmentName": "pmip-env", "VersionLabel": label}]
+    for looked in aws.parameters("DescribeEnvironments"):
+        assert looked.items() >= {"ApplicationName": "pmip", "EnvironmentNames.member.1": "pmip-env"}.items()
+    for asked in aws.parameters("DescribeEvents"):
+        assert asked.items() >= {"EnvironmentName": "pmip-env", "StartTime": "2030-01-01T00:00:00Z"}.items()
+    told = [f"2030-01-01T00:00:0{second}.000Z\tINFO\tupdate {what}" for second, what in enumerate(("begins", "ends"))]
+    assert outcome.stderr.splitlines() == [f"==> uploading version {label}", f"==> deploying {label}", *told]
+    assert SECRET_KEY not in outcome.stderr
+
+
+def test_an_image_that_was_deployed_before_is_its_old_version(project: Path, label: str, aws: AwsRecorder) -> None:
+    """So a roll back, and a second try, are the same call: nothing is uploaded. With a certificate it is HTTPS."""
+    deployed_before(aws, label, environment("new"), environment(label))
+    certificate = {"ParameterKey": "CertificateArn", "ParameterValue": "arn:aws:acm:eu-west-1:1:certificate/1"}
+    aws.answer("DescribeStacks", {"Stacks": [{"Parameters": [certificate]}]})
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (0, "https://pmip.example.com/\n"), outcome.stderr
+    assert aws.operations == [*AGAIN, "DescribeStacks"]
+    assert aws.parameters("DescribeApplicationVersions")[0]["VersionLabels.member.1"] == label
+
+
+def test_health_is_waited_for_when_the_update_has_ended(project: Path, label: str, aws: AwsRecorder) -> None:
+    """It lags behind: first Red, then Green is served. Who may not ask for the stack gets the address all the same."""
+    deployed_before(aws, label, environment("old"), environment(label, health="Red"), environment(label))
+    aws.refuse("DescribeStacks")
+    outcome = deploy(project, HEALTH_SECONDS="60")
+    assert (outcome.returncode, outcome.stdout) == (0, "http://pmip.example.com/\n"), outcome.stderr
+    assert aws.operations == [*AGAIN, *LOOKING, "DescribeStacks"]
+
+
+def test_a_version_that_beanstalk_gave_up_leaves_the_old_one_serving(
+    project: Path, label: str, aws: AwsRecorder
+) -> None:
+    """The causes are told, and nothing more is done."""
+    deployed_before(aws, label, environment("old"))
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert "Application deployment failed\nthe container ended\n" in outcome.stderr
+    assert outcome.stderr.endswith(f"deploy_api.sh: {label} failed; old still serves\n")
+    assert aws.operations == [*AGAIN, "DescribeEnvironmentHealth"]
+
+
+@pytest.mark.parametrize("left_by_beanstalk", ["new", "old"])
+def test_a_version_that_is_red_gives_way_to_the_old_one(
+    left_by_beanstalk: str, project: Path, label: str, aws: AwsRecorder
+) -> None:
+    """Also when the old version is said to be back, but some host is not well."""
+    red = environment(label if left_by_beanstalk == "new" else "old", health="Red")
+    deployed_before(aws, label, environment("old"), red, environment("old"))
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert aws.operations == [*AGAIN, "DescribeEnvironmentHealth", "UpdateEnvironment", *LOOKING]
+    assert [call["VersionLabel"] for call in aws.parameters("UpdateEnvironment")] == [label, "old"]
+    assert outcome.stderr.endswith(f"deploy_api.sh: {label} failed; old serves again\n")
+
+
+def test_a_way_back_that_fails_too_is_told(project: Path, label: str, aws: AwsRecorder) -> None:
+    """Nothing is tried a second time."""
+    deployed_before(aws, label, environment("old"), environment(label, health="Red"), environment("old", health="Red"))
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert outcome.stderr.endswith("and so did going back to old: pmip-env has old and is Red\n")
+    assert aws.operations.count("UpdateEnvironment") == 2
+
+
+def test_without_another_version_there_is_no_way_back(project: Path, label: str, aws: AwsRecorder) -> None:
+    """Such as when the version that serves is deployed once more."""
+    deployed_before(aws, label, environment(label), environment(label, health="Red"))
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert outcome.stderr.endswith(f"{label} failed, and there is no version before it to go back to\n")
+    assert aws.operations == [*AGAIN, "DescribeEnvironmentHealth"]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ({"Environments": []}, "there is no environment pmip-env; 'bash scripts/deploy_stack.sh serving' makes it"),
+        (environment("old", "Terminated"), "there is no environment pmip-env; "),
+        (environment("old", "Updating"), "pmip-env is Updating: try again when it is Ready"),
+    ],
+)
+def test_without_a_ready_environment_nothing_is_uploaded(
+    found: dict[str, Any], told: str, project: Path, label: str, aws: AwsRecorder
+) -> None:
+    """Exit 1, and what to do."""
+    deployable(aws, label)
+    aws.answer("DescribeEnvironments", found)
+    outcome = deploy(project)
+    assert (outcome.returncode, told in outcome.stderr) == (1, True)
+    assert aws.operations == ["DescribeEnvironments"]
+
+
+@pytest.mark.parametrize("operation", TO_UPDATE)
+def test_a_call_that_may_not_be_made_is_told(operation: str, project: Path, label: str, aws: AwsRecorder) -> None:
+    """AWS's own words are shown, no later call is made, and what serves is named."""
+    deployable(aws, label)
+    aws.refuse(operation)
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert f"you may not {operation}" in outcome.stderr
+    assert SECRET_KEY not in outcome.stderr
+    assert aws.operations == TO_UPDATE[: TO_UPDATE.index(operation) + 1]
+    if operation not in ("DescribeEnvironments", "DescribeStacks"):
+        assert outcome.stderr.endswith("pmip-env is as it was, with old (Green); aws said why above\n")
+
+
+def test_a_look_that_fails_does_not_end_the_update(project: Path, label: str, aws: AwsRecorder) -> None:
+    """The message says that it goes on."""
+    deployed_before(aws, label, environment("old"), Refusal("Throttling", "Rate exceeded"))
+    outcome = deploy(project)
+    assert (outcome.returncode, "Rate exceeded" in outcome.stderr) == (1, True)
+    assert outcome.stderr.endswith("pmip-env could not be looked at; its update goes on; aws said why above\n")
+
+
+def test_events_and_causes_that_may_not_be_read_spoil_nothing(project: Path, label: str, aws: AwsRecorder) -> None:
+    """The refusals are shown, and the version is judged by the environment."""
+    deployed_before(aws, label, environment("old"))
+    aws.refuse("DescribeEvents")
+    aws.refuse("DescribeEnvironmentHealth")
+    outcome = deploy(project)
+    assert outcome.returncode == 1
+    for operation in ("DescribeEvents", "DescribeEnvironmentHealth"):
+        assert f"you may not {operation}" in outcome.stderr
+    assert outcome.stderr.endswith("old still serves\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        [IMAGE, IMAGE],
+        ["--bundle-only"],
+        [json.loads(dockerrun_text())["Image"]["Name"]],
+        ["pmip_api:1"],
+        [REPOSITORY],
+        [f"{REPOSITORY}:"],
+        [f"{REPOSITORY}:latest"],
+        [f"{REPOSITORY}@sha256:1"],
+        [f"https://{IMAGE}"],
+        [f"{IMAGE} "],
+        [f'{REPOSITORY}:1",'],
+    ],
+    ids=repr,
+)
+def test_what_is_no_image_is_refused(words: list[str], project: Path, aws: AwsRecorder) -> None:
+    """Exit 2 before anything is written or asked: the placeholder, no tag, or one that does not stay."""
+    outcome = deploy(project, *words) if words else run(project / "scripts" / "deploy_api.sh")
+    assert (outcome.returncode, outcome.stdout, aws.calls) == (2, "", [])
+    assert not (project / "build").exists()

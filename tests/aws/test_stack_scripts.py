@@ -1,0 +1,225 @@
+"""Stacks made, brought up to date and deleted by the real aws command, which talks to a recorder."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_recorder import SECRET_KEY, AwsRecorder, Refusal
+from conftest import ROOT
+from shell import run
+
+TEMPLATE = """Parameters:
+  Environment:
+    Type: String
+  ApiKeys: {Type: String, NoEcho: true}
+Resources:
+  Bucket:
+    Type: AWS::S3::Bucket
+"""
+STACK_ID = "arn:aws:cloudformation:eu-west-1:123456789012:stack/pmip-foundation/1"
+LATER, EARLIER = "2100-01-01T00:00:00.000Z", "2000-01-01T00:00:00.000Z"
+DEPLOYING = [
+    "DescribeStacks",  # is it there? an update, else a creation
+    "GetTemplateSummary",  # which parameters does it have?
+    "CreateChangeSet",
+    "DescribeChangeSet",  # is it ready?
+    "ExecuteChangeSet",
+    "DescribeStacks",  # is it done?
+    "DescribeStacks",  # its outputs
+]
+DELETING = ["DescribeStacks", "DeleteStack", "DescribeStacks", "DescribeStackEvents"]
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    """Copy the scripts, with a template that is a stage of its own."""
+    folder = tmp_path / "pmip" / "scripts"
+    shutil.copytree(ROOT / "scripts", folder)
+    (folder / "cloudformation").mkdir(exist_ok=True)
+    (folder / "cloudformation" / "foundation.yml").write_text(TEMPLATE)
+    return folder
+
+
+def stack(status: str, **outputs: str) -> dict[str, Any]:
+    """Describe a stack as CloudFormation does."""
+    pairs = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
+    found = {"StackId": STACK_ID, "StackName": "pmip-foundation", "CreationTime": EARLIER, "StackStatus": status}
+    return {"Stacks": [found | {"Outputs": pairs}]}
+
+
+def event(time: str, resource: str, status: str, reason: str = "") -> dict[str, str]:
+    """Describe an event of a stack as CloudFormation does."""
+    names = {"LogicalResourceId": resource, "PhysicalResourceId": resource.lower(), "ResourceType": "AWS::S3::Bucket"}
+    happened = {"Timestamp": time, "ResourceStatus": status, "ResourceStatusReason": reason}
+    return {"StackId": STACK_ID, "EventId": resource, "StackName": "pmip-foundation"} | names | happened
+
+
+def deployable(aws: AwsRecorder) -> None:
+    """Script a deployment that works."""
+    outputs = stack("UPDATE_COMPLETE", BucketName="pmip-1", JobRoleArn="arn:aws:iam::1:role/job")
+    aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), outputs)
+    aws.answer("GetTemplateSummary", {"Parameters": []})
+    aws.answer("CreateChangeSet", {"Id": "change", "StackId": STACK_ID})
+    aws.answer("DescribeChangeSet", {"Status": "CREATE_COMPLETE"})
+    aws.answer("ExecuteChangeSet", {})
+    failures = [
+        event("2100-01-01T00:00:03.000Z", "Role", "CREATE_FAILED", "Resource creation cancelled"),
+        event("2100-01-01T00:00:02.000Z", "Alarm", "CREATE_FAILED", "a consequence"),
+        event("2100-01-01T00:00:01.000Z", "Bucket", "CREATE_FAILED", "pmip-1 already exists"),
+        event(LATER, "Queue", "CREATE_IN_PROGRESS"),
+        event(EARLIER, "Old", "CREATE_FAILED", "of another time"),
+    ]
+    aws.answer("DescribeStackEvents", {"StackEvents": failures})
+
+
+def deletable(aws: AwsRecorder) -> None:
+    """Script a deletion that works."""
+    aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("DELETE_COMPLETE"))
+    aws.answer("DeleteStack", {})
+    kept = [event(LATER, "Bucket", "DELETE_SKIPPED"), event(LATER, "Role", "DELETE_COMPLETE")]
+    aws.answer("DescribeStackEvents", {"StackEvents": kept})
+
+
+def test_a_stack_is_deployed_from_its_template(scripts: Path, aws: AwsRecorder) -> None:
+    """The parameters are passed on; the outputs are the one thing on stdout."""
+    deployable(aws)
+    outcome = run(scripts / "deploy_stack.sh", "foundation", "Environment=prod", "ApiKeys=a=b, c")
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout == "BucketName=pmip-1\nJobRoleArn=arn:aws:iam::1:role/job\n"
+    assert aws.operations == DEPLOYING
+    [change] = aws.parameters("CreateChangeSet")
+    expected = {
+        "StackName": "pmip-foundation",
+        "TemplateBody": TEMPLATE,
+        "ChangeSetType": "UPDATE",
+        "Capabilities.member.1": "CAPABILITY_NAMED_IAM",
+    }
+    assert expected.items() <= change.items()
+    pairs = [[change[f"Parameters.member.{i}.Parameter{part}"] for part in ("Key", "Value")] for i in (1, 2)]
+    assert sorted(pairs) == [["ApiKeys", "a=b, c"], ["Environment", "prod"]]
+    assert {call.get("StackName") for call in aws.parameters("DescribeStacks")} == {"pmip-foundation"}
+
+
+def test_a_new_stack_is_created(scripts: Path, aws: AwsRecorder) -> None:
+    """What is not there yet is made by the same call; a stack without outputs prints nothing."""
+    deployable(aws)
+    missing = Refusal("ValidationError", "Stack with id pmip-foundation does not exist")
+    aws.answer("DescribeStacks", missing, stack("CREATE_COMPLETE"))
+    outcome = run(scripts / "deploy_stack.sh", "foundation")
+    assert (outcome.returncode, outcome.stdout) == (0, ""), outcome.stderr
+    [change] = aws.parameters("CreateChangeSet")
+    assert change["ChangeSetType"] == "CREATE"
+
+
+def test_a_template_without_changes_is_no_failure(scripts: Path, aws: AwsRecorder) -> None:
+    """Nothing is executed, and the outputs are printed all the same."""
+    deployable(aws)
+    nothing = "The submitted information didn't contain changes. "
+    aws.answer("DescribeChangeSet", {"Status": "FAILED", "StatusReason": nothing})
+    outcome = run(scripts / "deploy_stack.sh", "foundation")
+    assert (outcome.returncode, outcome.stdout[:10]) == (0, "BucketName"), outcome.stderr
+    assert "ExecuteChangeSet" not in aws.operations
+
+
+def test_a_stack_that_fails_tells_which_resources_and_why(scripts: Path, aws: AwsRecorder) -> None:
+    """The cause first, without what was given up for it and without the failures of another time."""
+    deployable(aws)
+    aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("UPDATE_ROLLBACK_COMPLETE"))
+    outcome = run(scripts / "deploy_stack.sh", "foundation")
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    causes = ["    Bucket (AWS::S3::Bucket): pmip-1 already exists", "    Alarm (AWS::S3::Bucket): a consequence"]
+    assert outcome.stderr.splitlines()[-3:-1] == causes
+    assert "cancelled" not in outcome.stderr
+    assert "of another time" not in outcome.stderr
+
+
+def test_a_deleted_stack_names_what_is_kept(scripts: Path, aws: AwsRecorder) -> None:
+    """It is asked for by its id, which alone is known after the deletion."""
+    deletable(aws)
+    outcome = run(scripts / "delete_stack.sh", "foundation")
+    assert (outcome.returncode, outcome.stdout) == (0, "AWS::S3::Bucket\tbucket\n"), outcome.stderr
+    assert aws.operations == DELETING
+    assert [call.parameters["StackName"] for call in aws.calls] == ["pmip-foundation", STACK_ID, STACK_ID, STACK_ID]
+
+
+def test_a_deletion_that_fails_tells_why(scripts: Path, aws: AwsRecorder) -> None:
+    """Such as a repository that still holds images."""
+    deletable(aws)
+    aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("DELETE_FAILED"))
+    aws.answer("DescribeStackEvents", {"StackEvents": [event(LATER, "Repository", "DELETE_FAILED", "it has images")]})
+    outcome = run(scripts / "delete_stack.sh", "foundation")
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert "    Repository (AWS::S3::Bucket): it has images\ndelete_stack.sh: pmip-foundation" in outcome.stderr
+
+
+@pytest.mark.parametrize("operation", sorted({*DEPLOYING, "DescribeStackEvents"}))
+def test_a_call_that_deploy_stack_may_not_make_is_told(operation: str, scripts: Path, aws: AwsRecorder) -> None:
+    """AWS's own words are shown, the exit is 1, and nothing is executed after a refusal."""
+    deployable(aws)
+    if operation == "DescribeStackEvents":
+        aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("UPDATE_ROLLBACK_COMPLETE"))
+    aws.refuse(operation)
+    outcome = run(scripts / "deploy_stack.sh", "foundation", "ApiKeys=a-secret")
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    if operation != "DescribeChangeSet":  # of this one the aws command itself tells nothing but 'Status'
+        assert f"you may not {operation}" in outcome.stderr
+    assert "deploy_stack.sh: pmip-foundation was not deployed." in outcome.stderr
+    assert SECRET_KEY not in outcome.stderr
+    assert "a-secret" not in outcome.stderr
+    if operation in DEPLOYING[:4]:
+        assert "ExecuteChangeSet" not in aws.operations
+
+
+@pytest.mark.parametrize("operation", sorted({*DELETING}))
+def test_a_call_that_delete_stack_may_not_make_is_told(operation: str, scripts: Path, aws: AwsRecorder) -> None:
+    """AWS's own words are shown, the exit is 1, and what was not found is not deleted."""
+    deletable(aws)
+    aws.refuse(operation)
+    outcome = run(scripts / "delete_stack.sh", "foundation")
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert f"you may not {operation}" in outcome.stderr
+    assert outcome.stderr.splitlines()[-1].startswith("delete_stack.sh: pmip-foundation ")
+    assert ("DeleteStack" in aws.operations) == (operation != "DescribeStacks")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("deploy_stack.sh",),
+        ("deploy_stack.sh", "staging"),
+        ("deploy_stack.sh", "../foundation"),
+        ("deploy_stack.sh", "foundation", "Environment"),
+        ("deploy_stack.sh", "foundation", "=prod"),
+        ("deploy_stack.sh", "foundation", "Enviroment=prod"),
+        ("deploy_stack.sh", "foundation", "Bucket=prod"),
+        ("delete_stack.sh",),
+        ("delete_stack.sh", "bucket"),
+        ("delete_stack.sh", "foundation", "training"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_asks_aws_nothing(command: tuple[str, ...], scripts: Path, aws: AwsRecorder) -> None:
+    """Exit 2, and the stages that there are stand in the message."""
+    outcome = run(scripts / command[0], *command[1:])
+    assert (outcome.returncode, outcome.stdout, aws.calls) == (2, "", [])
+    if "foundation" not in command:
+        assert "foundation" in outcome.stderr
+
+
+@pytest.mark.parametrize("words", [["deploy_stack.sh", "foundation"], ["delete_stack.sh", "foundation"]])
+def test_without_the_aws_command_one_line_says_so(words: list[str], scripts: Path, tmp_path: Path) -> None:
+    """Nothing else is needed to tell it."""
+    for name in ("bash", "dirname", "basename", "awk", "sed", "grep"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    outcome = run(scripts / words[0], *words[1:], PATH=str(tmp_path))
+    assert outcome.returncode == 1
+    assert outcome.stderr.startswith(f"{words[0]}: the aws command is not installed; see https://")
+
+
+def test_the_templates_fit_into_a_request() -> None:
+    """One of more than 51,200 bytes would have to be uploaded first; each has its stage in the help."""
+    shown = run("deploy_stack.sh", "--help").stdout
+    for template in (ROOT / "scripts" / "cloudformation").glob("*.yml"):
+        assert template.stat().st_size <= 51_200
+        assert template.stem in shown

@@ -1,0 +1,155 @@
+"""The Swagger page in a real browser, as a caller uses it: Debian's Chromium, or whichever is installed."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api import is_ready, running_api, wait_for
+from conftest import without
+from nginx import running_nginx
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from pmip.model.artifact import Artifact
+from pmip.store.versions import LocalModel
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# The last one keeps the browser itself, too, from asking anybody else.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+KEY = "a-key-of-the-tests"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start the browser; without one skip, or fail when REQUIRE_BROWSER=1."""
+    if CHROMIUM is None:
+        reason = "no Chromium is installed; 'apt-get install chromium' installs it"
+        without("BROWSER", reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def port(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Serve the artifact behind one trusted proxy."""
+    folder = tmp_path_factory.mktemp("api")
+    LocalModel(folder).save(artifact)
+    with running_api(folder, TRUSTED_PROXIES="1") as (port, _):
+        wait_for(lambda: is_ready(port), 30)
+        yield port
+
+
+class Caller:
+    """Somebody at the browser; what the browser asked and complained of is remembered."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.asked, self.complaints = page, list[str](), list[str]()
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("requestfailed", lambda request: self.complaints.append(request.url))
+
+    def open(self, address: str) -> None:
+        """Open the page and unfold the route that scores."""
+        self.address = address
+        self.page.goto(address)
+        self.page.get_by_role("button", name="/predict").first.click()
+        self.page.get_by_role("button", name="Try it out").click()
+
+    def execute(self) -> tuple[str, Any]:
+        """Press the button; return the status and the body that the page shows."""
+        self.page.get_by_role("button", name="Execute").click()
+        answer = self.page.locator(".live-responses-table .response").first
+        expect(answer).to_be_visible()
+        expect(self.page.locator(".loading-container")).to_have_count(0)
+        status = answer.locator(".response-col_status").inner_text().split()[0]
+        return status, json.loads(answer.locator(".highlight-code pre, pre.microlight").first.inner_text())
+
+    def authorize(self, key: str) -> None:
+        """Show a key by the Authorize button."""
+        self.page.locator(".auth-wrapper").get_by_role("button", name="Authorize").first.click()
+        if self.page.get_by_role("button", name="Logout").count():
+            self.page.get_by_role("button", name="Logout").click()
+        self.page.locator(".auth-container input").fill(key)
+        self.page.locator(".auth-container").get_by_role("button", name="Authorize").click()
+        self.page.locator(".auth-container").get_by_role("button", name="Close").click()
+
+
+@pytest.fixture
+def caller(browser: Browser) -> Iterator[Caller]:
+    """Sit down at a fresh window; in the end, nobody else was asked and nothing broke."""
+    with browser.new_context() as context:
+        caller = Caller(context.new_page())
+        yield caller
+    assert caller.asked
+    assert {url for url in caller.asked if not url.startswith((caller.address, "data:"))} == set()
+    assert caller.complaints == []
+
+
+def test_a_caller_tries_it_out_and_reads_the_answer(caller: Caller, port: int) -> None:
+    """The example as it stands is answered as the README says; each type and own comments are, too."""
+    caller.open(f"http://127.0.0.1:{port}/")
+    assert caller.execute() == ("200", {"result": [{"class": 1}, {"class": 0}]})
+    caller.page.locator(".parameters select").last.select_option("probability")
+    status, body = caller.execute()
+    assert (status, [max(item["probability"]) > 0.5 for item in body["result"]]) == ("200", [True, True])
+    caller.page.locator("textarea").fill('{"comments": ["Subscribe to my channel, free gift cards!"]}')
+    caller.page.locator(".parameters select").last.select_option("explanation")
+    status, body = caller.execute()
+    assert (status, body["result"][0]["class"]) == ("200", 1)
+    assert body["result"][0]["contributions"]
+
+
+def test_a_mistake_is_told_on_the_page(caller: Caller, port: int) -> None:
+    """A wrong payload gets the message that the API has for it."""
+    caller.open(f"http://127.0.0.1:{port}/")
+    caller.page.locator("textarea").fill('{"comments": "not a list"}')
+    assert caller.execute() == ("400", {"message": "'comments' must be a list of texts"})
+
+
+def test_with_keys_on_the_authorize_button_lets_in(caller: Caller, artifact: Artifact, tmp_path: Path) -> None:
+    """Without a key the page shows the refusal, with the wrong one too, and with the right one the answer."""
+    LocalModel(tmp_path).save(artifact)
+    with running_api(tmp_path, API_KEYS=f"another,{KEY}") as (port, _):
+        wait_for(lambda: is_ready(port), 30)
+        caller.open(f"http://127.0.0.1:{port}/")
+        refused = ("401", {"message": "send one of the API keys in the header X-API-Key"})
+        assert caller.execute() == refused
+        caller.authorize("a-wrong-key")
+        assert caller.execute() == refused
+        caller.authorize(KEY)
+        assert caller.execute() == ("200", {"result": [{"class": 1}, {"class": 0}]})
+
+
+def test_without_keys_there_is_no_authorize_button(caller: Caller, port: int) -> None:
+    """The page asks for nothing that the API does not."""
+    caller.open(f"http://127.0.0.1:{port}/")
+    assert caller.page.get_by_role("button", name="Authorize").count() == 0
+
+
+def test_behind_a_path_prefix_the_page_works(caller: Caller, port: int, tmp_path: Path) -> None:
+    """Page, document, styles and answers all come from below the prefix that the proxy names."""
+    with running_nginx(tmp_path, port) as front:
+        caller.open(f"http://127.0.0.1:{front}/pre/")
+        assert caller.execute() == ("200", {"result": [{"class": 1}, {"class": 0}]})
+        assert f"http://127.0.0.1:{front}/pre/predict?type=class" in caller.asked
+
+
+def test_the_page_fits_a_telephone(browser: Browser, port: int) -> None:
+    """Nothing is wider than the screen, no path is broken into pieces, and the route that scores comes first."""
+    with browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True) as context:
+        caller = Caller(context.new_page())
+        caller.open(f"http://127.0.0.1:{port}/")
+        assert caller.execute()[0] == "200"
+        paths = caller.page.locator(".opblock-summary-path")
+        assert paths.first.inner_text().strip() == "/predict"
+        assert max(box["height"] for box in (path.bounding_box() for path in paths.all()) if box) < 32
+        assert caller.page.evaluate("document.documentElement.scrollWidth") == 390

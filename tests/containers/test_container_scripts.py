@@ -1,0 +1,252 @@
+"""What the container scripts say and do, seen by a docker command that only notes how it was called."""
+
+import base64
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from aws_recorder import AwsRecorder
+from conftest import ROOT, free_port
+from shell import command, revision_of, run
+
+BUILD = ("build_training_image.sh", "build_api_image.sh")
+RUN = ("run_training_container.sh", "run_api_container.sh")
+PUSH = ("push_training_image.sh", "push_api_image.sh")
+REPOSITORY = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/pmip"
+NEED_ENGINE = [*((script,) for script in BUILD + RUN), *((script, REPOSITORY) for script in PUSH)]
+NEED_ENGINE += [("push_api_image.sh", "--dry-run", REPOSITORY), ("quickstart.sh", "--containers", "--once")]
+SECRET = "not-to-be-seen"
+
+
+@pytest.fixture
+def bin_dir(tmp_path: Path) -> Path:
+    """Make a folder for commands."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def calls(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in for docker and aws: a file that gets each call, and what docker login is given on stdin."""
+    file = bin_dir.parent / "calls"
+    command(bin_dir, "docker", f'echo "docker $*" >>{file}; if [ "$1" = login ]; then cat >>{file}.password; fi')
+    command(bin_dir, "aws", f'echo "aws $*" >>{file}; echo {SECRET}')
+    monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
+    return file
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clone the project: a push wants a checkout without changes."""
+    folder = tmp_path_factory.mktemp("clone") / "pmip"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True, timeout=60)
+    return folder
+
+
+@pytest.mark.parametrize("arguments", NEED_ENGINE, ids=" ".join)
+def test_without_an_engine_each_says_so_in_one_line(
+    arguments: tuple[str, ...], bin_dir: Path, tmp_path: Path, clone: Path
+) -> None:
+    """No engine that answers, and no docker command at all: exit 1 before anything is made."""
+    for name in ("bash", "dirname", "basename", "awk", "git"):
+        (bin_dir / name).symlink_to(str(shutil.which(name)))
+    script = clone / "scripts" / arguments[0]
+    data = {"DATA_DIR": str(tmp_path), "PATH": str(bin_dir)}
+    missing = run(script, *arguments[1:], **data)
+    command(bin_dir, "docker", "exit 1")
+    silent = run(script, *arguments[1:], **data)
+    for outcome, what in ((missing, "docker is not installed; "), (silent, "no Docker engine answers; ")):
+        assert (outcome.returncode, outcome.stdout) == (1, ""), outcome.stderr
+        [line] = outcome.stderr.splitlines()
+        assert what in line
+    assert not (clone / ".venv").exists()
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("", "1 skipped"), ("1", "1 error")])
+def test_the_tests_of_containers_skip_or_fail_without_an_engine(required: str, outcome: str, bin_dir: Path) -> None:
+    """They tell the reason, and fail where an engine has to be there."""
+    command(bin_dir, "docker", "exit 1")
+    environ = {"PATH": f"{bin_dir}:{os.environ['PATH']}", "REQUIRE_CONTAINERS": required}
+    tests = [sys.executable, "-m", "pytest", "-q", "tests/containers/test_containers.py", "-k", "commit_and_latest"]
+    shown = subprocess.run(
+        tests, cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert outcome in shown.stdout
+    assert "no container engine answers" in shown.stdout
+
+
+@pytest.mark.parametrize("script", RUN)
+def test_an_image_that_is_missing_is_not_looked_for_elsewhere(script: str, bin_dir: Path, tmp_path: Path) -> None:
+    """On Docker Hub its name is anybody's: one line says how to build it."""
+    command(bin_dir, "docker", f'echo "$*" >>{tmp_path}/calls; [ "$1" != image ]')
+    outcome = run(script, PATH=f"{bin_dir}:{os.environ['PATH']}", DATA_DIR=str(tmp_path))
+    assert outcome.returncode == 1
+    assert outcome.stderr.endswith(
+        f"'bash scripts/{script.replace('run', 'build').replace('container', 'image')}' builds it\n"
+    )
+    assert "run" not in (tmp_path / "calls").read_text().split()
+
+
+@pytest.mark.parametrize("script", RUN)
+def test_settings_and_credentials_pass_by_name(script: str, calls: Path, tmp_path: Path) -> None:
+    """No value stands on docker's command line or is printed; what names this machine's addresses stays here."""
+    secrets = dict.fromkeys(("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "API_KEYS"), SECRET)
+    settings = {"ENVIRONMENT": "staging", "BUCKET": "pmip-test", "HOST": "0.0.0.0", "MAX_COMMENTS": "7"}  # noqa: S104
+    ports = {"PORT": str(free_port()), "JUPYTER_PORT": str(free_port())}
+    outcome = run(script, DATA_DIR=str(tmp_path), **secrets, **settings, **ports)
+    assert outcome.returncode == 0, outcome.stderr
+    called = calls.read_text().splitlines()[-1]
+    assert SECRET not in calls.read_text() + outcome.stdout + outcome.stderr
+    for name in (*secrets, "ENVIRONMENT", "BUCKET", "MAX_COMMENTS"):
+        assert f"--env {name} " in called
+    assert "--env HOST" not in called
+    assert "--env PORT" not in called
+    assert "--network" not in called
+    port = ports["JUPYTER_PORT"] if "training" in script else ports["PORT"]
+    assert f"--publish 127.0.0.1:{port}:8" in called
+
+
+@pytest.mark.parametrize(("script", "setting"), list(zip(RUN, ("JUPYTER_PORT", "PORT"), strict=True)))
+def test_a_port_in_use_is_told(script: str, setting: str, calls: Path, tmp_path: Path) -> None:
+    """A server is not started without its port, a command does without; a script of the project needs none."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environ = {setting: str(taken.getsockname()[1]), "DATA_DIR": str(tmp_path), "ENVIRONMENT": "prod"}
+        server, shell = run(script, **environ), run(script, "-c", "true", **environ)
+    assert (server.returncode, f"is in use; {setting} chooses another one" in server.stderr) == (1, True)
+    assert (shell.returncode, f"publishes none; {setting} chooses" in shell.stderr) == (0, True)
+    assert "--publish" not in calls.read_text()
+    assert run("run_training_container.sh", "scripts/train.sh", **environ).stderr == ""
+
+
+@pytest.mark.parametrize("script", PUSH)
+@pytest.mark.parametrize(
+    "arguments", [[], ["--dry-run"], ["https://a/b"], ["a/b:latest"], ["a/b", "c/d"], ["--help-me"]]
+)
+def test_a_wrong_call_pushes_nothing(script: str, arguments: list[str], calls: Path, tmp_path: Path) -> None:
+    """Exit 2 before docker is asked for anything."""
+    outcome = run(script, *arguments, DATA_DIR=str(tmp_path))
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert not calls.exists()
+
+
+@pytest.mark.parametrize(("script", "image"), list(zip(PUSH, ("pmip", "pmip_api"), strict=True)))
+def test_a_push_is_of_the_commit_and_of_latest(script: str, image: str, calls: Path, clone: Path) -> None:
+    """AWS's password goes to docker by a pipe; the name in the registry is the one thing on stdout."""
+    revision = revision_of(clone)
+    outcome = run(clone / "scripts" / script, REPOSITORY)
+    assert (outcome.returncode, outcome.stdout) == (0, f"{REPOSITORY}:{revision}\n"), outcome.stderr
+    registry = REPOSITORY.split("/")[0]
+    expected = [f"docker login --username AWS --password-stdin {registry}"]
+    for tag in (revision, "latest"):
+        expected += [f"docker tag {image}:{revision} {REPOSITORY}:{tag}", f"docker push {REPOSITORY}:{tag}"]
+    made = calls.read_text().splitlines()
+    assert [call for call in made if call.split()[1] in ("login", "tag", "push")] == expected
+    assert "aws ecr get-login-password --region eu-west-1" in made
+    assert Path(f"{calls}.password").read_text() == f"{SECRET}\n"
+    assert SECRET not in calls.read_text() + outcome.stdout + outcome.stderr
+
+
+def test_the_password_is_the_one_that_aws_gives(bin_dir: Path, clone: Path, aws: AwsRecorder) -> None:
+    """The real aws command asks for it; when it may not, nothing is pushed."""
+    file = bin_dir.parent / "calls"
+    command(bin_dir, "docker", f'echo "docker $*" >>{file}; if [ "$1" = login ]; then grep . >>{file}; fi')
+    path = f"{bin_dir}:{os.environ['PATH']}"
+    token = base64.b64encode(f"AWS:{SECRET}".encode()).decode()
+    aws.answer("GetAuthorizationToken", {"authorizationData": [{"authorizationToken": token}]})
+    pushed = run(clone / "scripts" / "push_api_image.sh", REPOSITORY, PATH=path)
+    assert (pushed.returncode, aws.operations) == (0, ["GetAuthorizationToken"]), pushed.stderr
+    assert SECRET in file.read_text().splitlines()
+    assert SECRET not in pushed.stdout + pushed.stderr
+    file.unlink()
+    aws.refuse("GetAuthorizationToken")
+    refused = run(clone / "scripts" / "push_api_image.sh", REPOSITORY, PATH=path)
+    assert (refused.returncode, "you may not GetAuthorizationToken" in refused.stderr) == (1, True)
+    assert "docker push" not in file.read_text()
+
+
+def test_a_dry_run_prints_the_commands_alone(calls: Path, clone: Path) -> None:
+    """What a push would do stands on stdout, and none of it is done; other registries need no login."""
+    outcome = run(clone / "scripts" / "push_api_image.sh", "--dry-run", REPOSITORY)
+    words = [line.split()[:2] for line in outcome.stdout.splitlines()]
+    assert words == [["aws", "ecr"], ["docker", "tag"], ["docker", "push"], ["docker", "tag"], ["docker", "push"]]
+    other = run(clone / "scripts" / "push_api_image.sh", "--dry-run", "registry.example.com:5000/team/pmip")
+    assert [line.split()[:2] for line in other.stdout.splitlines()] == words[1:]
+    assert {call.split()[1] for call in calls.read_text().splitlines()} <= {"version", "image"}
+
+
+def test_changes_that_are_not_committed_are_not_pushed(calls: Path, tmp_path: Path, clone: Path) -> None:
+    """An image is pushed by its commit, so that a model's lineage can be found again."""
+    changed = tmp_path / "changed"
+    subprocess.run(["git", "clone", "--quiet", str(clone), str(changed)], check=True, timeout=60)
+    (changed / "setup.py").write_text("")
+    outcome = run(changed / "scripts" / "push_training_image.sh", REPOSITORY)
+    assert (outcome.returncode, "commit them and build again" in outcome.stderr) == (1, True)
+    assert "push" not in calls.read_text()
+
+
+class Hello(BaseHTTPRequestHandler):
+    """Answers every request by one word."""
+
+    def do_GET(self) -> None:
+        """Say it."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[int]:
+    """Serve on the loopback."""
+    with HTTPServer(("127.0.0.1", 0), Hello) as http:
+        threading.Thread(target=http.serve_forever).start()
+        yield http.server_port
+        http.shutdown()
+
+
+def forward(address: str, port: int, pid: int) -> subprocess.CompletedProcess[str]:
+    """Forward another address of this machine to a port of 127.0.0.1 while a process is there."""
+    words = [sys.executable, str(ROOT / "scripts" / "forward_port.py"), address, str(port), str(pid)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+
+
+def listens(address: str, port: int) -> bool:
+    """Tell whether somebody does."""
+    with socket.socket() as probe:
+        return probe.connect_ex((address, port)) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the loopback has one address only")
+def test_a_port_is_forwarded_while_its_process_lives(server: int) -> None:
+    """The caller goes on at once, and what it started ends with the process, not with the caller."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        forwarded = int(forward("127.0.0.2", server, process.pid).stdout)
+        with socket.create_connection(("127.0.0.2", forwarded), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            with client.makefile("rb") as answer:
+                assert answer.read().endswith(b"hello")
+        process.terminate()
+    deadline = time.monotonic() + 10
+    while listens("127.0.0.2", forwarded):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("address", ["", "0.0.0.0", "::", "192.0.2.77", "name"])  # noqa: S104
+def test_nothing_is_forwarded_to_the_network(address: str, server: int) -> None:
+    """All addresses, no address and another machine's are refused."""
+    assert forward(address, server, os.getpid()).returncode == 1

@@ -1,0 +1,341 @@
+"""The images and the containers that the scripts make of them, on a real engine."""
+
+import gzip
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+import yaml
+from api import EXAMPLE, answers, ask, is_ready, wait_for
+from conftest import ROOT, SAMPLE, free_port
+from engine import API, IMAGES, MARK, TRAINING, Start, docker
+from lambda_events import v2
+from s3_link import Link, link_to
+from shell import ANSWER, command, run
+
+from pmip.errors import ModelNotFoundError
+from pmip.model.artifact import Artifact
+from pmip.store.objects import S3Storage
+from pmip.store.versions import ModelStore, is_model_id
+from pmip.training.data import seed
+
+READ_ONLY = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")  # noqa: S108
+QUICK = ("FOLDS=2", "INVERSE_REGULARISATIONS=[10.0]", "REPORT=short")
+GZIP = b"\x1f\x8b"
+
+
+# --- the images ---
+
+
+def test_each_image_has_the_commit_and_latest(images: str) -> None:
+    """Both tags name one image, which knows its commit."""
+    for image in (TRAINING, API):
+        assert docker("images", "-q", f"{image}:{images}") == docker("images", "-q", f"{image}:latest")
+        assert f"GIT_REVISION={images}" in docker("inspect", "--format", "{{.Config.Env}}", image)
+
+
+def found_in(file: IO[bytes], texts: set[bytes]) -> set[bytes]:
+    """Return which of the texts a file holds, however large it is."""
+    found: set[bytes] = set()
+    tail = b""
+    while chunk := file.read(2**24):
+        found |= {text for text in texts if text in tail + chunk}
+        tail = chunk[-100:]
+    return found
+
+
+def test_no_credential_and_no_stray_file_is_in_history_or_layers(images: str, project: Path) -> None:
+    """Neither the builder's environment nor what lay about in the project is anywhere, deleted files included."""
+    known = (project / "pmip" / "__init__.py").read_bytes().splitlines()[0]
+    found = set()
+    with (
+        subprocess.Popen(["docker", "save", API], stdout=subprocess.PIPE) as save,
+        tarfile.open(fileobj=save.stdout, mode="r|") as image,
+    ):
+        for member in image:
+            if member.isfile() and (part := image.extractfile(member)):
+                file = io.BufferedReader(part)  # type: ignore[arg-type]
+                layer = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP else file
+                found |= found_in(layer, {known, MARK.encode()})
+    assert found == {known}
+    assert MARK not in docker("history", "--no-trunc", API) + docker("inspect", API)
+
+
+def test_an_image_holds_what_it_needs_and_no_more(images: str) -> None:
+    """No build tools, no git, no caches; of the project only what runs, readable by anybody."""
+    look = (
+        "ls -A; command -v gcc cc make git; find . ! -perm -a+r; find /root/.cache /tmp -mindepth 1 2>/dev/null; true"
+    )
+    shown = docker("run", "--rm", "--user", "0", API, "-c", look).split()
+    code = {"notebooks", "pmip", "requirements.txt", "scripts", "setup.py"}
+    assert set(shown) == code | {"LICENSE", "README.md", "data"}
+
+
+@pytest.mark.parametrize("image", [TRAINING, API])
+def test_an_image_runs_as_a_user_of_its_own(image: str, images: str) -> None:
+    """Not as root, and by a number that a host can tell."""
+    assert docker("run", "--rm", image, "-c", "id -u") == "10001"
+
+
+def test_an_edit_is_built_within_15_seconds(project: Path, images: str) -> None:
+    """Neither the package nor the notebook has the libraries installed anew."""
+    edited = [project / "pmip" / "text.py", project / "notebooks" / "model-training.ipynb"]
+    kept = [path.read_text() for path in edited]
+    try:
+        for path, text in zip(edited, kept, strict=True):
+            path.write_text(f"{text}\n")
+        begun = time.monotonic()
+        built = run(project / "scripts" / "build_training_image.sh", **IMAGES | {"TRAINING_IMAGE": "pmip_test_edited"})
+        seconds = time.monotonic() - begun
+    finally:
+        for path, text in zip(edited, kept, strict=True):
+            path.write_text(text)
+    assert built.stdout == f"pmip_test_edited:{images}-dirty\n"
+    docker("rmi", built.stdout.strip(), "pmip_test_edited:latest")
+    assert seconds <= 15
+
+
+def test_the_python_is_the_one_that_ci_tests() -> None:
+    """Dockerfile.train and the workflow name the same version."""
+    [workflow] = re.findall(r'python-version: "(.*)"', (ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert f"ARG PYTHON_IMAGE=python:{workflow}-slim\n" in (ROOT / "Dockerfile.train").read_text()
+
+
+# --- the API's image as a host runs it ---
+
+
+@pytest.fixture
+def hosted(images: str, artifact: Artifact, tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """Run the API image by itself, as its own user and without any right; its container and port."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "model.pkl").write_bytes(artifact.model)
+    port = free_port(20_000, 30_000)
+    folder = ("--volume", f"{data}:/usr/src/app/data:ro", "--publish", f"127.0.0.1:{port}:8000")
+    container = docker("run", "--detach", "--health-interval", "1s", *READ_ONLY, *folder, API)
+    wait_for(lambda: answers(port), 60)
+    yield container, port
+    docker("rm", "--force", container)
+
+
+def test_it_serves_without_rights_a_model_that_another_user_wrote(hosted: tuple[str, int]) -> None:
+    """A read-only root, no capability, a mounted data folder: it is healthy and gives the two classes."""
+    container, port = hosted
+    wait_for(lambda: ask(port, "/readiness").status == 200, 30)
+    assert ask(port, "/predict", EXAMPLE).body == {"result": [{"class": 1}, {"class": 0}]}
+    wait_for(lambda: docker("inspect", "--format", "{{.State.Health.Status}}", container) == "healthy", 30)
+
+
+def test_it_stops_within_5_seconds_with_its_requests_finished(hosted: tuple[str, int]) -> None:
+    """A request that a worker has begun to read when SIGTERM comes gets its answer."""
+    container, port = hosted
+    wait_for(lambda: all(ask(port, "/predict", EXAMPLE).status == 200 for _ in range(20)), 60)
+    body = json.dumps(EXAMPLE).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client, client.makefile("rb") as answer:
+        client.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+        assert b"100 Continue" in answer.readline()
+        begun = time.monotonic()
+        with subprocess.Popen(["docker", "stop", container], stdout=subprocess.DEVNULL) as stop:
+            wait_for(lambda: "Handling signal: term" in docker_log(container), 10)
+            client.sendall(body)
+            reply = answer.read()
+            stop.wait(30)
+        seconds = time.monotonic() - begun
+    assert b"200 OK" in reply
+    assert reply.endswith(b'{"result": [{"class": 1}, {"class": 0}]}\n')
+    assert seconds <= 5
+    assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
+
+
+def test_it_keeps_its_models_where_a_beanstalk_host_lets_it(images: str, artifact: Artifact, tmp_path: Path) -> None:
+    """The folder that the bundle has made and mounted is filled by the image's user, and closed to others."""
+    bundle = yaml.safe_load((ROOT / "scripts" / "beanstalk" / ".ebextensions" / "pmip.config").read_text())
+    [volume] = json.loads((ROOT / "Dockerrun.aws.json").read_text())["Volumes"]
+    [(name, value)] = bundle["option_settings"]["aws:elasticbeanstalk:application:environment"].items()
+    as_root = (
+        "run",
+        "--rm",
+        "--user",
+        "0",
+        "--volume",
+        f"{tmp_path}:{Path(volume['HostDirectory']).parent}",
+        API,
+        "-c",
+    )
+    docker(*as_root, bundle["commands"]["model_cache"]["command"])
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "model.pkl").write_bytes(artifact.model)
+    port = free_port(20_000, 30_000)
+    cache = f"{tmp_path / Path(volume['HostDirectory']).name}:{volume['ContainerDirectory']}"
+    mounts = ("--volume", cache, "--volume", f"{data}:/usr/src/app/data:ro", "--env", f"{name}={value}")
+    container = docker("run", "--detach", "--publish", f"127.0.0.1:{port}:8000", *mounts, API)
+    try:
+        wait_for(lambda: is_ready(port), 60)
+        kept = docker("exec", container, "find", value, "-printf", "%m %U %f\n").splitlines()
+    finally:
+        docker("rm", "--force", container)
+        docker(*as_root, f"rm -r {volume['HostDirectory']}")
+    assert {"700 10001 pmip", "700 10001 pmip-10001", "600 10001 leader.lock"} <= set(kept)
+    assert any(line.endswith("scorer.json") for line in kept), kept
+
+
+def docker_log(container: str) -> str:
+    """Return what a container has written so far."""
+    log = subprocess.run(["docker", "logs", container], capture_output=True, text=True, timeout=30, check=True)
+    return log.stdout + log.stderr
+
+
+# --- the images as AWS runs them, without the project mounted ---
+
+
+def test_the_api_image_is_a_lambda_function(images: str, artifact: Artifact, tmp_path: Path) -> None:
+    """By Lambda's entry point, with nothing to write to but /tmp and without /dev/shm, it answers an event."""
+    (tmp_path / "model.pkl").write_bytes(artifact.model)
+    api = ROOT / "tests" / "support" / "runtime_api.py"
+    mounts = ("--volume", f"{tmp_path}:/usr/src/app/data:ro", "--volume", f"{api}:/runtime_api.py:ro")
+    tmp_path.chmod(0o755)
+    command = ["docker", "run", "--rm", "--interactive", "--ipc", "none", *READ_ONLY, *mounts, "--entrypoint", "python"]
+    run = subprocess.run(
+        [*command, API, "/runtime_api.py"],
+        input=json.dumps(v2("/predict", EXAMPLE)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    answer = json.loads(run.stdout)
+    assert (answer["statusCode"], json.loads(answer["body"])) == (200, {"result": [{"class": 1}, {"class": 0}]})
+
+
+def test_the_training_image_needs_no_mount(images: str) -> None:
+    """Its own user can write where a run keeps its report and its model: it prints the model id."""
+    assert is_model_id(docker("run", "--rm", TRAINING, "scripts/train.sh", *QUICK, timeout=300).splitlines()[-1])
+
+
+# --- the loop: train, publish, serve ---
+
+
+@pytest.fixture
+def other_user(tmp_path: Path) -> dict[str, str]:
+    """Let the scripts be called by a user who is not root, with a data folder of his own."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if os.getuid():
+        return {"DATA_DIR": str(folder)}
+    os.chown(folder, 12345, 12346)
+    (tmp_path / "bin").mkdir()
+    command(tmp_path / "bin", "id", "[ $1 = -u ] && echo 12345 || echo 12346")
+    return {"DATA_DIR": str(folder), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def gate(s3: dict[str, str]) -> Iterator[Link]:
+    """Let all but a model.pkl through to the S3 server."""
+    with link_to(s3["AWS_ENDPOINT_URL"], hold=r"PUT \S*/model\.pkl") as link:
+        yield link
+
+
+def test_a_training_run_that_is_stopped_leaves_no_half_version(
+    bucket: S3Storage, gate: Link, start: Start, other_user: dict[str, str]
+) -> None:
+    """Stopped between metadata.json and model.pkl, it ends in the time that it is given, and without a version."""
+    seed(bucket, SAMPLE, "20260101")
+    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "AWS_ENDPOINT_URL": gate.address} | other_user
+    training = start("run_training_container.sh", "scripts/train.sh", *QUICK, **settings)
+    assert gate.reached.wait(300)
+    begun = time.monotonic()
+    docker("stop", docker("ps", "--quiet", "--filter", f"ancestor={TRAINING}"))
+    assert training.wait(30) != 0
+    assert time.monotonic() - begun < 12
+    assert [item.key.rsplit("/")[-1] for item in bucket.objects("models/")] == ["metadata.json"]
+    with pytest.raises(ModelNotFoundError, match="holds no version"):
+        ModelStore(bucket, "staging").fetch_newest()
+
+
+def test_the_api_takes_up_what_the_training_container_publishes(
+    bucket: S3Storage, start: Start, training: Callable[..., str], other_user: dict[str, str], images: str
+) -> None:
+    """An API container without a model; a training run; the two classes. What the run writes is the caller's."""
+    seed(bucket, SAMPLE, "20260101")
+    port = free_port(20_000, 30_000)
+    settings = {"ENVIRONMENT": "staging", "BUCKET": f"s3://{bucket.bucket}", "MODEL_POLL_SECONDS": "1"} | other_user
+    api = start("run_api_container.sh", **settings, PORT=str(port))
+    wait_for(lambda: answers(port), 60)
+    assert ask(port, "/predict", EXAMPLE).status == 503
+    model_id = training("scripts/train.sh", "FOLDS=2", **settings).removesuffix("\n")
+    wait_for(lambda: ask(port, "/predict", EXAMPLE).headers["X-Model-Id"] == model_id, 30)
+    assert ask(port, "/predict", EXAMPLE).body == {"result": [{"class": 1}, {"class": 0}]}
+    info = ask(port, "/model-info").body["result"]
+    assert (info["git_revision"], info["training_data_id"]) == (images, "20260101")
+    written = list(Path(other_user["DATA_DIR"]).rglob("*"))
+    assert {"model.pkl", f"model-training-{model_id}.html"} <= {path.name for path in written}
+    assert {path.stat().st_uid for path in written} == {os.getuid() or 12345}
+    api.terminate()
+    assert api.wait(30) == 0
+
+
+def test_dev_fetches_the_newest_model_of_staging_or_says_how_to_make_one(
+    bucket: S3Storage, artifact: Artifact, start: Start, tmp_path: Path
+) -> None:
+    """Without a bucket the API waits for a local model; with one it serves staging's newest."""
+    (tmp_path / "data").mkdir()
+    settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port(20_000, 30_000)), "WEB_CONCURRENCY": "1"}
+    waiting = start("run_api_container.sh", **settings)
+    wait_for(lambda: answers(int(settings["PORT"])), 60)
+    assert "run_training_container.sh scripts/train.sh' makes one" in (tmp_path / "0.log").read_text()
+    waiting.terminate()
+    waiting.wait(30)
+    ModelStore(bucket, "staging").publish(artifact)
+    settings |= {"PORT": str(free_port(20_000, 30_000)), "BUCKET": bucket.bucket}
+    start("run_api_container.sh", **settings)
+    wait_for(lambda: answers(int(settings["PORT"])), 60)
+    wait_for(lambda: ask(int(settings["PORT"]), "/readiness").status == 200, 30)
+    assert ask(int(settings["PORT"]), "/model-info").body["result"]["sha256"] == artifact.sha256
+
+
+@pytest.mark.parametrize("script", ["run_training_container.sh", "run_api_container.sh"])
+def test_a_profile_of_the_caller_works_in_containers(
+    script: str, project: Path, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """~/.aws is there for reading, and AWS_PROFILE chooses from it."""
+    monkeypatch.delenv("AWS_CONFIG_FILE")
+    monkeypatch.delenv("AWS_SHARED_CREDENTIALS_FILE")
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text(f"[mine]\naws_access_key_id = me\naws_secret_access_key = {MARK}\n")
+    (tmp_path / ".aws" / "credentials").chmod(0o600)
+    code = (
+        "python -c 'import boto3; print(boto3.Session().get_credentials().access_key)'; touch ~/.aws/new; touch ~/new"
+    )
+    environ = {"HOME": str(tmp_path), "AWS_PROFILE": "mine", "DOCKER_CONFIG": os.devnull}
+    outcome = run(project / "scripts" / script, "-c", code, **IMAGES, **environ)
+    assert outcome.stdout == "me\n", outcome.stderr
+    assert "Read-only file system" in outcome.stderr
+    assert MARK not in outcome.stderr
+    assert [path.name for path in (tmp_path / ".aws").iterdir()] == ["credentials"]
+
+
+def test_the_quick_start_in_containers_answers(project: Path, images: str, tmp_path: Path) -> None:
+    """The same loop and the same answer as in .venv, on a zip file from anywhere."""
+    with zipfile.ZipFile(tmp_path / "comments.zip", "w") as archive:
+        for path in SAMPLE:
+            archive.write(path, path.name)
+    (tmp_path / "data").mkdir()
+    ports = {"LOCAL_S3_PORT": str(free_port()), "PORT": str(free_port(20_000, 30_000))}
+    settings = IMAGES | ports | {"DATA_DIR": str(tmp_path / "data"), "PYTHON": ""}
+    words = ("--containers", "--once", tmp_path / "comments.zip")
+    outcome = run(project / "scripts" / "quickstart.sh", *words, timeout=600, **settings)
+    assert (outcome.returncode, outcome.stdout) == (0, ANSWER), outcome.stderr
+    assert docker("ps", "--quiet", "--filter", f"ancestor={API}") == ""

@@ -1,0 +1,132 @@
+"""A load that the API can bear, for long: nothing fails, nothing grows, nothing gets slower.
+
+`LONG_TRIALS=1 python -m pytest -s tests/test_load.py` takes eleven minutes, on a machine that does nothing else.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+from api import at_bucket, is_ready, pss, running_api, served, wait_for
+from conftest import ROOT, SAMPLE, publish, without
+
+from pmip.model.artifact import Artifact, Metadata
+from pmip.model.packing import pack
+from pmip.store.objects import S3Storage
+from pmip.store.versions import ModelStore, next_model_id
+from pmip.training import scale
+from pmip.training.comments import read_comments
+from pmip.training.data import local_files
+
+LONG = bool(os.environ.get("LONG_TRIALS"))
+CLIENTS = 32
+SHARE = 0.8  # of the requests that the API can answer
+LOADS, SECONDS, RELOAD_SECONDS = (10, 60, 20) if LONG else (3, 4, 2)
+FIRST = "20260101T000000Z"
+
+
+class Result(NamedTuple):
+    """What a load came to; latencies in ms, and the number of requests that failed in whatever way."""
+
+    per_second: float
+    p50: float
+    p99: float
+    failed: int
+
+
+class Wrk:
+    """Clients that ask about one comment of the sample after the other, by wrk."""
+
+    def __init__(self, port: int, bodies: Path) -> None:
+        program = shutil.which("wrk")
+        if program is None:
+            without("WRK", "wrk is not installed; 'apt-get install wrk' or 'brew install wrk' installs it")
+        script = ROOT / "scripts" / "benchmark" / "post.lua"
+        self._command = [program, "-t1", f"-c{CLIENTS}", "-s", script, f"http://127.0.0.1:{port}/predict"]
+        self._bodies = bodies
+
+    def start(self, seconds: int, pause: float | None = None) -> subprocess.Popen[str]:
+        """Begin a load; between two requests each client waits for `pause` ms."""
+        options = [f"-d{seconds}s", "--", self._bodies, *([] if pause is None else [f"{pause:.2f}"])]
+        return subprocess.Popen([*self._command, *options], stdout=subprocess.PIPE, text=True)
+
+
+def result_of(load: subprocess.Popen[str]) -> Result:
+    """Wait for the end of a load, and tell what it came to."""
+    told: dict[str, Any] = json.loads(load.communicate(timeout=SECONDS + 60)[0].splitlines()[-1])
+    latencies = told["p50"] / 1000, told["p99"] / 1000
+    return Result(told["requests"] * 1e6 / told["microseconds"], *latencies, sum(told["errors"].values()))
+
+
+def pause_for(wrk: Wrk, per_second: float) -> float:
+    """Find the pause by which the clients together ask so often: an answer takes its time too."""
+    cycle = 1000 * CLIENTS / per_second
+    pause = cycle / 2
+    for _ in range(3):
+        taken = 1000 * CLIENTS / result_of(wrk.start(3, pause)).per_second
+        pause = max(1, cycle - (taken - pause))
+    return pause
+
+
+def grandchildren(master: int) -> list[psutil.Process]:
+    """List the processes that verify a version at the moment."""
+    return [process for worker in psutil.Process(master).children() for process in worker.children()]
+
+
+@pytest.fixture(scope="module")
+def artifact(recipe: dict[str, Any]) -> Artifact:
+    """Fit the notebook's recipe to the sample."""
+    lesson = recipe["with_copies"](read_comments(local_files(SAMPLE)))
+    model = scale.fit(recipe["features"](), recipe["classifier"](5.0), lesson)
+    return pack(model, Metadata(FIRST, "staging", trained_at="2026-01-01T00:00:00+00:00"))
+
+
+@pytest.fixture
+def bodies(tmp_path: Path) -> Path:
+    """Write a request for each comment of the sample."""
+    path = tmp_path / "bodies"
+    comments = read_comments(local_files(SAMPLE))["CONTENT"]
+    path.write_text("".join(json.dumps({"comments": [comment]}) + "\n" for comment in comments))
+    return path
+
+
+def test_steady_load_leaves_memory_and_latency_as_they_are(
+    bucket: S3Storage, artifact: Artifact, bodies: Path, tmp_path: Path
+) -> None:
+    """At four fifths of what the API can, while new versions come, no request fails, now or in ten minutes."""
+    store, model_id = ModelStore(bucket, "staging"), FIRST
+    publish(store, artifact, model_id)
+    results, memory = [], []
+    with running_api(tmp_path, **at_bucket(bucket)) as (port, process):
+        wait_for(lambda: is_ready(port), 30)
+        wrk = Wrk(port, bodies)
+        limit = result_of(wrk.start(SECONDS // 4 + 3))
+        pause = pause_for(wrk, SHARE * limit.per_second)
+        for _ in range(LOADS):
+            load = wrk.start(SECONDS, pause)
+            while load.poll() is None:
+                model_id = next_model_id(model_id)
+                publish(store, artifact, model_id)
+                with suppress(subprocess.TimeoutExpired):
+                    load.wait(RELOAD_SECONDS)
+            results.append(result_of(load))
+            wait_for(lambda newest=model_id: served(port) == newest, 30)
+            wait_for(lambda: not grandchildren(process.pid), 30)
+            memory.append(round(pss(process.pid), 1))
+    p99s = [result.p99 for result in results]
+    shares = [round(result.per_second / limit.per_second, 2) for result in results]
+    sys.stdout.write(f"\nlimit {limit.per_second:.0f} requests/s, p99 {limit.p99:.1f} ms; shares {shares}\n")
+    sys.stdout.write(f"{int(model_id[-7:-1])} reloads; p99 ms {p99s}; MB {memory}\n")
+    assert [result.failed for result in [limit, *results]] == [0] * (LOADS + 1)
+    assert memory[-1] <= 1.05 * memory[0]
+    if LONG:  # in seconds, the verification of a version is most of the load
+        assert min(shares) > SHARE - 0.1
+        assert max(p99s) <= 2 * statistics.median(p99s)

@@ -1,0 +1,119 @@
+"""Feeds one reader of outside input with bytes that a coverage-guided fuzzer makes: scripts/fuzz.sh calls it.
+
+usage: python tests/support/fuzz.py TARGET [LIBFUZZER-ARGUMENT ...] FOLDER
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import atheris
+import hostile_files
+import hostile_zips
+
+with atheris.instrument_imports(include=["pmip", "json", "zipfile", "csv", "html"], enable_loader_override=False):
+    from pmip import text
+    from pmip.disguises import undisguised
+    from pmip.errors import ArtifactError, PayloadError, TrainingDataError
+    from pmip.http.requests import Limits, comments_of
+    from pmip.model.artifact import Metadata
+    from pmip.model.unpickling import loads
+    from pmip.training import augmentation
+    from pmip.training.comments import CommentFile, read_comments
+
+MOST_SECONDS = 2  # of the processor, with the fuzzer counting each step
+FOLDER = Path(tempfile.mkdtemp(prefix="pmip-fuzz-"))
+HEADER = b"CONTENT,CLASS\n" + b"".join(b"comment %d,%d\n" % (number, number % 2) for number in range(20))
+
+
+def payload(content: bytes) -> None:
+    """Take a body for comments, or for an error of the caller."""
+    with suppress(PayloadError):
+        comments = comments_of(content, Limits())
+        assert all(isinstance(comment, str) and len(comment) <= 10_000 for comment in comments)
+
+
+def normaliser(content: bytes) -> None:
+    """Give any text a normal form in single spaces, n-grams, features and a copy."""
+    comment = content.decode("utf-8", "surrogateescape")  # lone surrogates too, which JSON can carry
+    normalised = text.normalise(comment)
+    assert normalised == " ".join(normalised.split())
+    normalised.encode()
+    assert "\ufeff" not in undisguised(comment)
+    assert all(ngram.strip() for ngram in text.word_ngrams(comment) + text.consonant_ngrams(comment))
+    assert len(text.cheap_features(comment)) == len(text.CHEAP_FEATURES)
+    augmentation.disguised(comment, augmentation.Random(0))
+
+
+def comment_file(name: str, content: bytes) -> None:
+    """Read a file as a table of comments, or have it refused in words that can be shown."""
+    path = FOLDER / name
+    path.write_bytes(content)
+    try:
+        table = read_comments([CommentFile(path, name, name)], max_unpacked_bytes=2**20)
+    except TrainingDataError as error:
+        assert str(error).isprintable()  # noqa: PT017 - not each of them is an error
+    else:
+        assert set(table["CLASS"]) == {0, 1}
+    assert [*FOLDER.iterdir()] == [path]
+
+
+def csv(content: bytes) -> None:
+    """Read what follows a sound beginning, and what does not."""
+    comment_file("x.csv", HEADER + content if content[:1] != b"\0" else content[1:])
+
+
+def zip_(content: bytes) -> None:
+    """Read a zip."""
+    comment_file("x.zip", content)
+
+
+def model(content: bytes) -> None:
+    """Open a pickle, or have it refused."""
+    with suppress(ArtifactError):
+        loads(content, max_bytes=2**20)
+
+
+def metadata(content: bytes) -> None:
+    """Read a lineage, or have it refused."""
+    with suppress(ArtifactError):
+        Metadata.from_json(content).to_json()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "payload": payload,
+    "normaliser": normaliser,
+    "csv": csv,
+    "zip": zip_,
+    "model": model,
+    "metadata": metadata,
+}
+
+
+def seeds(target: str) -> list[bytes]:
+    """Return what a reader is fed at first."""
+    models = [*hostile_files.CLAIMING.values(), *hostile_files.MISUSING.values(), *hostile_files.RUNNING.values()]
+    zips = [hostile_zips.ZIP, *hostile_zips.DAMAGED.values(), *hostile_zips.NAMING.values()]
+    known = {"csv": [HEADER, b"\0" + HEADER], "zip": zips, "model": models, "payload": [b'{"comments": ["a"]}']}
+    return [content for content in known.get(target, [b"{}"]) if len(content) < 4096]
+
+
+def bounded(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Have a target fail that takes too long."""
+
+    def run(content: bytes) -> None:
+        begin = time.process_time()
+        target(content)
+        assert time.process_time() - begin < MOST_SECONDS
+
+    return run
+
+
+if __name__ == "__main__":
+    for number, content in enumerate(seeds(sys.argv[1])):
+        Path(sys.argv[-1], f"seed-{number}").write_bytes(content)
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], bounded(TARGETS[sys.argv[1]]))
+    atheris.Fuzz()

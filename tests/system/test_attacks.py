@@ -1,0 +1,99 @@
+"""The notebook's recipe, tried on comments in disguise: fitted on four files of the sample, tried on the fifth."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attacks import NAMED, UNSEEN, attacked
+from conftest import SAMPLE
+from sklearn.pipeline import Pipeline
+
+from pmip.model.export import export
+from pmip.model.lookups import Lookup
+from pmip.model.scorer import SPAM_THRESHOLD
+from pmip.model.unpickling import dumps
+from pmip.training import augmentation, scale
+from pmip.training.comments import read_comments
+from pmip.training.data import local_files
+
+# Shares of the spam or ham of one file of the sample, about 55 comments each: one comment is 0.02. On thousands of
+# comments a model loses far less.
+MOST_SPAM_LOST = dict.fromkeys(NAMED, 0.08) | {"glued": 0.15} | dict.fromkeys(UNSEEN, 0.2)
+MOST_HAM_BLOCKED = dict.fromkeys(NAMED | UNSEEN, 0.06) | {"leet": 0.1}
+# Letters that the package does not know as such; what it makes of them nobody promises.
+NOT_READ = {"upside down", "flags"}
+
+
+def learnt(recipe: dict[str, Any]) -> Pipeline:
+    """Fit the recipe on four files of the sample."""
+    comments = read_comments(local_files(SAMPLE[:-1]))
+    return scale.fit(recipe["features"](), recipe["classifier"](5.0), recipe["with_copies"](comments))
+
+
+@pytest.fixture(scope="module")
+def model(recipe: dict[str, Any]) -> Pipeline:
+    """Fit the recipe on four files of the sample."""
+    return learnt(recipe)
+
+
+@pytest.fixture(scope="module")
+def lookup(model: Pipeline) -> Lookup:
+    """Compile the model: what the API would answer by."""
+    return Lookup.from_plain(export(model))
+
+
+def spam_shares(lookup: Lookup, change: Callable[[str], str]) -> tuple[float, float]:
+    """Return how much of the fifth file's ham and of its spam is taken for spam, once it is changed."""
+    comments = read_comments(local_files(SAMPLE[-1:]))
+    spam = comments["CONTENT"].map(change).map(lookup.spam_probability) > SPAM_THRESHOLD
+    ham_share, spam_share = spam.groupby(comments["CLASS"]).mean().sort_index()
+    return ham_share, spam_share
+
+
+@pytest.mark.parametrize("name", [*NAMED, *(UNSEEN.keys() - NOT_READ)])
+def test_a_disguise_changes_little(lookup: Lookup, name: str) -> None:
+    """Disguised spam is caught nearly as often as plain spam, and the disguise alone makes no spam of ham."""
+    plain_ham, plain_spam = spam_shares(lookup, lambda comment: comment)
+    ham, spam = spam_shares(lookup, lambda comment: attacked(comment, name))
+    assert spam >= plain_spam - MOST_SPAM_LOST[name]
+    assert ham <= plain_ham + MOST_HAM_BLOCKED[name]
+
+
+def test_the_recipe_tells_spam_from_ham(lookup: Lookup) -> None:
+    """Fitted on so few comments it catches most spam of a video that it has not seen, and blocks little ham."""
+    ham, spam = spam_shares(lookup, lambda comment: comment)
+    assert spam > 0.85
+    assert ham < 0.16
+
+
+def test_the_recipe_makes_a_small_pickle(model: Pipeline) -> None:
+    """A model that every host downloads stays below 1 MB."""
+    assert len(dumps(model)) < 1e6
+
+
+def test_the_recipe_gives_the_same_model_twice(recipe: dict[str, Any], model: Pipeline) -> None:
+    """The copies it learns from are no game of chance."""
+    assert (learnt(recipe)[-1].coef_ == model[-1].coef_).all()
+
+
+def test_copies_count_for_their_comments(recipe: dict[str, Any]) -> None:
+    """Each copy has the class and the source of its comment, and a smaller weight."""
+    comments = read_comments(local_files(SAMPLE[:1]))
+    lesson = recipe["with_copies"](comments)
+    copied = lesson[len(comments) :]
+    assert (lesson["CONTENT"][: len(comments)] == comments["CONTENT"]).all()
+    assert set(lesson["weight"][: len(comments)]) == {1.0}
+    assert set(copied["weight"]) == {augmentation.WEIGHT}
+    assert copied["CLASS"].tolist() == comments["CLASS"].tolist() * augmentation.ROUNDS
+    assert copied["source_row"].tolist() == comments["source_row"].tolist() * augmentation.ROUNDS
+
+
+@pytest.mark.parametrize("name", [*NAMED, *UNSEEN])
+def test_an_attack_changes_words_and_no_link(name: str) -> None:
+    """Each attack changes a comment, the same way every time, and leaves its links alone."""
+    comment = "Please subscribe to my channel www.example.org/watch or https://youtu.be/abc thanks"
+    changed = attacked(comment, name)
+    assert changed != comment
+    assert changed == attacked(comment, name)
+    assert "www.example.org/watch" in changed
+    assert "https://youtu.be/abc" in changed

@@ -1,0 +1,202 @@
+"""The API behind nginx as on Beanstalk: who is slow or idle is nginx's guest, and does not keep the others waiting."""
+
+import asyncio
+import json
+import resource
+import statistics
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from api import EXAMPLE, direct, is_ready, running_api, wait_for
+from nginx import need_nginx, running_nginx
+
+from pmip.model.artifact import Artifact
+from pmip.store.versions import LocalModel
+
+BODY = json.dumps(EXAMPLE).encode()
+JSON = {"Content-Type": "application/json"}
+SLOW, IDLE = 200, 1000
+SLOW_SECONDS = 12
+REQUEST = (
+    f"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+).encode() + BODY
+
+
+@contextmanager
+def behind_nginx(folder: Path, artifact: Artifact, trusted_proxies: int = 1) -> Iterator[int]:
+    """Serve the artifact behind nginx; return nginx's port."""
+    need_nginx()
+    LocalModel(folder).save(artifact)
+    with running_api(folder, TRUSTED_PROXIES=str(trusted_proxies)) as (port, _):
+        wait_for(lambda: is_ready(port), 30)
+        with running_nginx(folder, port) as front:
+            yield front
+
+
+@pytest.fixture(scope="module")
+def front(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Serve the artifact behind one nginx for all tests that ask nothing special of it."""
+    with behind_nginx(tmp_path_factory.mktemp("api"), artifact) as port:
+        yield port
+
+
+def tell(line: str) -> None:
+    """Show a figure to whoever runs the trial with -s."""
+    sys.stdout.write(f"\n{line}\n")
+
+
+def timed(port: int, comments: int, times: int) -> list[tuple[int, float]]:
+    """Ask one request after another on one connection; return each status and how many milliseconds it took."""
+    body, answers = json.dumps({"comments": EXAMPLE["comments"][:1] * comments}), []
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    for _ in range(times):
+        start = time.perf_counter()
+        connection.request("POST", "/predict", body, JSON)
+        reply = connection.getresponse()
+        result = json.load(reply)["result"]
+        answers.append((reply.status, 1000 * (time.perf_counter() - start)))
+        assert len(result) == comments
+    connection.close()
+    return answers
+
+
+def together(port: int, clients: int, comments: int, times: int) -> list[tuple[int, float]]:
+    """Ask by several clients at once; return all their answers."""
+    with ThreadPoolExecutor(clients) as pool:
+        return [one for some in pool.map(lambda _: timed(port, comments, times), range(clients)) for one in some]
+
+
+def p99(answers: list[tuple[int, float]]) -> float:
+    """Return the 99th percentile of the milliseconds."""
+    return statistics.quantiles([milliseconds for _, milliseconds in answers], n=100)[98]
+
+
+def rounds(port: int) -> tuple[set[int], float]:
+    """Ask by four clients in three rounds; return the statuses, and the middle one of the rounds' 99th percentiles."""
+    answers = [together(port, 4, 1, 100) for _ in range(3)]
+    return {status for some in answers for status, _ in some}, statistics.median(map(p99, answers))
+
+
+class Guests:
+    """Callers who open a connection and say nothing, and callers who send one byte at a time."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.open, self.statuses, self.sending = port, 0, list[bytes](), 0
+
+    async def visit(self) -> None:
+        """Come all, and stay until the slowest has its answer."""
+        idle = [await asyncio.open_connection("127.0.0.1", self.port) for _ in range(IDLE)]
+        self.open = len(idle)
+        await asyncio.gather(*(self._send_slowly() for _ in range(SLOW)))
+        closed = [reader.at_eof() for reader, _ in idle]
+        self.open = closed.count(False)
+        for _, writer in idle:
+            writer.close()
+
+    async def _send_slowly(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.sending += 1
+        for byte in REQUEST:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(SLOW_SECONDS / len(REQUEST))
+        self.sending -= 1
+        self.statuses.append(await reader.readline())
+        writer.close()
+
+
+@contextmanager
+def visitors(port: int) -> Iterator[Guests]:
+    """Let the guests come; go on when all are there, and in the end wait until they have left."""
+    guests = Guests(port)
+    thread = threading.Thread(target=lambda: asyncio.run(guests.visit()))
+    thread.start()
+    try:
+        wait_for(lambda: (guests.open, guests.sending) == (IDLE, SLOW), 20)
+        yield guests
+    finally:
+        thread.join()
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process, and the nginx that it starts, have as many connections as the trial needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_slow_and_idle_callers_do_not_stop_the_others(front: int, many_files: None) -> None:
+    """While 200 send a byte at a time and 1,000 are silent, four others wait hardly longer; the slow are answered."""
+    together(front, 4, 1, 20)
+    statuses_alone, alone = rounds(front)
+    with visitors(front) as guests:
+        statuses, among = rounds(front)
+        assert guests.sending == SLOW, "the slow callers left before the others were timed"
+    tell(f"p99 {alone:.1f} ms alone, {among:.1f} ms among {SLOW} slow and {IDLE} idle callers")
+    assert statuses_alone == statuses == {200}
+    assert among <= 3 * alone + 50
+    assert guests.statuses == [b"HTTP/1.1 200 OK\r\n"] * SLOW
+    assert guests.open == IDLE
+
+
+def test_32_clients_with_100_comments_each_are_all_answered(front: int) -> None:
+    """Every request gets its 100 answers."""
+    answers = together(front, 32, 100, 10)
+    tell(f"32 clients, 100 comments each: {len(answers)} answers, p99 {p99(answers):.0f} ms")
+    assert [status for status, _ in answers] == [200] * 320
+
+
+def test_answers_come_through_as_the_api_gave_them(front: int) -> None:
+    """The caller's request id comes back, beside the model's id; an error keeps its message."""
+    for path, status in (("/predict", 200), ("/predict?type=nothing", 400), ("/nothing", 404)):
+        connection = HTTPConnection("127.0.0.1", front, timeout=30)
+        connection.request("POST", path, BODY, JSON | {"X-Request-Id": "id-1"})
+        reply = connection.getresponse()
+        body = json.load(reply)
+        assert (reply.status, reply.getheader("X-Request-Id")) == (status, "id-1")
+        assert (body, reply.getheader("X-Model-Id")) == ({"result": [{"class": 1}, {"class": 0}]}, "local") or (
+            status != 200 and body["message"]
+        )
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "status", "told"),
+    [
+        ("/predict", 2**23 + 1, 413, "the body is larger than 8388608 bytes"),
+        ("/nothing", 2**23, 404, "The requested URL was not found"),
+        ("/healthcheck", 2**23, 405, "The method is not allowed"),
+    ],
+)
+def test_a_large_body_in_vain_gets_the_apis_message(front: int, path: str, size: int, status: int, told: str) -> None:
+    """The API takes in what it has no use for: if it hung up on nginx, the caller would get nginx's 502."""
+    request = urllib.request.Request(f"http://127.0.0.1:{front}{path}", b" " * size, JSON)
+    for _ in range(3):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            direct.open(request, timeout=30)
+        with refused.value as error:
+            assert error.code == status
+            assert json.load(error)["message"].startswith(told)
+
+
+@pytest.mark.parametrize(("trusted_proxies", "prefix"), [(0, "/"), (1, "/pre")])
+def test_forwarded_headers_count_only_from_trusted_proxies(
+    artifact: Artifact, tmp_path: Path, trusted_proxies: int, prefix: str
+) -> None:
+    """With TRUSTED_PROXIES=1 nginx is believed; what a caller adds in front of it never is."""
+    with behind_nginx(tmp_path, artifact, trusted_proxies) as front:
+        for headers in ({}, {"X-Forwarded-Prefix": "/evil"}):
+            request = urllib.request.Request(f"http://127.0.0.1:{front}/pre/swagger.json", headers=headers)
+            with direct.open(request, timeout=30) as answer:
+                assert json.load(answer)["basePath"] == prefix

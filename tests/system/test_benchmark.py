@@ -1,0 +1,185 @@
+"""The benchmark: its table, what makes it fail, and that nothing of it is left."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT, SAMPLE
+
+from pmip.model.artifact import Artifact
+from pmip.store.versions import LocalModel
+
+SCRIPT = ROOT / "scripts" / "benchmark.sh"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NO_ERRORS = '{"requests": 9, "microseconds": 1, "p50": 1, "p99": 1, "errors": {"status other than 2xx": 0, "read": 0}}'
+needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+
+
+@pytest.fixture
+def saved(artifact: Artifact, tmp_path: Path) -> Path:
+    """Save a real, small model, away from where the benchmark keeps its own files."""
+    LocalModel(tmp_path / "model").save(artifact)
+    (tmp_path / "temporary").mkdir()
+    return tmp_path / "model" / "model.pkl"
+
+
+def start(saved: Path, *arguments: object, **environ: str) -> subprocess.Popen[str]:
+    """Start the benchmark in a session of its own, from the folder above the model's."""
+    return subprocess.Popen(
+        ["bash", str(SCRIPT), *map(str, arguments)],
+        cwd=saved.parent.parent,
+        env=os.environ | {"TMPDIR": str(saved.parent.parent / "temporary")} | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str, str]:
+    """Wait for its end; return its status, stdout and stderr."""
+    with process:
+        stdout, stderr = process.communicate(timeout=seconds)
+    return process.returncode, stdout, stderr
+
+
+def left_by(saved: Path, process: subprocess.Popen[str]) -> list[str]:
+    """List the processes of its session that still run, and its files."""
+    left = []
+    for one in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, OSError):
+            if os.getsid(one.pid) == process.pid:
+                left.append(f"{one.pid} {one.status()} {one.cmdline()}")
+    return left + [path.name for path in (saved.parent.parent / "temporary").iterdir()]
+
+
+def serves(process: subprocess.Popen[str]) -> bool:
+    """Tell whether it has a server with workers now."""
+    try:
+        servers = [one for one in psutil.Process(process.pid).children() if "gunicorn" in one.cmdline()]
+        return any(server.children() for server in servers)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def stand_in_for_wrk(folder: Path, line: str) -> str:
+    """Put a wrk that prints a line before the real one; return the path to search."""
+    (folder / "wrk").write_text(f"#!/bin/sh\necho '{line}'\n")
+    (folder / "wrk").chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+@needs_wrk
+def test_a_short_run_prints_the_table_alone(saved: Path) -> None:
+    """A row for each load and each start; the caller's ENVIRONMENT does not matter, and nothing is left."""
+    process = start(
+        saved, "--seconds", 1, "--rounds", 1, "--comments", SAMPLE[0], "model/model.pkl", ENVIRONMENT="prod"
+    )
+    status, stdout, stderr = finish(process)
+    assert status == 0, stderr
+    loads, starts = (
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in half.splitlines()]
+        for half in stdout.split("\n\n")
+    )
+    servers = ["no-op", "API", "plain"]
+    assert [row[:3] for row in loads[2:]] == [[n, c, s] for n in ("1", "100") for c in ("4", "32") for s in servers]
+    assert {row[4] for row in loads[2:] if row[2] == "no-op"} == {row[5] for row in loads[2:] if row[2] == "plain"}
+    assert all(float(cell) > 0 for row in loads[2:] for cell in row[3:])
+    assert [row[0] for row in starts[2:]] == servers
+    assert all(float(cell) > 0 for row in starts[2:] for cell in row[1 : 4 if sys.platform == "linux" else 3])
+    assert left_by(saved, process) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(saved: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Whatever it started has ended when it has."""
+    process = start(saved, saved, PATH=stand_in_for_wrk(tmp_path, NO_ERRORS))
+    assert process.stderr
+    assert "cores" in process.stderr.readline()
+    while not serves(process):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    status, stdout, _ = finish(process, 60)
+    assert (status, stdout) == (128 + number, "")
+    assert left_by(saved, process) == []
+
+
+def test_an_error_under_load_fails_the_benchmark(saved: Path, tmp_path: Path) -> None:
+    """No table; the message tells who gave which errors at which load."""
+    errors = NO_ERRORS.replace('2xx": 0', '2xx": 3')
+    process = start(saved, saved, PATH=stand_in_for_wrk(tmp_path, errors))
+    status, stdout, stderr = finish(process)
+    assert (status, stdout) == (1, "")
+    told = "no-op under load (100 a request, 32 clients) gave 9 answers and these errors: 3 × status other than 2xx"
+    assert told in stderr
+    assert left_by(saved, process) == []
+
+
+def test_a_wrong_answer_fails_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server has to give the classes that the model gives, before any load."""
+    monkeypatch.syspath_prepend(ROOT / "scripts" / "benchmark")
+    from questions import Question
+    from servers import BenchmarkError, Server, running
+
+    command = ("-c", str(ROOT / "scripts" / "benchmark" / "gunicorn_settings.py"), "noop:app")
+    server = Server("spam always", command, ROOT / "scripts" / "benchmark", {})
+    with running(server, Question("{}", [1]), tmp_path, tmp_path / "log") as started:
+        started.check(Question("{}", [1]))
+        with pytest.raises(BenchmarkError, match="spam always does not give the classes that the model gives"):
+            started.check(Question("{}", [0]))
+
+
+def test_without_wrk_it_says_how_to_get_it(saved: Path, tmp_path: Path) -> None:
+    """One line and exit 2, before anything is started."""
+    for tool in ("basename", "dirname"):
+        (tmp_path / tool).symlink_to(shutil.which(tool) or "")
+    (tmp_path / "bash").symlink_to(shutil.which("bash") or "")
+    status, stdout, stderr = finish(start(saved, saved, PATH=str(tmp_path)), 30)
+    assert (status, stdout) == (2, "")
+    assert stderr == ("benchmark.sh: wrk is not installed; 'apt-get install wrk' or 'brew install wrk' installs it\n")
+
+
+def test_the_words_model_is_fitted_saved_and_timed(saved: Path) -> None:
+    """Both commands take paths as the caller means them and print their result alone."""
+    status, stdout, stderr = finish(start(saved, "fit-words", "words", *SAMPLE))
+    assert (status, stdout) == (0, "words/model.pkl\n"), stderr
+    status, stdout, stderr = finish(start(saved, "in-process", "--comments", SAMPLE[0], "words/model.pkl"))
+    assert status == 0, stderr
+    assert stdout.startswith("compiled, ")
+    assert float(stdout.split("mean ")[1].split(" ")[0]) > 0
+
+
+def test_the_default_comment_is_the_readmes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures that the README quotes are those of its own example."""
+    monkeypatch.syspath_prepend(ROOT / "scripts" / "benchmark")
+    from models import EXAMPLE
+
+    assert f'{{"comments": ["{EXAMPLE}",' in README
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["in-process", "no-such.pkl"], 1, "no-such.pkl: there is no such model"),
+        (["in-process", "--comments", "no-such.csv", "model/model.pkl"], 1, "no-such.csv: there is no such file"),
+        (["in-process", "--twice"], 2, "unrecognized arguments: --twice"),
+        (["--rounds", "0"], 2, "'0' is no whole number of at least 1"),
+        (["fit-words", "words"], 2, "the following arguments are required: FILE"),
+    ],
+)
+def test_a_wrong_call_is_told_without_a_traceback(
+    saved: Path, tmp_path: Path, arguments: list[str], status: int, told: str
+) -> None:
+    """The last line says what is wrong."""
+    found, stdout, stderr = finish(start(saved, *arguments, PATH=stand_in_for_wrk(tmp_path, NO_ERRORS)), 60)
+    assert (found, stdout) == (status, "")
+    assert told in stderr.splitlines()[-1]
+    assert "Traceback" not in stderr

@@ -1,0 +1,203 @@
+"""The script that downloads the YouTube Spam Collection, against a server of its own."""
+
+import csv
+import io
+import os
+import socket
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "get_youtube_spam_collection.sh"
+ROWS = {
+    "Youtube01-Psy.csv": 350,
+    "Youtube02-KatyPerry.csv": 350,
+    "Youtube03-LMFAO.csv": 438,
+    "Youtube04-Eminem.csv": 448,
+    "Youtube05-Shakira.csv": 370,
+}
+NAMES = list(ROWS)
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def comments(rows: int, columns: tuple[str, ...] = ("COMMENT_ID", "AUTHOR", "DATE", "CONTENT", "CLASS")) -> str:
+    """Write a CSV file with that many different comments, each with a newline and quotes inside."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for row in range(rows):
+        name = "".join(chr(97 + row // 26**place % 26) for place in range(2))
+        about = ("song", "subscribe")[row % 2]
+        writer.writerow([f"id{row}", "someone", "", f'two\nlines, "quoted": {about} {name} {name}ish', row % 2])
+    return text.getvalue()
+
+
+def collection(files: dict[str, str] | None = None) -> bytes:
+    """Pack a zip file like the real one, with the companions that a Mac adds."""
+    if files is None:
+        files = {name: comments(rows) for name, rows in ROWS.items()}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+            archive.writestr(f"__MACOSX/._{name}", b"\x00\x05\x16\x07")
+    return packed.getvalue()
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every GET with its present status and body; a false length makes a transfer that breaks off."""
+
+    status = 200
+    body = b""
+    length: int | None = None
+    requests = 0
+
+    @property
+    def url(self) -> str:
+        """Where the file is."""
+        return f"http://127.0.0.1:{self.server_port}/collection.zip"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Counts the requests and answers as its server says."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        """Send what the server has now."""
+        self.server.requests += 1
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(self.server.length or len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Serve the collection, on a port of its own."""
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.body = collection()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def script(server: Server, tmp_path: Path) -> Script:
+    """Call the script from tmp_path with its data folder below."""
+    settings = {"PYTHON": sys.executable, "DATA_DIR": str(tmp_path / "data"), "NO_PROXY": "127.0.0.1"}
+
+    def run(*arguments: str, url: str = server.url) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **settings, "YOUTUBE_SPAM_COLLECTION_URL": url}
+        command = ["bash", str(SCRIPT), *arguments]
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+def files_below(folder: Path) -> list[str]:
+    """Names of all files, however deep."""
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], reason: str) -> None:
+    """Check that it failed, said why and how to go on, and printed no path."""
+    assert (result.returncode, result.stdout) == (1, "")
+    assert reason in result.stderr
+    assert "by browser from https://archive.ics.uci.edu/dataset/380/" in result.stderr
+    assert "notebooks/sample-training-data" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_collection_lands_in_the_data_folder(script: Script, server: Server, tmp_path: Path) -> None:
+    """The file arrives whole, alone and readable by others, and its path is all there is on stdout."""
+    result = script()
+    file = tmp_path / "data" / "YouTube-Spam-Collection-v1.zip"
+    assert (result.returncode, result.stdout) == (0, f"{file}\n"), result.stderr
+    assert file.read_bytes() == server.body
+    assert sorted(file.parent.iterdir()) == [file]
+    (tmp_path / "plain").touch()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_named_file_is_meant_from_the_callers_folder(script: Script, server: Server, tmp_path: Path) -> None:
+    """FILE may have spaces and folders that don't exist yet; it is relative to where the caller stands."""
+    assert script("my data/spam.zip").stdout == f"{tmp_path}/my data/spam.zip\n"
+    assert (tmp_path / "my data" / "spam.zip").read_bytes() == server.body
+
+
+def test_a_good_file_is_not_downloaded_again(script: Script, server: Server) -> None:
+    """A second call says that the collection is there, prints its path and asks nobody."""
+    first = script()
+    second = script()
+    assert (second.returncode, second.stdout, server.requests) == (0, first.stdout, 1)
+    assert "already" in second.stderr
+
+
+def test_a_broken_file_is_replaced_by_a_good_one(script: Script, server: Server, tmp_path: Path) -> None:
+    """A file that fails the check gives way, but only to a collection that passes it."""
+    file = tmp_path / "spam.zip"
+    file.write_text("half a file")
+    server.status = 500
+    assert script("spam.zip").returncode == 1
+    assert file.read_text() == "half a file"
+    server.status = 200
+    assert script("spam.zip").returncode == 0
+    assert file.read_bytes() == server.body
+
+
+WRONG = {
+    "no zip": (b"<html>moved</html>", "not a zip file"),
+    "a file is missing": (collection({name: comments(1) for name in NAMES[1:]}), "does not hold the five files"),
+    "a file too many": (collection({name: comments(1) for name in [*NAMES, "x.csv"]}), "does not hold the five files"),
+    "too few comments": (collection({name: comments(391) for name in NAMES}), "holds 1955 comments, not 1956"),
+    "other columns": (collection({name: comments(1, ("text", "label")) for name in NAMES}), "no columns CONTENT"),
+    "too large": (b"x" * 5_000_001, "could not be downloaded"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_content_is_refused(script: Script, server: Server, tmp_path: Path, case: str) -> None:
+    """What is not the collection is named as such, with a way to go on, and leaves no file behind."""
+    server.body, reason = WRONG[case]
+    assert_refused(script(), reason)
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize(("status", "length"), [(404, None), (503, None), (200, 4_000_000)])
+def test_a_failed_download_leaves_nothing(
+    script: Script, server: Server, tmp_path: Path, status: int, length: int | None
+) -> None:
+    """An HTTP error or a transfer that breaks off leaves no file, not even a half one."""
+    server.status, server.length = status, length
+    assert_refused(script(), "could not be downloaded")
+    assert files_below(tmp_path) == []
+
+
+def test_without_a_network_it_says_how_to_go_on(script: Script, tmp_path: Path) -> None:
+    """Where nothing answers, the message names the page and the sample."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        result = script(url=f"http://127.0.0.1:{deaf.getsockname()[1]}/collection.zip")
+    assert_refused(result, "could not be downloaded")
+    assert files_below(tmp_path) == []
+
+
+def test_help_and_wrong_usage(script: Script, server: Server) -> None:
+    """--help prints purpose and credit; a second argument is wrong usage; neither downloads."""
+    told, wrong = script("--help"), script("one", "two")
+    assert (told.returncode, wrong.returncode, server.requests) == (0, 2, 0)
+    assert "CC BY 4.0" in told.stdout

@@ -1,0 +1,258 @@
+"""The local S3 server for development, as its script starts, stops and describes it."""
+
+import os
+import secrets
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from mypy_boto3_s3 import S3Client
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "local_s3.sh"
+OFFSETS = [*range(0, 9 * 617, 617), 8 * 617 + 10_000]  # of the ten ports, from LOCAL_S3_PORT
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run a command and keep what it prints."""
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=90, check=False, **options)
+
+
+def is_open(address: str, port: int) -> bool:
+    """Ask whether somebody listens there."""
+    with socket.socket() as caller:
+        caller.settimeout(1)
+        return caller.connect_ex((address, port)) == 0
+
+
+def free_port() -> int:
+    """Find ten free ports, all below those that systems hand out by themselves."""
+    while True:
+        port = 10_000 + secrets.randbelow(7_000)
+        if not any(is_open("127.0.0.1", port + offset) for offset in OFFSETS):
+            return port
+
+
+def script_in(data_dir: Path, port: int, **settings: str) -> Script:
+    """Give the script its own data folder and port; it is called from that folder."""
+    own = {"PYTHON": sys.executable, "DATA_DIR": str(data_dir), "LOCAL_S3_PORT": str(port)} | settings
+    return lambda *arguments, **more: run("bash", SCRIPT, *arguments, cwd=data_dir, env=os.environ | own | more)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the data folder of the shared server, with a space in its name."""
+    return tmp_path_factory.mktemp("data folder")
+
+
+@pytest.fixture(scope="module")
+def script(data_dir: Path) -> Iterator[Script]:
+    """Share one folder among the tests, and stop what runs there at the end."""
+    script = script_in(data_dir, free_port())
+    yield script
+    assert script("stop").returncode == 0
+
+
+@pytest.fixture
+def server(script: Script) -> Script:
+    """Have the shared server running."""
+    started = script("start")
+    assert started.returncode == 0, started.stderr
+    return script
+
+
+def process_of(data_dir: Path) -> int:
+    """Read the server's process id."""
+    return int((data_dir / "local-s3" / "server.pid").read_text().split()[0])
+
+
+def is_alive(process: int) -> bool:
+    """Ask whether that process still does anything."""
+    return run("ps", "-o", "stat=", "-p", process).stdout.strip()[:1] not in ("", "Z")
+
+
+def settings(script: Script) -> dict[str, str]:
+    """Take what `env` exports as a shell would."""
+    lines = [line for line in script("env").stdout.splitlines() if line.startswith("export ")]
+    return dict(line.removeprefix("export ").split("=", 1) for line in lines)
+
+
+def client(script: Script, **other: str) -> S3Client:
+    """Make a client with the settings that `env` prints, or others."""
+    names = {"AWS_ENDPOINT_URL": "endpoint_url", "AWS_DEFAULT_REGION": "region_name"}
+    values = {names.get(name, name.lower()): value for name, value in (settings(script) | other).items()}
+    return boto3.client("s3", config=Config(retries={"total_max_attempts": 1}, proxies={}), **values)
+
+
+def test_start_is_fine_to_repeat(server: Script, data_dir: Path) -> None:
+    """A second start leaves the running server alone, says so and leaves no bucket of its own behind."""
+    before = process_of(data_dir)
+    again = server("start")
+    assert (again.returncode, again.stdout, process_of(data_dir)) == (0, "", before)
+    assert "already" in again.stderr
+    assert "local-s3-probe" not in [bucket["Name"] for bucket in client(server).list_buckets()["Buckets"]]
+
+
+def test_env_points_a_shell_at_the_server(server: Script) -> None:
+    """After eval, boto3 finds the server by itself, whatever profile, token or address the shell had."""
+    in_the_way = {"AWS_PROFILE": "x", "AWS_SESSION_TOKEN": "x", "AWS_ENDPOINT_URL_S3": "http://x", "NO_PROXY": "*"}
+    code = "import boto3; print(boto3.client('s3').list_buckets()['ResponseMetadata']['HTTPStatusCode'])"
+    shell = ["bash", "-c", 'eval "$1"; exec "$2" -c "$3"', "bash"]
+    found = run(*shell, server("env").stdout, sys.executable, code, env=os.environ | in_the_way)
+    assert found.stdout == "200\n", found.stderr
+    assert server("status").stdout.strip() == settings(server)["AWS_ENDPOINT_URL"]
+
+
+def test_a_wrong_secret_is_refused(server: Script) -> None:
+    """The right key with another secret opens nothing."""
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        client(server, AWS_SECRET_ACCESS_KEY="wrong").list_buckets()
+
+
+def test_only_env_tells_the_secret(server: Script, data_dir: Path) -> None:
+    """Neither output, log nor command line holds the secret; its file is the owner's alone, outside the objects."""
+    secret = settings(server)["AWS_SECRET_ACCESS_KEY"]
+    command = run("ps", "-ww", "-o", "command=", "-p", process_of(data_dir))
+    results = [command, server("stop"), server("start"), server("status")]
+    told = [text for result in results for text in (result.stdout, result.stderr)]
+    assert secret not in "".join([*told, (data_dir / "local-s3" / "server.log").read_text()])
+    assert stat.S_IMODE((data_dir / "local-s3" / "credentials").stat().st_mode) == 0o600
+    assert settings(server)["AWS_SECRET_ACCESS_KEY"] == secret
+
+
+def test_it_listens_on_one_address_alone(server: Script) -> None:
+    """A caller that comes by any address but 127.0.0.1 finds no open port."""
+    port = int(server("status").stdout.rsplit(":", 1)[1])
+    assert all(is_open("127.0.0.1", port + offset) for offset in OFFSETS)
+    assert not any(is_open("127.0.0.2", port + offset) for offset in OFFSETS)
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_objects_survive(server: Script, data_dir: Path, end: str) -> None:
+    """What was stored is there after a stop, and after a kill that leaves a stale pid file."""
+    client(server).create_bucket(Bucket=f"before-{end}")
+    client(server).put_object(Bucket=f"before-{end}", Key="key", Body=b"kept")
+    process = process_of(data_dir)
+    if end == "stop":
+        assert server("stop").returncode == 0
+    else:
+        os.kill(process, signal.SIGKILL)
+        while is_alive(process):
+            time.sleep(0.05)
+    assert not is_alive(process)
+    assert (server("status").returncode, server("env").returncode, server("env").stdout) == (1, 1, "")
+    assert server("start").returncode == 0
+    assert client(server).get_object(Bucket=f"before-{end}", Key="key")["Body"].read() == b"kept"
+
+
+def test_stop_spares_a_process_that_is_not_its_own(tmp_path: Path) -> None:
+    """A pid file whose number went to another process harms nobody, and stopping nothing is no error."""
+    (tmp_path / "local-s3").mkdir()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (tmp_path / "local-s3" / "server.pid").write_text(f"{other.pid} http://127.0.0.1:8333\n")
+        stopped = script_in(tmp_path, 8333)("stop")
+        spared = is_alive(other.pid)
+        other.kill()
+    assert (spared, stopped.returncode) == (True, 0)
+    assert "not running" in stopped.stderr
+
+
+def test_concurrent_starts_make_one_server(tmp_path: Path) -> None:
+    """Of starts at the same time one starts the server, the others wait and find it."""
+    script = script_in(tmp_path, free_port())
+    with ThreadPoolExecutor() as pool:
+        started = list(pool.map(script, ["start"] * 3))
+    try:
+        assert [result.returncode for result in started] == [0, 0, 0]
+        assert sum("already" in result.stderr for result in started) == 2
+    finally:
+        assert script("stop").returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ps belongs to the system")
+def test_it_needs_no_ps(tmp_path: Path) -> None:
+    """Small images have none; what was started is known, and ends."""
+    (tmp_path / "ps").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "ps").chmod(0o755)
+    script = script_in(tmp_path, free_port(), PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert script("start").returncode == 0
+    process = process_of(tmp_path)
+    try:
+        assert (script("status").returncode, script("env").returncode) == (0, 0)
+    finally:
+        script("stop")
+    assert not is_alive(process)
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    """Where one of its ports is taken, start names it and LOCAL_S3_PORT, and leaves nothing running."""
+    port = free_port()
+    script = script_in(tmp_path, port)
+    with socket.create_server(("127.0.0.1", port + OFFSETS[1])):
+        refused = script("start")
+    assert (refused.returncode, script("status").returncode) == (1, 1)
+    assert f"port {port + OFFSETS[1]} is in use; choose another LOCAL_S3_PORT" in refused.stderr
+
+
+def test_a_failed_start_shows_the_log_and_leaves_nothing(tmp_path: Path) -> None:
+    """When the server ends at once, start fails with the last lines of its log and no pid file stays."""
+    (tmp_path / "local-s3" / "objects").mkdir(parents=True)
+    (tmp_path / "local-s3" / "objects" / "filerldb2").write_text("in the way")
+    failed = script_in(tmp_path, free_port())("start")
+    assert failed.returncode == 1, failed.stderr
+    assert "filerldb2" in failed.stderr
+    assert not (tmp_path / "local-s3" / "server.pid").exists()
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Script:
+    """Use a Python that has no SeaweedFS beside it, and no packages."""
+    venv.create(tmp_path / "venv", symlinks=True)
+    return script_in(tmp_path, free_port(), PYTHON=str(tmp_path / "venv" / "bin" / "python"), PATH="/usr/bin:/bin")
+
+
+def test_without_any_server_start_names_the_install_command(bare: Script) -> None:
+    """Neither SeaweedFS nor moto: one line says what to run."""
+    refused = bare("start")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "bash scripts/install.sh --venv train,local" in refused.stderr
+
+
+@pytest.mark.skipif(not find_spec("flask_cors"), reason="moto's server is not installed")
+def test_moto_stands_in_with_a_warning(bare: Script) -> None:
+    """Where SeaweedFS is missing, moto's server answers, and start says what it lacks."""
+    started = bare("start", PYTHONPATH=sysconfig.get_path("purelib"))
+    try:
+        assert started.returncode == 0, started.stderr
+        assert "keeps nothing" in started.stderr
+        assert client(bare).list_buckets()["Buckets"] == []
+    finally:
+        assert bare("stop").returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("restart",), ("start", "now"), ("start",)])
+def test_wrong_usage_exits_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """No command, an unknown one, one too many, or a port that is no port number."""
+    assert script_in(tmp_path, 0)(*arguments).returncode == 2
+    assert not (tmp_path / "local-s3" / "server.pid").exists()
+
+
+def test_help_is_the_header(tmp_path: Path) -> None:
+    """--help prints purpose and commands, and touches nothing."""
+    told = script_in(tmp_path, 8333)("--help")
+    assert (told.returncode, list(tmp_path.iterdir())) == (0, [])
+    assert "eval" in told.stdout

@@ -1,0 +1,143 @@
+"""The whole loop: a real S3 server, real gunicorn with three workers, the real notebook by the real script."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from api import COMMAND, EXAMPLE, Load, answers, ask, running_api, wait_for
+from conftest import ROOT, SAMPLE
+
+from pmip.model.artifact import Artifact
+from pmip.store.objects import S3Storage
+from pmip.store.versions import ModelStore
+from pmip.training.data import seed
+
+POLL_SECONDS = 2
+QUICK = ("FOLDS=2", "REPORT=short", "MIN_ACCURACY=0", "MIN_MCC=-1", "MIN_SPAM_CAUGHT=0")
+
+
+@pytest.fixture
+def start_api(tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Start the API; each call returns a port, and all end with the test."""
+    with ExitStack() as running:
+
+        def start(**environ: str) -> int:
+            settings = {"MODEL_POLL_SECONDS": str(POLL_SECONDS)} | environ
+            port, _process = running.enter_context(running_api(tmp_path, **settings))
+            return port
+
+        yield start
+
+
+def train(bucket: S3Storage, data_dir: Path, *parameters: str) -> str:
+    """Train and publish by the script; return the model id that it prints."""
+    run = subprocess.run(
+        ["bash", str(ROOT / "scripts" / "train.sh"), *QUICK, *parameters],
+        env=os.environ | {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.removesuffix("\n")
+
+
+def test_from_nothing_to_an_answer_and_on_to_the_next_model(
+    bucket: S3Storage, tmp_path: Path, start_api: Callable[..., int]
+) -> None:
+    """Without a model it says 503; it becomes ready by itself; under load a newer model replaces the first."""
+    port = start_api(ENVIRONMENT="staging", BUCKET=f"s3://{bucket.bucket}")
+    wait_for(lambda: answers(port), 30)
+    for reply in (ask(port, "/readiness"), ask(port, "/predict", EXAMPLE)):
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
+        assert "does not hold any version" in reply.body["message"]
+    assert ask(port, "/model-info").body["result"]["model_id"] is None
+
+    seed(bucket, SAMPLE, "20260101")
+    first = train(bucket, tmp_path / "data")
+    wait_for(lambda: ask(port, "/readiness").status == 200, POLL_SECONDS + 4)
+    wait_for(lambda: all(ask(port, "/predict", EXAMPLE).status == 200 for _ in range(20)), POLL_SECONDS + 4)
+    assert ask(port, "/predict", EXAMPLE).body == {"result": [{"class": 1}, {"class": 0}]}
+    info = ask(port, "/model-info").body["result"]
+    assert (info["model_id"], info["verified"], info["training_data_id"]) == (first, True, "20260101")
+    report = {found.key for found in bucket.objects(f"models/staging/{first}/")}
+    assert info["report"] in report
+
+    with Load(port) as load:
+        second = train(bucket, tmp_path / "data")
+        published = time.monotonic()
+        wait_for(lambda: len({model for _, _, _, model in load.answers[-40:]} - {second}) == 0, POLL_SECONDS + 4)
+    assert {status for _, _, status, _ in load.answers} == {200}
+    assert {model for _, _, _, model in load.answers} == {first, second}
+    last_old = max(moment for moment, _, _, model in load.answers if model == first)
+    assert last_old - published < POLL_SECONDS + 4
+
+
+def test_two_trainings_of_the_same_second_both_survive(bucket: S3Storage, tmp_path: Path) -> None:
+    """Started with one model id, on two machines and on one, each run ends as a version with its report."""
+    seed(bucket, SAMPLE[:1], "20260101")
+    wanted = "20260101T000000Z"
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(train, bucket, tmp_path / name, f"MODEL_ID={wanted}") for name in ("here", "here", "there")]
+        ids = sorted(run.result() for run in runs)
+    assert ids == [wanted, "20260101T000001Z", "20260101T000002Z"]
+    assert [version.model_id for version in ModelStore(bucket, "staging").versions()] == ids[::-1]
+    for model_id in ids:
+        folder = f"models/staging/{model_id}/"
+        names = {found.key.removeprefix(folder) for found in bucket.objects(folder)}
+        assert names == {"model.pkl", "metadata.json", "model-training.ipynb", "model-training.html"}
+        metadata = ModelStore(bucket, "staging").fetch(model_id).metadata
+        assert metadata
+        assert metadata.model_id == model_id
+
+
+def test_a_model_uploaded_by_hand_is_served_as_unverified(
+    bucket: S3Storage, artifact: Artifact, start_api: Callable[..., int]
+) -> None:
+    """models/staging/20190101/model.pkl alone serves, and /model-info says so; other names are no versions."""
+    for name in ("20190101", "latest", "20261340"):
+        bucket.write(f"models/staging/{name}/model.pkl", artifact.model)
+    port = start_api(ENVIRONMENT="staging", BUCKET=bucket.bucket)
+    wait_for(lambda: answers(port), 30)
+    info = ask(port, "/model-info").body["result"]
+    assert (info["model_id"], info["verified"], info["sha256"]) == ("20190101", False, artifact.sha256)
+    reply = ask(port, "/predict?type=probability", EXAMPLE)
+    assert reply.headers["X-Model-Id"] == "20190101"
+
+
+def test_dev_serves_the_local_model_and_its_successor(
+    artifact: Artifact, tmp_path: Path, start_api: Callable[..., int]
+) -> None:
+    """In dev there is no bucket: data/model.pkl answers, and again when it is written anew."""
+    port = start_api()
+    wait_for(lambda: answers(port), 30)
+    assert "train.sh" in ask(port, "/readiness").body["message"]
+    (tmp_path / "model.pkl").write_bytes(artifact.model)
+
+    def loaded_after(moment: str) -> bool:
+        """Ask often enough to meet all three workers."""
+        infos = [ask(port, "/model-info").body["result"] for _ in range(20)]
+        return all(info.get("loaded_at", "") > moment for info in infos)
+
+    wait_for(lambda: loaded_after(""), 10)
+    assert ask(port, "/predict", EXAMPLE).headers["X-Model-Id"] == "local"
+    first = ask(port, "/model-info").body["result"]["loaded_at"]
+    time.sleep(1.1)  # loaded_at counts seconds
+    (tmp_path / "model.pkl").write_bytes(artifact.model)
+    wait_for(lambda: loaded_after(first), 10)
+
+
+def test_bad_settings_end_the_api_in_one_line() -> None:
+    """Gunicorn shows all mistakes in one line and no traceback."""
+    environ = os.environ | {"ENVIRONMENT": "prod", "PORT": "http", "MAX_COMMENTS": "0"}
+    run = subprocess.run(COMMAND, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    assert run.returncode == 1
+    [line] = run.stderr.splitlines()
+    for name in ("BUCKET", "PORT", "MAX_COMMENTS"):
+        assert name in line

@@ -1,0 +1,204 @@
+"""Versions in a store, on a folder and on a real S3 server, and the local model of dev."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from s3_proxy import proxy_before
+
+from pmip.errors import AccessDeniedError, AlreadyExistsError, ModelNotFoundError
+from pmip.model.artifact import Artifact
+from pmip.store.objects import S3Storage, Storage
+from pmip.store.versions import ModelStore, Version
+
+
+@pytest.fixture
+def store(storage: Storage) -> ModelStore:
+    """Make an empty store."""
+    return ModelStore(storage, "staging")
+
+
+def ids(store: ModelStore) -> list[str]:
+    """List the model ids of a store."""
+    return [version.model_id for version in store.versions()]
+
+
+def with_id(artifact: Artifact, model_id: str, **changes: object) -> Artifact:
+    """Copy an artifact under another model id."""
+    assert artifact.metadata
+    return Artifact(artifact.model, replace(artifact.metadata, model_id=model_id, **changes))
+
+
+def test_publish_and_fetch_return_the_same_artifact(store: ModelStore, artifact: Artifact) -> None:
+    """What is fetched is what was published, with the key of its report."""
+    published = store.publish(artifact)
+    assert store.fetch("20260101T000000Z") == published
+    assert published.model == artifact.model
+    assert published.metadata
+    assert published.metadata.report == "models/staging/20260101T000000Z/model-training.html"
+
+
+def test_only_real_versions_are_listed_newest_first(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
+    """Folders named otherwise are no versions."""
+    for name in ("20190101", "20260101T000000Z", "latest", "20261340", "20191231"):
+        storage.write(f"models/staging/{name}/model.pkl", b"")
+    storage.write("models/prod/20270101/model.pkl", b"")
+    assert ids(store) == ["20260101T000000Z", "20191231", "20190101"]
+
+
+def test_what_is_newer_than_a_version_comes_with_it(store: ModelStore, storage: Storage) -> None:
+    """Each with the mark by which it is told from another file under its id; no half version, nothing older."""
+    for name in ("20191231", "20200101", "20200101T000000Z", "20200102", "latest"):
+        storage.write(f"models/staging/{name}/model.pkl", name.encode())
+    storage.write("models/staging/20200102/metadata.json", b"{}")
+    storage.write("models/staging/20200103/metadata.json", b"{}")
+    expected = [store.marked(Version(name)) for name in ("20200102", "20200101T000000Z", "20200101")]
+    assert store.since("20200101") == expected
+    storage.delete("models/staging/20200101/model.pkl")
+    assert store.since("20200101") == expected[:2]
+
+
+def test_an_empty_store_has_no_versions(store: ModelStore) -> None:
+    """Nothing there is no error until a model is wanted."""
+    assert store.versions() == []
+    with pytest.raises(ModelNotFoundError, match=r"train\.sh"):
+        store.fetch_newest()
+
+
+def test_the_newest_of_1100_versions_is_found(bucket: S3Storage, artifact: Artifact) -> None:
+    """S3 lists 1,000 names a call: the newest come last, on the second page."""
+    names = [f"20260101T{number // 60:02}{number % 60:02}00Z" for number in range(1100)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: bucket.write(f"models/staging/{name}/model.pkl", b"old"), names))
+    store = ModelStore(bucket, "staging")
+    newest = store.publish(with_id(artifact, "20261231T000000Z"))
+    assert len(store.versions()) == 1101
+    assert store.fetch_newest() == ("20261231T000000Z", newest)
+
+
+def test_a_version_older_than_the_newest_is_told(
+    store: ModelStore, artifact: Artifact, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a machine's clock was set back: it is published, and no API takes it up."""
+    store.publish(with_id(artifact, "20260202T000000Z"))
+    store.publish(with_id(artifact, "20260101T000000Z"))
+    assert ids(store) == ["20260202T000000Z", "20260101T000000Z"]
+    assert caplog.messages == [
+        "model 20260101T000000Z will not be served: 20260202T000000Z is newer; is this machine's clock right?"
+    ]
+
+
+def test_a_version_is_never_overwritten(
+    store: ModelStore, artifact: Artifact, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second run of the same second gets the next id, both versions stay, and nobody is told of a wrong clock."""
+    first = store.publish(artifact)
+    second = store.publish(with_id(artifact, "20260101T000000Z", trained_at="another"))
+    assert ids(store) == ["20260101T000001Z", "20260101T000000Z"]
+    assert store.fetch("20260101T000000Z") == first
+    assert second.metadata
+    assert second.metadata.report == "models/staging/20260101T000001Z/model-training.html"
+    assert caplog.messages == []
+
+
+def test_runs_that_publish_at_once_all_survive(store: ModelStore, artifact: Artifact) -> None:
+    """Eight runs with one id end as eight versions."""
+    runs = [with_id(artifact, "20260101T000000Z", trained_at=str(number)) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        published = list(pool.map(store.publish, runs))
+    assert len(set(ids(store))) == 8
+    assert {run.metadata.trained_at for run in published if run.metadata} == {str(number) for number in range(8)}
+
+
+def test_a_retried_job_publishes_nothing_more(store: ModelStore, artifact: Artifact) -> None:
+    """A second attempt of the same Batch job gets the version that the first one published."""
+    first = store.publish(with_id(artifact, "20260101T000000Z", batch_job_id="job-1"))
+    again = store.publish(with_id(artifact, "20260102T000000Z", batch_job_id="job-1"))
+    assert again == first
+    store.publish(with_id(artifact, "20260103T000000Z", batch_job_id="job-2"))
+    assert ids(store) == ["20260103T000000Z", "20260101T000000Z"]
+
+
+def test_a_retried_job_finds_its_version_behind_newer_ones(
+    store: ModelStore, storage: Storage, artifact: Artifact
+) -> None:
+    """Neither another job's version, nor one without a readable metadata.json, nor a half one hides it."""
+    first = store.publish(with_id(artifact, "20260101T000000Z", batch_job_id="job-1"))
+    store.publish(with_id(artifact, "20260102T000000Z", batch_job_id="job-2"))
+    storage.write("models/staging/20260103/model.pkl", artifact.model)
+    storage.write("models/staging/20260104/metadata.json", b"damaged")
+    storage.write("models/staging/20260104/model.pkl", artifact.model)
+    half = with_id(artifact, "20260105T000000Z", batch_job_id="job-1").metadata
+    assert half
+    storage.write("models/staging/20260105T000000Z/metadata.json", half.to_json())
+    assert store.publish(with_id(artifact, "20260106T000000Z", batch_job_id="job-1")) == first
+    assert store.published() == ["20260104", "20260103", "20260102T000000Z", "20260101T000000Z"]
+
+
+def test_a_version_exists_once_its_model_does(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
+    """A run that was killed between metadata.json and model.pkl leaves no version."""
+    published = store.publish(artifact)
+    storage.write("models/staging/20260202T000000Z/metadata.json", b"{}")
+    assert store.fetch_newest() == ("20260101T000000Z", published)
+
+
+def test_a_model_without_metadata_is_fetched(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
+    """A model that was uploaded by hand has no metadata."""
+    storage.write("models/staging/20190101/model.pkl", artifact.model)
+    assert store.fetch("20190101") == Artifact(artifact.model, None)
+
+
+def test_least_privilege_hides_nothing_that_is_there(
+    bucket: S3Storage, s3: dict[str, str], artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To who may list some prefixes only S3 says 403 for what is missing; models are found, or not, all the same."""
+    bucket.write("models/staging/20190101/model.pkl", artifact.model)
+    bucket.write("models/staging/20190102/metadata.json", b"{}")
+    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
+        proxy.fault = "hiding"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = ModelStore(S3Storage(bucket.bucket), "staging")
+        assert store.fetch_newest() == ("20190101", Artifact(artifact.model, None))
+        with pytest.raises(AccessDeniedError):
+            S3Storage(bucket.bucket).read("models/staging/20190101/metadata.json")
+
+
+def test_retire_and_restore_move_a_version(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
+    """Retiring takes the newest version away with its report; restoring brings it back unchanged."""
+    oldest = store.publish(artifact)
+    newest = store.publish(with_id(artifact, "20260202T000000Z"))
+    store.publish_report("20260202T000000Z", {".html": b"report"}, beside_model=True)
+    store.retire("20260202T000000Z")
+    assert store.fetch_newest() == ("20260101T000000Z", oldest)  # SeaweedFS still lists the emptied folder
+    assert storage.read("retired/staging/20260202T000000Z/model-training.html") == b"report"
+    store.restore("20260202T000000Z")
+    assert store.fetch_newest() == ("20260202T000000Z", newest)
+    assert [found.key for found in storage.objects("retired/")] == []
+
+
+def test_promoting_copies_a_version_once(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
+    """The same model comes into prod, again if the copy was interrupted, and never over another one."""
+    published = store.publish(artifact)
+    prod = ModelStore(storage, "prod")
+    for _ in range(2):
+        store.promote("20260101T000000Z", "prod")
+    assert prod.fetch_newest() == store.fetch_newest() == ("20260101T000000Z", published)
+    storage.write("models/prod/20260101T000000Z/model.pkl", b"another")
+    with pytest.raises(AlreadyExistsError, match="holds another model"):
+        store.promote("20260101T000000Z", "prod")
+    with pytest.raises(ModelNotFoundError, match="holds no version"):
+        store.promote("20260202T000000Z", "prod")
+
+
+def test_retiring_what_is_not_there_says_so(store: ModelStore) -> None:
+    """A mistyped id is named."""
+    with pytest.raises(ModelNotFoundError, match=r"models/staging/20260101/? holds no version"):
+        store.retire("20260101")
+
+
+def test_a_report_goes_beside_its_model_or_under_runs(store: ModelStore, storage: Storage, tmp_path: Path) -> None:
+    """The report of a run that published nothing is kept under runs/."""
+    where = store.publish_report("20260101T000000Z", {".ipynb": b"report"}, beside_model=False)
+    assert where == storage.url("runs/staging/20260101T000000Z/")
+    assert storage.read("runs/staging/20260101T000000Z/model-training.ipynb") == b"report"

@@ -1,0 +1,168 @@
+"""The notebook: the same from Jupyter and from papermill, with a report that tells nothing of the machine."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT, SAMPLE
+from jupyter_client.manager import run_kernel
+
+from pmip.model.packing import unpack
+from pmip.store.versions import LocalModel, is_model_id
+from pmip.training.comments import read_comments
+from pmip.training.data import local_files
+from pmip.training.evaluation import groups, hash_of, held_out
+
+NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
+QUICK = ("FOLDS=2", "REPORT=short")
+ANY_MODEL = ("MIN_ACCURACY=0", "MIN_MCC=-1", "MIN_SPAM_CAUGHT=0")  # of a few comments none can be asked to be good
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train once, by the script, in dev and without AWS; the folder that the run wrote."""
+    folder = tmp_path_factory.mktemp("data")
+    command = ["bash", str(ROOT / "scripts" / "train.sh"), *QUICK, "MODEL_ID=20260101T000000Z"]
+    run = subprocess.run(
+        command, env=os.environ | {"DATA_DIR": str(folder)}, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "20260101T000000Z\n"
+    return folder
+
+
+def test_autoreload_comes_before_all_other_code() -> None:
+    """An edit of the package has to reach the running kernel."""
+    first = next(cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code")
+    assert first.source == "%load_ext autoreload\n%autoreload 2"
+
+
+def test_the_local_model_is_what_the_run_describes(data_dir: Path) -> None:
+    """data/model.pkl passes every check that the API makes, and its lineage is complete."""
+    artifact = LocalModel(data_dir).fetch()
+    unpack(artifact)
+    metadata = artifact.metadata
+    assert metadata
+    assert (metadata.model_id, metadata.ENVIRONMENT, metadata.training_data_id) == ("20260101T000000Z", "dev", "sample")
+    assert [item["name"] for item in metadata.training_files] == [path.name for path in SAMPLE]
+    assert sum(item["rows"] for item in metadata.training_files) == 554
+    assert metadata.parameters["FOLDS"] == 2
+    assert metadata.parameters["MAX_FLIPPED"] == 0.1
+    assert metadata.parameters["C"] in metadata.parameters["INVERSE_REGULARISATIONS"]
+
+
+def test_the_metadata_holds_the_figures_of_all_protocols(data_dir: Path) -> None:
+    """Each with the number of comments and a spread, beside those of the baseline; JSON without NaN."""
+    metrics = json.loads((data_dir / "metadata.json").read_text(), parse_constant=lambda _: pytest.fail("NaN"))[
+        "metrics"
+    ]
+    for name in ("leave_one_source_out", "grouped_10_fold", "held_out"):
+        assert metrics[name]["accuracy"] > 0.8
+        assert metrics[name]["spread"]["accuracy"] > 0
+    assert metrics["leave_one_source_out"]["comments"] == metrics["grouped_10_fold"]["comments"] == 554
+    assert metrics["baseline"]["held_out"]["mcc"] < metrics["held_out"]["mcc"]
+
+
+def test_what_is_held_out_follows_from_the_text(data_dir: Path) -> None:
+    """The metadata keeps a probability for each held-out comment, and for no other."""
+    comments = read_comments(local_files(SAMPLE))["CONTENT"]
+    expected = {hash_of(comment) for comment in comments[held_out(groups(comments), 0.3)]}
+    metadata = LocalModel(data_dir).fetch().metadata
+    assert metadata
+    assert metadata.held_out.keys() == expected
+    assert all(0 <= probability <= 1 for probability in metadata.held_out.values())
+
+
+def test_the_report_tells_nothing_of_the_machine(data_dir: Path) -> None:
+    """No path, address or host of this machine stands in the notebook or its page."""
+    report = "".join(path.read_text() for path in data_dir.glob("model-training-*"))
+    for secret in (str(ROOT), str(data_dir), sys.prefix, str(Path.home()) + "/", "127.0.0.1", "localhost"):
+        assert secret not in report
+
+
+def test_the_page_asks_no_other_host_for_anything(data_dir: Path) -> None:
+    """The HTML opens offline: no script, style sheet, image or frame from elsewhere."""
+    page = (data_dir / "model-training-20260101T000000Z.html").read_text()
+    assert not re.findall(r"""(?:src|href)=["']https?://[^"']*|import\(["']https?:""", page)
+    top, _rest = page.split('<h2 id="The-comments">')
+    assert "passes the gate" in top
+    assert page.index("How good is it?") > 0
+
+
+def test_the_two_examples_are_scored_as_the_api_scores_them(data_dir: Path) -> None:
+    """The report shows the classes 1 and 0 of the README's comments."""
+    cells = nbformat.read(data_dir / "model-training-20260101T000000Z.ipynb", as_version=4).cells
+    [cell] = [cell for cell in cells if "served.classes(examples)" in cell.source]
+    assert re.findall(r"characterization\s+0|free stuff\s+1", cell.outputs[0].data["text/plain"])
+
+
+def pictures(notebook: Path) -> list[str]:
+    """Collect the pictures of an executed notebook."""
+    outputs = [output for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", [])]
+    found = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    assert len(found) >= 5
+    return found
+
+
+def test_it_gives_the_same_model_from_jupyter(data_dir: Path, tmp_path: Path) -> None:
+    """Run by Jupyter in notebooks/, without papermill, model, figures and pictures are those of the script."""
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(tmp_path)]
+    source = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in source.cells:
+        cell.source = cell.source.replace("FOLDS = 3", "FOLDS = 2").replace('REPORT = "full"', 'REPORT = "short"')
+    copy = NOTEBOOK.with_name(f".{tmp_path.name}.ipynb")
+    try:
+        nbformat.write(source, copy)
+        environ = os.environ | {"DATA_DIR": str(tmp_path)}
+        subprocess.run([*command, str(copy)], env=environ, capture_output=True, timeout=240, check=True)
+    finally:
+        copy.unlink()
+    here, there = (LocalModel(folder).fetch().metadata for folder in (tmp_path, data_dir))
+    assert here
+    assert there
+    assert is_model_id(here.model_id)
+    for name in ("golden", "metrics", "parameters", "held_out", "sha256"):
+        assert getattr(here, name) == getattr(there, name), name
+    assert pictures(tmp_path / copy.name) == pictures(data_dir / "model-training-20260101T000000Z.ipynb")
+
+
+def test_without_a_bucket_the_newest_local_training_data_is_read(tmp_path: Path) -> None:
+    """data/training/ comes before the sample."""
+    for day, files in (("20250101", SAMPLE[:1]), ("20260101", SAMPLE[1:3])):
+        (tmp_path / "training" / day).mkdir(parents=True)
+        for path in files:
+            shutil.copy(path, tmp_path / "training" / day)
+    command = ["bash", str(ROOT / "scripts" / "train.sh"), *QUICK, *ANY_MODEL]
+    subprocess.run(command, env=os.environ | {"DATA_DIR": str(tmp_path)}, capture_output=True, timeout=240, check=True)
+    metadata = json.loads((tmp_path / "metadata.json").read_text())
+    assert metadata["training_data_id"] == "20260101"
+    assert [item["rows"] for item in metadata["training_files"]] == [111, 111]
+
+
+def test_an_edit_of_the_package_reaches_the_running_kernel(tmp_path: Path) -> None:
+    """By %autoreload in the notebook's first cell, which a person has run before editing text.py."""
+    shutil.copytree(ROOT / "pmip", tmp_path / "pmip")
+    module = tmp_path / "pmip" / "text.py"
+    [first] = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.id == "autoreload"]
+    with run_kernel(env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=str(tmp_path)) as kernel:
+        said: list[str] = []
+
+        def run(code: str) -> str:
+            said.clear()
+            kernel.execute_interactive(
+                code, timeout=60, output_hook=lambda message: said.append(message["content"].get("text", ""))
+            )
+            return "".join(said)
+
+        run(f"{first.source}\nfrom pmip import text")
+        assert run("print(text.__file__)").startswith(str(tmp_path))
+        assert run("print(text.word_ngrams('GREAT song'))") == "['great', 'song', 'great song']\n"
+        edited = module.read_text().replace("def normalise(comment: str) -> str:", "def was(comment: str) -> str:")
+        module.write_text(f"{edited}\n\ndef normalise(comment: str) -> str:\n    return was(comment)[::-1]\n")
+        assert run("print(text.word_ngrams('GREAT song'))") == "['gnos', 'taerg', 'gnos taerg']\n"

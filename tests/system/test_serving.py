@@ -1,0 +1,322 @@
+"""Trials of the running API: versions good and broken under load, a killed leader, an S3 that fails, an idle host.
+
+Each has a short form here. The long one is `LONG_TRIALS=1 python -m pytest -s tests/system/test_serving.py`; with
+`IDLE_HOUR=1` the idle host is watched for an hour.
+"""
+
+import os
+import pickle
+import re
+import shutil
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+from api import Answered, Load, ask, at_bucket, is_ready, pss, running_api, served, wait_for
+from conftest import free_port, without
+from disks import disk, make_read_only
+from s3_proxy import S3Proxy, proxy_before
+
+from pmip.model.artifact import Artifact
+from pmip.store.objects import S3Storage
+from pmip.store.versions import LOCAL, LocalModel, ModelStore, next_model_id
+
+LONG = bool(os.environ.get("LONG_TRIALS"))
+IDLE_SECONDS = 3600 if os.environ.get("IDLE_HOUR") else 20
+FAULT_SECONDS = 120 if LONG else 8
+BROKEN = ("truncated", "other bytes", "malicious", "other scikit-learn", "other golden answers")
+STEADY_SECONDS = 20 if LONG else 4
+GAP_SECONDS = 3
+COMING = [kind for broken in BROKEN for kind in ("good", broken, "good", "good")] if LONG else [*BROKEN, "good"]
+FIRST = "20260101T000000Z"
+
+
+@pytest.fixture
+def proxy(bucket: S3Storage, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """Put a proxy between the API and the real S3 server; the test's own bucket goes past it."""
+    assert list(bucket.objects("")) == []
+    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
+def version(artifact: Artifact, model_id: str, kind: str, evidence: Path) -> Artifact:
+    """Make a version, good or broken in one of the known ways."""
+    model, metadata = artifact.model, artifact.metadata
+    assert metadata
+    if kind == "truncated":
+        model = model[: len(model) // 2]
+    if kind == "malicious":
+        model = pickle.dumps(_Evil(f"touch {evidence}"))
+    metadata = replace(metadata, model_id=model_id, sha256=Artifact(model, None).sha256)
+    if kind == "other bytes":
+        model += b"!"
+    if kind == "other scikit-learn":
+        metadata = replace(metadata, libraries={"scikit-learn": "0.24.2"})
+    if kind == "other golden answers":
+        metadata = replace(metadata, golden=[item | {"probability": 0.123} for item in metadata.golden])
+    return Artifact(model, metadata)
+
+
+class _Evil:
+    """What an attacker would pickle."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self.command,)
+
+
+def leader_of(master: int) -> psutil.Process:
+    """Find the worker that holds the lock; the others open the file for a moment only."""
+    while True:
+        workers = psutil.Process(master).children()
+        holding = [worker for worker in workers if any("leader.lock" in file.path for file in worker.open_files())]
+        if len(holding) == 1:
+            return holding[0]
+        time.sleep(0.01)
+
+
+def last_error(port: int) -> str | None:
+    """Return what /model-info tells of the last check."""
+    error: str | None = ask(port, "/model-info").body["result"]["last_error"]
+    return error
+
+
+def figures(port: str) -> list[Path]:
+    """List the folders of figures of servers at a port."""
+    return list(Path("/dev/shm").glob(f"pmip-metrics-*-{port}-*"))  # noqa: S108
+
+
+def fill(path: Path) -> None:
+    """Write until there is no room."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def tell(line: str) -> None:
+    """Show a figure to whoever runs the trial with -s."""
+    sys.stdout.write(f"\n{line}\n")
+
+
+def p99(answers: list[Answered]) -> float:
+    """Return the 99th percentile of the answers' milliseconds."""
+    return 1000 * statistics.quantiles([answer.seconds for answer in answers], n=100)[98]
+
+
+def overlap(answers: list[Answered], old: str, new: str) -> float:
+    """Return the seconds from the first answer of a new model to the last one of the old."""
+    last_old = max(answer.moment for answer in answers if answer.model_id == old)
+    return last_old - min(answer.moment for answer in answers if answer.model_id == new)
+
+
+def test_under_load_only_good_versions_ever_answer(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+    """Every request is answered while versions come, five kinds of broken ones among them, and the leader is killed."""
+    store = ModelStore(bucket, "staging")
+    store.publish(version(artifact, FIRST, "good", tmp_path / "evil"))
+    good, model_id, kills = [FIRST], FIRST, 0
+    with running_api(tmp_path, **at_bucket(bucket)) as (port, process):
+        wait_for(lambda: is_ready(port), 30)
+        with Load(port) as load:
+            time.sleep(STEADY_SECONDS)
+            steady = load.answers[:]
+            for number, kind in enumerate(COMING):
+                model_id = next_model_id(model_id)
+                store.publish(version(artifact, model_id, kind, tmp_path / "evil"))
+                good += [model_id] if kind == "good" else []
+                if number % 3 == 2:
+                    leader_of(process.pid).send_signal(signal.SIGKILL)
+                    kills += 1
+                time.sleep(GAP_SECONDS)
+            wait_for(lambda: load.answers[-1].model_id == good[-1], 60)
+            time.sleep(1)
+        restless = load.answers[len(steady) :]
+        info = ask(port, "/model-info").body["result"]
+        memory = pss(process.pid)
+    lost = [answer for answer in load.answers if answer.status == 0]  # in the hands of the killed worker
+    answered = [answer for answer in load.answers if answer.status]
+    known = sorted({answer.model_id for answer in answered})  # the newest wins: one between may never have answered
+    overlaps = [overlap(answered, old, new) for old, new in pairwise(known)]
+    tell(f"{len(answered)} answers, {len(lost)} lost by {kills} killed leaders, {len(known)} versions served")
+    tell(f"overlap s {[round(seconds, 2) for seconds in overlaps]}; {memory:.0f} MB")
+    tell(f"p99 ms {p99(steady):.1f} → {p99(restless):.1f}")
+    assert {answer.status for answer in answered} == {200}
+    assert set(known) <= set(good)
+    assert (known[0], known[-1]) == (good[0], good[-1])
+    assert len(lost) <= kills
+    assert max(overlaps) <= 1
+    assert not (tmp_path / "evil").exists()
+    assert info["model_id"] == good[-1]
+    assert p99(restless) <= 3 * p99(steady)
+    assert memory <= 160
+
+
+@pytest.mark.parametrize("fault", ["stopped", "slow", "cut", "throttled", "corrupted", 503, 403])
+def test_a_failing_s3_fails_no_request(
+    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path, fault: str | int
+) -> None:
+    """The model goes on answering, /model-info tells of the fault, and the next version is taken up after it."""
+    store = ModelStore(bucket, "staging")
+    store.publish(version(artifact, FIRST, "good", tmp_path))
+    with running_api(tmp_path, **at_bucket(bucket)) as (port, _), Load(port) as load:
+        wait_for(lambda: is_ready(port), 30)
+        load.answers.clear()
+        proxy.fault = fault
+        second = next_model_id(FIRST)
+        store.publish(version(artifact, second, "good", tmp_path))
+        time.sleep(FAULT_SECONDS)
+        told = ask(port, "/model-info").body["result"]
+        proxy.fault = None
+        wait_for(lambda: load.answers[-1].model_id == second, 40)
+        wait_for(lambda: last_error(port) is None, 10)
+    assert {answer.status for answer in load.answers} == {200}
+    if fault not in ("slow", "throttled"):  # slow calls still come to an end
+        assert told["model_id"] == FIRST
+        assert f"s3://{bucket.bucket}/models/staging/" in told["last_error"]
+
+
+def test_a_model_damaged_on_its_way_is_fetched_again(
+    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
+) -> None:
+    """Whatever arrives of a good version, it is taken up when it arrives whole."""
+    store = ModelStore(bucket, "staging")
+    store.publish(version(artifact, FIRST, "good", tmp_path))
+    with running_api(tmp_path, **at_bucket(bucket)) as (port, _):
+        wait_for(lambda: is_ready(port), 30)
+        proxy.failing, model_id = re.compile(r"GET .*/(model\.pkl|metadata\.json)"), FIRST
+        for fault in ("cut", "corrupted"):
+            proxy.fault, model_id = fault, next_model_id(model_id)
+            store.publish(version(artifact, model_id, "good", tmp_path))
+            wait_for(lambda: last_error(port) is not None, 30)
+            proxy.fault = None
+            wait_for(lambda model_id=model_id: served(port) == model_id, 30)
+
+
+def test_a_killed_master_takes_its_workers_and_figures_along(
+    bucket: S3Storage, artifact: Artifact, tmp_path: Path
+) -> None:
+    """The port is free at once for the next one, which serves from the cache and cleans up."""
+    ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
+    port = str(free_port(20_000, 30_000))
+    settings = at_bucket(bucket) | {"PORT": port, "TMPDIR": str(tmp_path)}
+    with running_api(tmp_path, ends_with=-signal.SIGKILL, **settings) as (_, process):
+        wait_for(lambda: is_ready(int(port)), 30)
+        workers = psutil.Process(process.pid).children()
+        process.kill()
+        wait_for(lambda: not any(worker.is_running() for worker in workers), 20)
+    assert len(figures(port)) == 1
+    with running_api(tmp_path, **settings):
+        wait_for(lambda: is_ready(int(port)), 30)
+        assert len(figures(port)) == 1
+    assert figures(port) == []
+
+
+def test_a_full_disk_under_the_cache_fails_no_request(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+    """The model goes on answering, /model-info names the disk, and with room the next version is taken up."""
+    store = ModelStore(bucket, "staging")
+    store.publish(version(artifact, FIRST, "good", tmp_path))
+    with disk(tmp_path / "small", "size=4m") as folder:
+        settings = at_bucket(bucket) | {"MODEL_CACHE_DIR": str(folder)}
+        with running_api(tmp_path, **settings) as (port, _), Load(port) as load:
+            wait_for(lambda: is_ready(port), 30)
+            load.answers.clear()
+            fill(folder / "filler")
+            second = next_model_id(FIRST)
+            store.publish(version(artifact, second, "good", tmp_path))
+            wait_for(lambda: "No space left" in (last_error(port) or ""), 30)
+            assert served(port) == FIRST
+            (folder / "filler").unlink()
+            wait_for(lambda: served(port) == second, 30)
+    assert {answer.status for answer in load.answers} == {200}
+
+
+def test_a_clock_that_was_set_back_stops_nothing(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+    """What the cache knows is from the future. By a day, S3 refuses the signatures, which /model-info says."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        without("FAKETIME", "libfaketime is not installed; 'apt-get install libfaketime' installs it")
+    store, second = ModelStore(bucket, "staging"), next_model_id(FIRST)
+    store.publish(version(artifact, FIRST, "good", tmp_path))
+    moments = []
+    for back, told in (("+0", None), ("-600", None), ("-86400", f"{bucket.url('models/staging/')}: refused, because")):
+        settings = at_bucket(bucket) | {"LD_PRELOAD": str(library), "FAKETIME": back}
+        with running_api(tmp_path, **settings) as (port, _):
+            wait_for(lambda port=port: is_ready(port), 30)
+            wait_for(lambda port=port, told=told: (last_error(port) or "").startswith(told or ""), 30)
+            assert served(port) == (second if back == "-86400" else FIRST)
+            if back == "-600":
+                store.publish(version(artifact, second, "good", tmp_path))
+                wait_for(lambda port=port: served(port) == second, 30)
+            moments.append(ask(port, "/model-info").body["result"]["last_check_at"])
+    assert moments == sorted(moments, reverse=True)
+
+
+def test_hosts_do_not_depend_on_each_other(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+    """Each has its cache; that one loses it is no matter to the other, and both follow a rollback."""
+    store = ModelStore(bucket, "staging")
+    store.publish(version(artifact, FIRST, "good", tmp_path))
+    second = store.publish(version(artifact, next_model_id(FIRST), "good", tmp_path)).metadata.model_id
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+    with ExitStack() as hosts:
+        ports = [hosts.enter_context(running_api(folder, **at_bucket(bucket)))[0] for folder in folders]
+        for port in ports:
+            wait_for(lambda port=port: is_ready(port) and served(port) == second, 30)
+        shutil.rmtree(folders[0] / "cache")
+        store.retire(second)
+        for port in ports:
+            wait_for(lambda port=port: served(port) == FIRST, 30)
+        store.restore(second)
+        for port in ports:
+            wait_for(lambda port=port: served(port) == second, 30)
+
+
+def test_a_data_folder_that_cannot_be_written_is_served(artifact: Artifact, tmp_path: Path) -> None:
+    """In dev, from a cache elsewhere."""
+    with disk(tmp_path / "data", "size=4m") as folder:
+        LocalModel(folder).save(artifact)
+        make_read_only(folder)
+        with running_api(tmp_path, DATA_DIR=str(folder)) as (port, _):
+            wait_for(lambda: is_ready(port), 30)
+            assert served(port) == LOCAL
+            assert last_error(port) is None
+
+
+def test_with_s3_away_a_host_starts_from_its_cache(
+    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
+) -> None:
+    """What was verified before serves at once, and what is missing is told."""
+    ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
+    for proxy.fault in (None, "stopped"):
+        with running_api(tmp_path, **at_bucket(bucket)) as (port, _):
+            wait_for(lambda port=port: is_ready(port), 30)
+            assert served(port) == FIRST
+    wait_for(lambda: bool(proxy.requests), 1)
+
+
+def test_an_idle_host_asks_once_an_interval(
+    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
+) -> None:
+    """However many workers there are; one request more than intervals, for the first."""
+    ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
+    poll_seconds = 60 if IDLE_SECONDS == 3600 else 2
+    with running_api(tmp_path, **at_bucket(bucket) | {"MODEL_POLL_SECONDS": str(poll_seconds)}) as (port, _):
+        wait_for(lambda: is_ready(port), 30)
+        time.sleep(1)
+        proxy.requests.clear()
+        time.sleep(IDLE_SECONDS)
+        asked = proxy.requests[:]
+    tell(f"{len(asked)} requests in {IDLE_SECONDS} s with an interval of {poll_seconds} s")
+    assert 0.5 * IDLE_SECONDS / poll_seconds <= len(asked) <= IDLE_SECONDS / poll_seconds + 1
+    assert {(method, "list-type=2" in path) for _, method, path in asked} == {("GET", True)}

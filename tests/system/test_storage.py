@@ -1,0 +1,197 @@
+"""Objects by key: what a folder and a bucket do alike, on disk and on a real S3 server."""
+
+import re
+import socket
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import free_port
+
+from pmip.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    BucketNotFoundError,
+    ObjectNotFoundError,
+    StorageError,
+)
+from pmip.store.objects import S3Storage, Storage
+
+KEY = "models/staging/20260101/model.pkl"
+MANY_BYTES = bytes(range(256)) * 2**13  # 2 MiB: more than one piece of a download
+
+
+def keys(storage: Storage, prefix: str = "") -> list[str]:
+    """List the keys under a prefix."""
+    return [found.key for found in storage.objects(prefix)]
+
+
+def test_what_was_written_is_read(storage: Storage) -> None:
+    """Bytes come back as they were, empty ones too, and a second write replaces the first."""
+    for content in (b"first", b"", MANY_BYTES):
+        storage.write(KEY, content)
+        assert storage.read(KEY) == content
+        assert [(found.key, found.size) for found in storage.objects("models/")] == [(KEY, len(content))]
+
+
+def test_any_name_of_a_file_is_a_key(storage: Storage) -> None:
+    """Spaces, accents and signs that mean something in an address are kept."""
+    names = ["training/20260101/Été 1 + 1 = 100%?#&.csv", "training/20260101/日本語.csv"]
+    for name in names:
+        storage.write(name, name.encode())
+        storage.copy(name, f"copies/{name}")
+    assert keys(storage, "training/") == names
+    assert [storage.read(f"copies/{name}") for name in names] == [name.encode() for name in names]
+
+
+def test_objects_and_prefixes_are_listed_in_order(storage: Storage) -> None:
+    """Objects of all depths by key; prefixes are the names one step down, however deep their objects are."""
+    for key in ("a/c/2", "a/b/deep/1", "a/b/1", "a/file", "b/c/1", "a/c/1"):
+        storage.write(key, b"")
+    assert keys(storage, "a/") == ["a/b/1", "a/b/deep/1", "a/c/1", "a/c/2", "a/file"]
+    assert [found.key for found in storage.objects("a/", after="a/b/deep/1")] == ["a/c/1", "a/c/2", "a/file"]
+    assert list(storage.prefixes("a/")) == ["b", "c"]
+    assert list(storage.prefixes("")) == ["a", "b"]
+
+
+def test_nothing_under_a_prefix_is_no_error(storage: Storage) -> None:
+    """An empty store and an unknown prefix list nothing."""
+    assert keys(storage, "training/") == []
+    assert list(storage.prefixes("training/")) == []
+
+
+def test_more_than_a_thousand_are_all_listed(storage: Storage) -> None:
+    """S3 lists 1,000 a call and the newest come last: no object and no prefix is lost."""
+    names = [f"{number:04}" for number in range(1100)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: storage.write(f"many/{name}/file", b""), reversed(names)))
+    assert keys(storage, "many/") == [f"many/{name}/file" for name in names]
+    assert list(storage.prefixes("many/")) == names
+
+
+def test_a_write_that_must_not_overwrite_keeps_the_older_object(storage: Storage) -> None:
+    """The error names the address, and the object stays as it was."""
+    storage.write(KEY, b"older", overwrite=False)
+    with pytest.raises(AlreadyExistsError) as raised:
+        storage.write(KEY, b"newer", overwrite=False)
+    assert str(raised.value).startswith(f"{storage.url(KEY)}: exists already")
+    assert storage.read(KEY) == b"older"
+    assert keys(storage) == [KEY]
+
+
+def test_a_missing_object_is_named(storage: Storage, tmp_path: Path) -> None:
+    """Reading, downloading and copying say which address holds nothing."""
+    attempts = (
+        lambda: storage.read(KEY),
+        lambda: storage.copy(KEY, "other"),
+        lambda: storage.download(KEY, tmp_path / "out" / "model.pkl", len),
+    )
+    for attempt in attempts:
+        with pytest.raises(ObjectNotFoundError) as raised:
+            attempt()
+        assert str(raised.value).startswith(f"{storage.url(KEY)}: there is no such ")
+    assert not list(tmp_path.rglob("*model.pkl*"))
+
+
+def test_a_copy_leaves_the_original(storage: Storage) -> None:
+    """Both keys hold the bytes, and an older object under the new key is replaced."""
+    storage.write("other", b"older")
+    storage.write(KEY, b"model")
+    storage.copy(KEY, "other")
+    assert (storage.read(KEY), storage.read("other")) == (b"model", b"model")
+
+
+def test_delete_removes_one_object_and_may_be_repeated(storage: Storage) -> None:
+    """What is beside it stays; deleting what is not there is no error."""
+    storage.write(KEY, b"")
+    storage.write(f"{KEY}.txt", b"")
+    for _ in range(2):
+        storage.delete(KEY)
+    storage.delete("never/was/there")
+    assert keys(storage) == [f"{KEY}.txt"]
+
+
+@pytest.fixture
+def endpoint(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Point boto3 at an address where nothing listens."""
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
+    return address
+
+
+def test_create_may_be_repeated(bucket: S3Storage) -> None:
+    """A bucket that is the caller's already stays as it is."""
+    bucket.write(KEY, b"model")
+    bucket.create()
+    assert bucket.read(KEY) == b"model"
+
+
+def test_a_missing_bucket_is_named(s3: dict[str, str], tmp_path: Path) -> None:
+    """Every verb says that the bucket is not there and what to check."""
+    storage = S3Storage("pmip-no-such-bucket")
+    attempts = (
+        lambda: list(storage.objects("models/")),
+        lambda: list(storage.prefixes("models/")),
+        lambda: storage.read(KEY),
+        lambda: storage.write(KEY, b""),
+        lambda: storage.download(KEY, tmp_path / "model.pkl", len),
+    )
+    for attempt in attempts:
+        with pytest.raises(BucketNotFoundError, match=r"^s3://pmip-no-such-bucket/models/.*check BUCKET"):
+            attempt()
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_wrong_credentials_are_refused(bucket: S3Storage, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """An unknown key id and a wrong secret are told apart from a missing object, and are not shown."""
+    monkeypatch.setenv(name, "wrong-value")
+    storage = S3Storage(bucket.bucket)
+    for attempt in (lambda: storage.read(KEY), lambda: storage.write(KEY, b""), lambda: list(storage.objects(""))):
+        with pytest.raises(AccessDeniedError, match=f"^s3://{bucket.bucket}/.*check the AWS credentials") as raised:
+            attempt()
+        assert "wrong-value" not in shown(raised.value)
+
+
+def test_without_credentials_the_error_says_what_to_set(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new user has none yet."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(AccessDeniedError, match="set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        S3Storage("comments").read(KEY)
+
+
+def test_a_server_that_is_away_is_a_storage_error_without_its_address(endpoint: str) -> None:
+    """Neither the text nor the traceback tells the endpoint: logs and /model-info may hold them."""
+    with pytest.raises(StorageError, match=r"^s3://comments/models/.*: S3 did not answer") as raised:
+        S3Storage("comments").read(KEY)
+    assert endpoint not in shown(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_ENDPOINT_URL", "no address"), ("AWS_ENDPOINT_URL", "127.0.0.1:8333"), ("AWS_PROFILE", "nobody")],
+)
+def test_unusable_settings_of_boto3_are_named(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A mistyped endpoint or profile is an error of the first call, which names value and variable."""
+    monkeypatch.setenv(name, value)
+    storage = S3Storage("comments")
+    with pytest.raises(StorageError, match=f"^s3://comments: .*{re.escape(value)}.*check .*{name}"):
+        storage.read(KEY)
+
+
+def test_nothing_is_connected_before_the_first_call(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage may be made before a fork, and while the server is away."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert S3Storage("comments").url(KEY) == f"s3://comments/{KEY}"
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def shown(error: BaseException) -> str:
+    """Return all that a traceback prints of an error, its causes included."""
+    return "".join(traceback.format_exception(error))

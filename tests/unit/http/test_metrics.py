@@ -1,0 +1,76 @@
+"""The figures for Prometheus: what is counted, and of whom it is told."""
+
+from pathlib import Path
+
+import pytest
+from api import figures_in
+from conftest import reloader_of
+from flask.testing import FlaskClient
+
+from pmip.http.requests import Limits
+from pmip.http.swagger import EXAMPLE
+from pmip.model.artifact import Artifact
+from pmip.routes import create_app
+from pmip.store.objects import FolderStorage
+from pmip.store.versions import ModelStore
+
+MODEL = "20260101T000000Z"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    """Make an empty store in a folder."""
+    return ModelStore(FolderStorage(tmp_path / "store"), "staging")
+
+
+def client_of(store: ModelStore, folder: Path) -> FlaskClient:
+    """Return a caller of an API that looked for a model once."""
+    reloader = reloader_of(store, folder)
+    reloader.step()
+    return create_app(reloader, Limits()).test_client()
+
+
+def figures(client: FlaskClient) -> dict[str, float]:
+    """Ask an app for its figures."""
+    answer = client.get("/metrics")
+    assert (answer.status_code, answer.mimetype) == (200, "text/plain")
+    return figures_in(answer.text)
+
+
+def test_comments_are_counted_by_class_and_probability(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
+    """Each type of answer counts; the histogram of a model tells how sure it is of spam, without any text."""
+    store.publish(artifact)
+    client = client_of(store, tmp_path)
+    for kind in ("class", "probability", "explanation"):
+        assert client.post(f"/predict?type={kind}", json={"comments": EXAMPLE}).status_code == 200
+    found = figures(client)
+    assert found['pmip_comments_total{class="1"}'] == found['pmip_comments_total{class="0"}'] == 3
+    assert found[f'pmip_spam_probability_count{{model_id="{MODEL}"}}'] == 6
+    assert found[f'pmip_spam_probability_bucket{{le="0.5",model_id="{MODEL}"}}'] == 3
+
+
+def test_requests_are_counted_by_route_and_status(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
+    """Paths that no route has share one label, however many there are."""
+    store.publish(artifact)
+    client = client_of(store, tmp_path)
+    client.post("/predict", json={"comments": EXAMPLE})
+    client.post("/predict", data="text")
+    for number in range(20):
+        client.get(f"/{number}")
+    found = figures(client)
+    assert found['pmip_request_seconds_count{route="/predict",status="200"}'] == 1
+    assert found['pmip_request_seconds_count{route="/predict",status="415"}'] == 1
+    assert found['pmip_request_seconds_count{route="other",status="404"}'] == 20
+    assert 0 < found['pmip_request_seconds_sum{route="/predict",status="200"}'] < 10
+
+
+def test_the_model_and_the_last_look_are_told(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
+    """Without a model there is none to tell of; refused versions are counted."""
+    empty = figures(client_of(store, tmp_path))
+    assert not [name for name in empty if name.startswith("pmip_model_info")]
+    assert empty["pmip_last_check_timestamp_seconds"] > 1.7e9
+    store.publish(artifact)
+    store._storage.write("models/staging/20270101/model.pkl", b"text")
+    told = figures(client_of(store, tmp_path / "other"))
+    assert told[f'pmip_model_info{{model_id="{MODEL}"}}'] == 1
+    assert (empty["pmip_load_failures_total"], told["pmip_load_failures_total"]) == (0, 1)

@@ -1,0 +1,68 @@
+"""The lineage of a model survives its way through JSON, whatever stands there."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import sklearn
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pmip.errors import ArtifactError
+from pmip.model.artifact import Artifact, Metadata, library_versions
+
+
+def test_library_versions_tell_what_a_pickle_depends_on() -> None:
+    """Python, scikit-learn and what it computes with, and the package itself."""
+    versions = library_versions()
+    assert versions.keys() == {"python", "scikit-learn", "numpy", "scipy", "joblib", "pmip"}
+    assert versions["scikit-learn"] == sklearn.__version__
+
+
+def test_metadata_survive_as_json(artifact: Artifact) -> None:
+    """What is written is read again, and a field of a later version is ignored."""
+    assert artifact.metadata
+    written = artifact.metadata.to_json()
+    assert Metadata.from_json(written) == artifact.metadata
+    assert Metadata.from_json(json.dumps(json.loads(written) | {"colour": "red"}).encode()) == artifact.metadata
+    assert "Люблю".encode() in written
+
+
+def test_metadata_never_bring_numbers_that_json_has_not() -> None:
+    """A metric that is NaN is read as null: /model-info stays valid JSON."""
+    metadata = Metadata.from_json(b'{"model_id": "20260101", "metrics": {"mcc": NaN}}')
+    assert metadata.metrics == {"mcc": None}
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b'"text"', b"{", b"\xff\xfe", b"{}", b"[" * 100_000])
+def test_malformed_metadata_are_refused(content: bytes) -> None:
+    """A file that is no JSON object, or has no model id, is an error of the artifact."""
+    with pytest.raises(ArtifactError, match=r"metadata\.json cannot be read"):
+        Metadata.from_json(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("model_id", 20260101), ("libraries", ["numpy"]), ("golden", "text"), ("sha256", 5), ("metrics", None)],
+)
+def test_metadata_of_a_wrong_type_are_refused_by_name(name: str, value: Any) -> None:
+    """The fields that are wrong are named."""
+    content = json.dumps({"model_id": "20260101", name: value}).encode()
+    with pytest.raises(ArtifactError, match=f"wrong type: {name}"):
+        Metadata.from_json(content)
+
+
+@given(
+    st.binary() | st.dictionaries(st.sampled_from(["model_id", "golden"]), st.text()).map(json.dumps).map(str.encode)
+)
+def test_any_metadata_are_read_or_refused(content: bytes) -> None:
+    """Nothing but ArtifactError comes out of a damaged file."""
+    with suppress(ArtifactError):
+        assert isinstance(Metadata.from_json(content), Metadata)
+
+
+def test_metadata_become_known_under_another_name() -> None:
+    """The id and the environment of the store count, not those that the run wrote."""
+    run = Metadata("20260101T000000Z", "staging", training_data_id="20260101")
+    assert run.known_as("local", "dev") == Metadata("local", "dev", training_data_id="20260101")

@@ -1,0 +1,179 @@
+"""The host's cache: one leads, all read, and nothing damaged or foreign is believed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from pmip.errors import ArtifactError, CacheError
+from pmip.model.artifact import SCORER
+from pmip.serving.cache import STATE, Entry, HostCache, State, cache_folder
+
+LEAD_UNTIL_KILLED = """
+import sys, time
+from pathlib import Path
+from pmip.serving.cache import HostCache
+print(HostCache(Path(sys.argv[1])).lead(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Name a folder that is still to be made."""
+    return tmp_path / "user" / "store"
+
+
+@pytest.fixture
+def cache(folder: Path) -> HostCache:
+    """Lead a fresh cache."""
+    cache = HostCache(folder)
+    assert cache.lead()
+    return cache
+
+
+def adopted(cache: HostCache, model_id: str, content: str = "{}") -> Entry:
+    """Keep a version that says `content`."""
+    with cache.incoming() as incoming:
+        (incoming / SCORER).write_text(content)
+        return cache.adopt(incoming, model_id, "mark")
+
+
+def test_only_the_first_to_ask_leads(cache: HostCache, folder: Path) -> None:
+    """It stays so however often they ask."""
+    other = HostCache(folder)
+    assert [other.lead(), cache.lead(), other.lead(), cache.lead()] == [False, True, False, True]
+
+
+def test_when_the_leader_is_killed_another_one_leads(folder: Path) -> None:
+    """The kernel frees the lock, whatever the process was doing."""
+    leader = subprocess.Popen(
+        [sys.executable, "-c", LEAD_UNTIL_KILLED, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert leader.stdout
+    with leader.stdout:
+        assert leader.stdout.readline() == "True\n"
+        other = HostCache(folder)
+        assert not other.lead()
+        leader.kill()
+        leader.wait(10)
+    assert other.lead()
+
+
+def test_a_leader_of_a_folder_that_was_emptied_leads_no_more(cache: HostCache, folder: Path) -> None:
+    """Whoever cleans the temporary folder, there is one leader again, and it can write."""
+    for path in folder.iterdir():
+        path.unlink()
+    other = HostCache(folder)
+    assert other.lead()
+    assert not cache.lead()
+    other.save(State(load_failures=1))
+    assert cache.state().load_failures == 1
+
+
+def test_the_folder_is_this_users_alone(cache: HostCache, folder: Path) -> None:
+    """Nobody else may read or write it, and one that others can reach is refused by name."""
+    assert (cache.lead(), folder.stat().st_mode & 0o777, folder.parent.stat().st_mode & 0o777) == (True, 0o700, 0o700)
+    open_folder = folder.with_name("open")
+    open_folder.mkdir()
+    open_folder.chmod(0o755)
+    with pytest.raises(CacheError, match=f"{open_folder}: other users can reach it.*MODEL_CACHE_DIR"):
+        HostCache(open_folder).lead()
+    link = folder.with_name("link")
+    link.symlink_to(folder)
+    with pytest.raises(CacheError, match="other users can reach it"):
+        HostCache(link).lead()
+
+
+def test_what_the_leader_tells_is_read_by_all(cache: HostCache, folder: Path) -> None:
+    """The whole state comes back, and a look tells that it is another one."""
+    entry = adopted(cache, "20260101")
+    state = State(entry, "2026-01-01T00:00:00+00:00", "an error", 3, {"20260202 mark": "a reason"})
+    reader = HostCache(folder)
+    assert (reader.changed(), reader.state()) == (None, State())
+    cache.save(state)
+    first = reader.changed()
+    assert reader.state() == state
+    cache.save(replace(state, current=None))
+    assert reader.changed() not in (None, first)
+    assert reader.state().current is None
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"current": 1}', '{"current": {}}', '{"other": 1}', "\xff"]
+)
+def test_a_damaged_state_counts_as_none(cache: HostCache, folder: Path, content: str) -> None:
+    """The leader starts anew."""
+    (folder / STATE).write_bytes(content.encode("latin-1"))
+    assert cache.state() == State()
+
+
+def test_an_entry_is_read_as_it_was_verified(cache: HostCache, folder: Path) -> None:
+    """Each byte of it counts."""
+    entry = adopted(cache, "20260101", '{"a": [1.5, "é"]}')
+    assert cache.plain(entry) == {"a": [1.5, "é"]}
+    assert cache.holds(entry)
+    (folder / entry.folder / SCORER).write_text('{"a": [2.5, "é"]}')
+    assert not cache.holds(entry)
+    with pytest.raises(ArtifactError, match=r"scorer\.json in the host's cache is damaged"):
+        cache.plain(entry)
+    (folder / entry.folder / SCORER).unlink()
+    with pytest.raises(ArtifactError, match=r"scorer\.json in the host's cache cannot be read"):
+        cache.plain(entry)
+
+
+def test_a_damaged_entry_is_replaced(cache: HostCache, folder: Path) -> None:
+    """Adopting the same version again mends it; adopting a sound one changes nothing."""
+    entry = adopted(cache, "20260101")
+    inode = (folder / entry.folder / SCORER).stat().st_ino
+    assert adopted(cache, "20260101") == entry
+    assert (folder / entry.folder / SCORER).stat().st_ino == inode
+    (folder / entry.folder / SCORER).write_text("{")
+    assert adopted(cache, "20260101") == entry
+    assert cache.holds(entry)
+
+
+def test_what_nobody_needs_is_removed(cache: HostCache, folder: Path) -> None:
+    """Old entries go when they are pruned, a killed leader's leftovers when another one leads, `current` never."""
+    old, current, left = adopted(cache, "20260101"), adopted(cache, "20260202"), folder / "incoming-half"
+    cache.prune(current, None)
+    assert (cache.holds(old), cache.holds(current)) == (False, True)
+    cache.save(State(current))
+    left.mkdir()
+    cache.resign()
+    assert HostCache(folder).lead()
+    assert not left.exists()
+    assert (folder / current.folder).is_dir()
+
+
+def test_the_folders_of_other_releases_go_when_long_unused(folder: Path) -> None:
+    """One that was used lately stays."""
+    month = 31 * 24 * 3600
+    for name, age in (("recent", 0), ("old", month)):
+        other = HostCache(folder.with_name(name))
+        assert other.lead()
+        other.save(State())
+        os.utime(folder.with_name(name) / STATE, (time.time() - age,) * 2)
+    assert HostCache(folder).lead()
+    assert {path.name for path in folder.parent.iterdir()} == {"recent", "store"}
+
+
+def test_another_store_pin_or_user_has_another_folder(tmp_path: Path) -> None:
+    """What is served together shares a folder, below the one that was set or the system's temporary one."""
+    assert cache_folder(tmp_path, "s3://a/", None) == cache_folder(tmp_path, "s3://a/", None)
+    assert cache_folder(tmp_path, "s3://a/", None) != cache_folder(tmp_path, "s3://b/", None)
+    assert cache_folder(tmp_path, "s3://a/", None) != cache_folder(tmp_path, "s3://a/", "20260101")
+    assert cache_folder(tmp_path, "").parent == tmp_path / f"pmip-{os.geteuid()}"
+    assert cache_folder(None, "").parent.parent.is_dir()
+
+
+def test_the_state_is_plain_json(cache: HostCache, folder: Path) -> None:
+    """A person can read it."""
+    cache.save(State(last_error="an error"))
+    assert json.loads((folder / STATE).read_text())["last_error"] == "an error"

@@ -1,0 +1,195 @@
+"""The reloader: each process serves what the host's cache holds, whoever filled it."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import publish, reloader_of
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
+
+from pmip.errors import ModelNotReadyError
+from pmip.model.artifact import SCORER, Artifact, Metadata
+from pmip.model.packing import pack
+from pmip.serving.reloader import Reloader
+from pmip.store.objects import FolderStorage, S3Storage
+from pmip.store.versions import ModelStore
+
+FIRST, SECOND = "20260101T000000Z", "20260202T000000Z"
+SPAM = ["Check it out this free stuff"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    """Make an empty store in a folder."""
+    return ModelStore(FolderStorage(tmp_path / "store"), "staging")
+
+
+@pytest.fixture
+def leader(store: ModelStore, tmp_path: Path) -> Reloader:
+    """Make the process that asks the store, at each step."""
+    leader = reloader_of(store, tmp_path)
+    leader.step()
+    return leader
+
+
+@pytest.fixture
+def follower(leader: Reloader, store: ModelStore, tmp_path: Path) -> Reloader:
+    """Make another process of the same host."""
+    return reloader_of(store, tmp_path)
+
+
+def test_without_a_model_it_is_not_ready_and_says_why(leader: Reloader) -> None:
+    """An empty store is no fault of the process: it becomes ready by itself later."""
+    with pytest.raises(ModelNotReadyError, match=r"does not hold any version.*train\.sh"):
+        _ = leader.scorer
+    assert leader.last_check_at
+
+
+def test_before_the_first_look_it_is_not_ready(store: ModelStore, tmp_path: Path) -> None:
+    """Nothing is asked when a reloader is made."""
+    with pytest.raises(ModelNotReadyError, match="no model is loaded yet"):
+        _ = reloader_of(store, tmp_path).scorer
+    assert not (tmp_path / "cache").exists()
+
+
+def test_all_take_up_what_the_leader_fetched(
+    leader: Reloader, follower: Reloader, store: ModelStore, artifact: Artifact
+) -> None:
+    """A step of the leader asks the store; a step of a follower finds the result, and the same state."""
+    for model_id in (FIRST, SECOND):
+        publish(store, artifact, model_id)
+        follower.step()
+        assert follower.last_error or follower.scorer.model_id == FIRST
+        for reloader in (leader, follower):
+            reloader.step()
+            assert (reloader.scorer.model_id, reloader.scorer.classes(SPAM)) == (model_id, [1])
+    assert (leader.last_check_at, leader.last_error) == (follower.last_check_at, follower.last_error)
+
+
+def test_a_scorer_stays_until_there_is_another_one(leader: Reloader, store: ModelStore, artifact: Artifact) -> None:
+    """A step that finds nothing new changes nothing."""
+    publish(store, artifact, FIRST)
+    leader.step()
+    first = leader.scorer
+    leader.step()
+    assert leader.scorer is first
+    publish(store, artifact, SECOND, broken=True)
+    leader.step()
+    assert (leader.scorer is first, leader.load_failures) == (True, 1)
+    assert f"{SECOND}: the sha-256" in str(leader.last_error)
+
+
+def test_nobody_refuses_once_another_one_answered(
+    leader: Reloader, follower: Reloader, store: ModelStore, artifact: Artifact
+) -> None:
+    """A request that finds no scorer looks into the cache itself, instead of waiting for the next look."""
+    publish(store, artifact, FIRST)
+    leader.step()
+    assert follower.scorer.model_id == leader.scorer.model_id == FIRST
+
+
+def test_when_the_leader_is_gone_the_next_one_asks(
+    leader: Reloader, follower: Reloader, store: ModelStore, artifact: Artifact
+) -> None:
+    """Versions are taken up as before."""
+    leader._cache.resign()
+    publish(store, artifact, FIRST)
+    follower.step()
+    assert follower.scorer.model_id == FIRST
+
+
+def test_the_store_is_asked_once_an_interval(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
+    """However often a process looks at the cache."""
+    reloader = reloader_of(store, tmp_path, poll_seconds=3600)
+    reloader.step()
+    publish(store, artifact, FIRST)
+    reloader.step()
+    with pytest.raises(ModelNotReadyError):
+        _ = reloader.scorer
+
+
+def test_with_the_store_away_at_boot_the_cached_version_serves(
+    leader: Reloader, store: ModelStore, artifact: Artifact, tmp_path: Path, s3: dict[str, str]
+) -> None:
+    """A new process answers from the cache, and tells that the store cannot be asked."""
+    assert s3
+    publish(store, artifact, FIRST)
+    leader.step()
+    leader._cache.resign()
+    reborn = reloader_of(ModelStore(S3Storage("pmip-no-such-bucket"), "staging"), tmp_path)
+    reborn.step()
+    assert (reborn.scorer.model_id, "no such bucket" in str(reborn.last_error)) == (FIRST, True)
+
+
+def test_a_model_that_needs_the_estimator_is_loaded_from_the_cache(
+    leader: Reloader, follower: Reloader, store: ModelStore
+) -> None:
+    """Each process opens the verified pickle itself."""
+    bayes = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(["free stuff", "nice song"], [1, 0])
+    store.publish(pack(bayes, Metadata(FIRST)))
+    for reloader in (leader, follower):
+        reloader.step()
+        assert (reloader.scorer.kind, reloader.scorer.classes(SPAM)) == ("estimator", [1])
+
+
+def test_a_damaged_cache_is_told_and_mended(
+    leader: Reloader, follower: Reloader, store: ModelStore, artifact: Artifact, tmp_path: Path
+) -> None:
+    """What serves goes on serving; who finds the damage says so until the leader has fetched the version again."""
+    publish(store, artifact, FIRST)
+    leader.step()
+    [path] = tmp_path.glob(f"cache/*/*/{SCORER}")
+    path.write_text("damaged")
+    with pytest.raises(ModelNotReadyError, match=r"scorer\.json in the host's cache is damaged"):
+        _ = follower.scorer
+    leader.step()
+    assert (leader.scorer.model_id, follower.scorer.model_id) == (FIRST, FIRST)
+
+
+def test_a_cache_that_cannot_be_used_is_told_once(
+    store: ModelStore, artifact: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The message names the folder and the setting; when it is mended, the model is taken up."""
+    publish(store, artifact, FIRST)
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o755)
+    reloader = reloader_of(store, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            reloader.step()
+    assert len(caplog.records) == 1
+    assert f"{folder}: other users can reach it; remove it, or set MODEL_CACHE_DIR" in str(reloader.last_error)
+    shutil.rmtree(folder)
+    reloader.step()
+    assert (reloader.scorer.model_id, reloader.last_error) == (FIRST, None)
+
+
+def test_the_thread_looks_by_itself(store: ModelStore, artifact: Artifact, tmp_path: Path) -> None:
+    """start() returns as soon as a first model serves."""
+    publish(store, artifact, FIRST)
+    reloader = reloader_of(store, tmp_path, poll_seconds=3600)
+    reloader.start(wait_seconds=30)
+    assert reloader.scorer.model_id == FIRST
+
+
+def test_the_interval_is_counted_by_the_clock_that_it_is_given(
+    store: ModelStore, artifact: Artifact, tmp_path: Path
+) -> None:
+    """A process that is frozen between calls has no other measure; a step can also ask at once."""
+    now = 1000.0
+    reloader = reloader_of(store, tmp_path, poll_seconds=60, clock=lambda: now)
+    reloader.step()
+    publish(store, artifact, FIRST)
+    reloader.step()
+    assert not reloader.is_ready
+    reloader.step(at_once=True)
+    assert (reloader.is_ready, reloader.scorer.model_id) == (True, FIRST)
+    publish(store, artifact, SECOND)
+    reloader.step()
+    assert reloader.scorer.model_id == FIRST
+    now += 60
+    reloader.step()
+    assert reloader.scorer.model_id == SECOND

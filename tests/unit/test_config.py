@@ -1,0 +1,191 @@
+"""Settings from the environment: defaults, what is accepted, and mistakes told all at once."""
+
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import pytest
+
+from pmip.config import LOG_LEVELS, Settings
+from pmip.errors import SettingsError
+
+DEFAULTS = Settings(
+    environment="dev",
+    bucket=None,
+    endpoint=None,
+    data_dir=Path("data"),
+    pinned_model_id=None,
+    model_poll_seconds=60.0,
+    model_cache_dir=None,
+    model_trusted_types=(),
+    max_comments=1000,
+    max_comment_chars=10_000,
+    max_body_bytes=8 * 2**20,
+    api_keys=(),
+    workers=3,
+    host="127.0.0.1",
+    port=8000,
+    log_level="info",
+    trusted_proxies=0,
+    git_revision=None,
+    batch_job_id=None,
+    metrics_dir=None,
+    on_lambda=False,
+)
+NUMBERS = (
+    "MODEL_POLL_SECONDS",
+    "MAX_COMMENTS",
+    "MAX_COMMENT_CHARS",
+    "MAX_BODY_BYTES",
+    "WEB_CONCURRENCY",
+    "PORT",
+    "TRUSTED_PROXIES",
+)
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    """Nothing needs to be set to work on a laptop."""
+    assert Settings.from_environ({}) == DEFAULTS
+
+
+def test_every_variable_sets_its_field() -> None:
+    """Each field has one variable, and space around a value does not count."""
+    environ = {
+        "ENVIRONMENT": "staging",
+        "BUCKET": " comments ",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9000",
+        "DATA_DIR": "/srv/pmip",
+        "MODEL_CACHE_DIR": "/var/cache/pmip",
+        "PINNED_MODEL_ID": "20260101T000000Z",
+        "MODEL_POLL_SECONDS": "0.5",
+        "MODEL_TRUSTED_TYPES": "one.Type, other.Type,",
+        "MAX_COMMENTS": "1",
+        "MAX_COMMENT_CHARS": "2",
+        "MAX_BODY_BYTES": "3",
+        "API_KEYS": "key",
+        "WEB_CONCURRENCY": "4",
+        "HOST": "0.0.0.0",  # noqa: S104 - the images listen on all addresses
+        "PORT": "65535",
+        "LOG_LEVEL": "debug",
+        "TRUSTED_PROXIES": "2",
+        "GIT_REVISION": "abc1234",
+        "AWS_BATCH_JOB_ID": "job-1",
+        "PROMETHEUS_MULTIPROC_DIR": "/srv/figures",
+        "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
+    }
+    assert Settings.from_environ(environ) == Settings(
+        environment="staging",
+        bucket="comments",
+        endpoint=environ["AWS_ENDPOINT_URL"],
+        data_dir=Path("/srv/pmip"),
+        pinned_model_id="20260101T000000Z",
+        model_poll_seconds=0.5,
+        model_cache_dir=Path("/var/cache/pmip"),
+        model_trusted_types=("one.Type", "other.Type"),
+        max_comments=1,
+        max_comment_chars=2,
+        max_body_bytes=3,
+        api_keys=("key",),
+        workers=4,
+        host=environ["HOST"],
+        port=65535,
+        log_level="debug",
+        trusted_proxies=2,
+        git_revision="abc1234",
+        batch_job_id="job-1",
+        metrics_dir=Path("/srv/figures"),
+        on_lambda=True,
+    )
+
+
+def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument the variables of this process count, as they are at the time of the call."""
+    monkeypatch.setenv("PORT", "8123")
+    assert Settings.from_environ().port == 8123
+
+
+@pytest.mark.parametrize("value", ["", " ", "\t\n"])
+def test_an_empty_variable_counts_as_unset(value: str) -> None:
+    """A scheduler that hands every variable on hands empty ones on too."""
+    names = ("ENVIRONMENT", "BUCKET", "DATA_DIR", "PINNED_MODEL_ID", "MODEL_TRUSTED_TYPES", "HOST", "LOG_LEVEL")
+    assert Settings.from_environ(dict.fromkeys((*names, *NUMBERS), value)) == DEFAULTS
+
+
+@pytest.mark.parametrize("text", ["comments", "s3://comments", "s3://comments/", "comments/"])
+def test_a_bucket_is_named_with_or_without_its_scheme(text: str) -> None:
+    """All usual ways to write a bucket give its name."""
+    assert Settings.from_environ({"BUCKET": text}).bucket == "comments"
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://comments/models", "comments/models/", "s3://", "/", "https://comments", "My Bucket", "s3"]
+)
+def test_a_bucket_with_a_path_or_an_impossible_name_is_refused(text: str) -> None:
+    """The layout inside the bucket is fixed, so a path is a mistake and not silently cut off."""
+    with pytest.raises(SettingsError, match=r"BUCKET=.*without a path"):
+        Settings.from_environ({"BUCKET": text})
+
+
+@pytest.mark.parametrize("environment", ["staging", "prod", "Prod"])
+def test_a_bucket_is_required_outside_dev(environment: str) -> None:
+    """Staging and prod cannot work without a store."""
+    with pytest.raises(SettingsError, match="BUCKET is missing"):
+        Settings.from_environ({"ENVIRONMENT": environment})
+    settings = Settings.from_environ({"ENVIRONMENT": environment, "BUCKET": "comments"})
+    assert settings == replace(DEFAULTS, environment=environment.lower(), bucket="comments")
+
+
+def test_all_mistakes_are_told_in_one_message() -> None:
+    """Whoever mends the settings sees every bad or missing one at once, with what would be right."""
+    bad = dict.fromkeys(NUMBERS, "many") | {"ENVIRONMENT": "prod", "LOG_LEVEL": "loud"}
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_environ(bad)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert "BUCKET is missing" in message
+    assert all(f"{name}='many': must be a" in message for name in NUMBERS)
+    assert f"LOG_LEVEL='loud': must be one of {', '.join(LOG_LEVELS)}" in message
+
+
+@pytest.mark.parametrize("text", ["production", "test", "dev,prod"])
+def test_an_unknown_environment_is_refused(text: str) -> None:
+    """A mistyped environment must not end as dev."""
+    with pytest.raises(SettingsError, match=r"ENVIRONMENT=.*must be one of dev, staging, prod"):
+        Settings.from_environ({"ENVIRONMENT": text})
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "-1", "many", "1,5", "9" * 5000])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_is_none_or_out_of_bounds_is_refused(name: str, text: str) -> None:
+    """Only finite numbers within their bounds are taken."""
+    with pytest.raises(SettingsError, match=f"{name}=.*must be a (whole )?number"):
+        Settings.from_environ({name: text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("PORT", text) for text in ("0", "65536", "80.0")),
+        *(("MODEL_POLL_SECONDS", text) for text in ("0", "0.09")),
+        ("MAX_COMMENTS", "0"),
+        ("MAX_BODY_BYTES", "8 MiB"),
+    ],
+)
+def test_the_first_number_beyond_a_bound_is_refused(name: str, text: str) -> None:
+    """Bounds are those that make sense, and the message tells them."""
+    with pytest.raises(SettingsError, match=r"must be a (whole )?number (of at least [\d.]+|from 1 to 65535)$"):
+        Settings.from_environ({name: text})
+
+
+def test_settings_are_frozen() -> None:
+    """Nobody changes settings while the process runs."""
+    with pytest.raises(FrozenInstanceError):
+        DEFAULTS.port = 1  # type: ignore[misc]
+
+
+def test_api_keys_are_read_and_never_shown() -> None:
+    """A list with commas gives the keys, logs show none, and a list without any is no way to let everybody in."""
+    settings = Settings.from_environ({"API_KEYS": " first, second ,"})
+    assert settings.api_keys == ("first", "second")
+    assert "first" not in repr(settings)
+    with pytest.raises(SettingsError, match="holds no key"):
+        Settings.from_environ({"API_KEYS": " , "})

@@ -1,0 +1,238 @@
+"""The API as callers meet it: every route and every error, on a real reloader and a real store."""
+
+import logging
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import reloader_of
+from flask.testing import FlaskClient
+from flask_restx import schemas
+from sklearn.base import BaseEstimator
+
+from pmip.http.requests import ANSWER_TYPES, Limits
+from pmip.http.swagger import EXAMPLE
+from pmip.model.artifact import Artifact, Metadata
+from pmip.model.packing import pack
+from pmip.routes import create_app
+from pmip.serving.reloader import Reloader
+from pmip.store.objects import FolderStorage
+from pmip.store.versions import ModelStore
+
+LIMITS = Limits(max_comments=3, max_comment_chars=100, max_body_bytes=500)
+SECRET = "s3cr3t comment"
+LINEAGE = "model_id ENVIRONMENT training_data_id training_files trained_at parameters metrics git_revision libraries"
+STATE = "sha256 report batch_job_id verified scorer loaded_at last_check_at last_error"
+WRONG_CALLS = [
+    ("?type=explain", '{"comments": []}', 400, "unknown type; it must be one of class, probability"),
+    ("?type=class&type=class", '{"comments": []}', 400, "the query has 2 times 'type'"),
+    ("", '{"comments": ["s3cr3t comment"]', 400, "not valid JSON"),
+    ("", '{"comments": ["s3cr3t comment", 1]}', 400, "comments[1] is no text"),
+    ("", '{"comments": ["s3cr3t comment", "", "", ""]}', 400, "4 comments are too many; send at most 3"),
+    ("", '{"comments": ["' + SECRET * 10 + '"]}', 400, "comments[0] has 140 characters"),
+    ("", '{"comments": ["' + SECRET * 50 + '"]}', 413, "larger than 500 bytes; send fewer comments"),
+]
+CHUNKED: dict[str, Any] = {"environ_overrides": {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}}
+
+
+class Breaking(BaseEstimator):  # type: ignore[misc]
+    """A model that breaks while it quotes a secret comment."""
+
+    classes_ = (0, 1)
+
+    def predict_proba(self, comments: list[str]) -> list[list[float]]:
+        """Answer all others."""
+        return [[0.25, float(comment) if SECRET in comment else 0.75] for comment in comments]
+
+
+class HalfPrecise(BaseEstimator):  # type: ignore[misc]
+    """A model that answers in numbers which JSON does not know."""
+
+    classes_ = (0, 1)
+
+    def predict_proba(self, comments: list[str]) -> np.ndarray[Any, Any]:
+        """Answer in float32."""
+        return np.array([[0.25, 0.75]] * len(comments), np.float32)
+
+
+def serving(folder: Path, artifact: Artifact | None) -> Reloader:
+    """Publish the artifact to a store in a folder and take it up."""
+    store = ModelStore(FolderStorage(folder / "store"), "staging")
+    if artifact:
+        store.publish(artifact)
+    reloader = reloader_of(store, folder, trusted=("test_routes.Breaking", "test_routes.HalfPrecise"))
+    reloader.step()
+    return reloader
+
+
+def of_another_kind(model: BaseEstimator) -> Artifact:
+    """Pack a model that look-ups cannot replace."""
+    return pack(model, Metadata("20260101T000000Z", "staging"))
+
+
+def client_of(reloader: Reloader, *, debug: bool = False, trusted_proxies: int = 0) -> FlaskClient:
+    """Return a caller of the API around a reloader."""
+    app = create_app(reloader, LIMITS, environment="staging", trusted_proxies=trusted_proxies)
+    app.debug = app.testing = debug
+    return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def reloader(tmp_path_factory: pytest.TempPathFactory, artifact: Artifact) -> Reloader:
+    """Serve the small pipeline."""
+    return serving(tmp_path_factory.mktemp("api"), artifact)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["production", "debug"])
+def client(reloader: Reloader, request: pytest.FixtureRequest) -> FlaskClient:
+    """Call an API that has a model; in debug and testing mode nothing changes."""
+    return client_of(reloader, debug=request.param)
+
+
+def test_classes_are_the_default_answer(client: FlaskClient) -> None:
+    """One class a comment, in their order, with the id of the model that gave them."""
+    for url in ("/predict", "/predict?type=class", "/predict?other=1"):
+        answer = client.post(url, json={"comments": EXAMPLE, "other": 1}, headers={"X-Fields": "nothing"})
+        assert (answer.status_code, answer.json) == (200, {"result": [{"class": 1}, {"class": 0}]})
+        assert answer.headers["X-Model-Id"] == "20260101T000000Z"
+    assert client.post("/predict", json={"comments": []}).json == {"result": []}
+
+
+def test_probabilities_are_the_scorers(reloader: Reloader, tmp_path: Path, artifact: Artifact) -> None:
+    """Two numbers a comment, in class order, to the last digit, even if the model computes them in float32."""
+    comments = [*EXAMPLE, "\ud800"]
+    for served in (reloader, serving(tmp_path, of_another_kind(HalfPrecise()))):
+        answer = client_of(served).post("/predict?type=probability", json={"comments": comments})
+        assert [row["probability"] for row in answer.json["result"]] == served.scorer.probabilities(comments)
+
+
+def test_an_explanation_is_the_scorers_or_a_reason(reloader: Reloader, tmp_path: Path, artifact: Artifact) -> None:
+    """A linear model explains each comment; of any other one the caller learns why it cannot."""
+    asked = {"path": "/predict?type=explanation", "json": {"comments": EXAMPLE}}
+    assert client_of(reloader).post(**asked).json == {"result": reloader.scorer.explanations(EXAMPLE)}
+    refused = client_of(serving(tmp_path, of_another_kind(HalfPrecise()))).post(**asked)
+    assert refused.status_code == 400
+    assert refused.json == {
+        "message": "this model's answers cannot be explained: the model is a HalfPrecise, not a Pipeline"
+    }
+
+
+@pytest.mark.parametrize("wanted", ["", "a b", "x" * 65, "é", "<script>", "id\tid", "Az0._-", "x" * 64])
+def test_every_answer_has_a_request_id(client: FlaskClient, wanted: str) -> None:
+    """The caller's own when it is sane, else a fresh one."""
+    for path in ("/healthcheck", "/predict", "/nothing", "/"):
+        named = client.get(path, headers={"X-Request-Id": wanted}).headers["X-Request-Id"]
+        assert named == wanted if wanted in ("Az0._-", "x" * 64) else len(named) == 32
+
+
+@pytest.mark.parametrize("call", WRONG_CALLS)
+def test_a_wrong_call_is_told_what_is_wrong(client: FlaskClient, call: tuple[str, str, int, str], caplog: Any) -> None:
+    """The message says it without the comment, whether or not the length came first, and the log says nothing."""
+    caplog.set_level(logging.DEBUG)
+    query, body, status, message = call
+    for sent in ({"data": body}, {"input_stream": BytesIO(body.encode()), **CHUNKED}):
+        answer = client.post(f"/predict{query}", content_type="application/json; charset=utf-8", **sent)
+        assert answer.status_code == status
+        assert message in answer.json["message"]
+        assert "s3cr3t" not in answer.text + caplog.text
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_only_json_is_taken(client: FlaskClient, content_type: str | None) -> None:
+    """The message names the header to send."""
+    answer = client.post("/predict", data='{"comments": []}', content_type=content_type)
+    assert answer.status_code == 415
+    assert "Content-Type: application/json" in answer.json["message"]
+
+
+@pytest.mark.parametrize("length", ["", "1e3", "-1", "+5", "0"])
+def test_without_its_length_a_body_is_none(client: FlaskClient, length: str) -> None:
+    """What a server let through is no fault of the API."""
+    sent = {"input_stream": BytesIO(b'{"comments": []}'), "environ_overrides": {"CONTENT_LENGTH": length}}
+    answer = client.post("/predict", content_type="application/json", **sent)
+    assert (answer.status_code, "not valid JSON" in answer.json["message"]) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/predict/", "/%00%ff<b>é", "/../x", "/swaggerui/nothing"])
+def test_an_unknown_path_is_404_in_json(client: FlaskClient, path: str) -> None:
+    """No route is listed and no path is echoed."""
+    answer = client.get(path)
+    assert (answer.status_code, answer.json.keys()) == (404, {"message"})
+    assert "<b>" not in answer.text
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/predict"), ("HEAD", "/predict"), ("X", "/")])
+def test_a_wrong_method_is_405_and_told_the_right_ones(client: FlaskClient, method: str, path: str) -> None:
+    """The header Allow lists them."""
+    answer = client.open(path, method=method)
+    assert (answer.status_code, answer.mimetype) == (405, "application/json")
+    assert ("POST" if path == "/predict" else "GET") in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize("path", ["/", "/swagger.json", "/healthcheck", "/readiness", "/model-info", "/metrics"])
+def test_head_and_options_work(client: FlaskClient, path: str) -> None:
+    """Load balancers and browsers ask that way."""
+    assert client.head(path).status_code == 200
+    assert "GET" in client.options(path).headers["Allow"]
+
+
+def test_without_a_model_it_is_alive_but_not_ready(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What needs the model is 503 with the reason and the time to wait, and is no fault to log again."""
+    empty = client_of(serving(tmp_path, None))
+    caplog.clear()
+    for answer in (empty.get("/readiness"), empty.post("/predict", json={"comments": EXAMPLE})):
+        assert (answer.status_code, answer.headers["Retry-After"], "X-Model-Id" in answer.headers) == (503, "5", False)
+        assert "does not hold any version" in answer.json["message"]
+    assert empty.get("/healthcheck").json == {"status": "ok"}
+    info = empty.get("/model-info").json["result"]
+    assert (info["model_id"], info["ENVIRONMENT"]) == (None, "staging")
+    assert "does not hold any version" in info["last_error"]
+    assert caplog.records == []
+
+
+def test_with_a_model_it_is_ready_and_tells_which(client: FlaskClient, artifact: Artifact) -> None:
+    """/model-info gives the lineage and the state, without the golden comments and the held-out answers."""
+    ready = client.get("/readiness")
+    assert (ready.status_code, ready.headers["X-Model-Id"]) == (200, "20260101T000000Z")
+    info = client.get("/model-info").json["result"]
+    assert info.keys() == {*LINEAGE.split(), *STATE.split()}
+    assert (info["model_id"], info["ENVIRONMENT"]) == ("20260101T000000Z", "staging")
+    assert (info["sha256"], info["verified"], info["last_error"]) == (artifact.sha256, True, None)
+
+
+def test_a_fault_is_told_by_its_request_id_alone(tmp_path: Path, caplog: Any) -> None:
+    """The caller learns nothing internal, and the log learns where it broke but not the comment."""
+    reloader = serving(tmp_path, of_another_kind(Breaking()))
+    for debug in (False, True):
+        client = client_of(reloader, debug=debug)
+        answer = client.post("/predict", json={"comments": [SECRET]}, headers={"X-Request-Id": f"id-{debug}"})
+        message = f"internal error; the log has it under the request id id-{debug}"
+        assert (answer.status_code, answer.json) == (500, {"message": message})
+        assert f"request id-{debug} failed: ValueError" in caplog.text
+        assert "in predict_proba" in caplog.text
+        assert SECRET not in caplog.text
+
+
+def test_the_document_describes_every_route(client: FlaskClient) -> None:
+    """It is valid Swagger, has the example comments, and knows the types of answers."""
+    document = client.get("/swagger.json").json
+    schemas.validate(document)
+    assert document["paths"].keys() == {"/predict", "/model-info", "/healthcheck", "/readiness", "/metrics"}
+    assert document["definitions"]["Comments"]["properties"]["comments"]["example"] == EXAMPLE
+    query = {item["name"]: item for item in document["paths"]["/predict"]["post"]["parameters"]}["type"]
+    assert (query["in"], query["enum"], query["default"]) == ("query", list(ANSWER_TYPES), "class")
+
+
+@pytest.mark.parametrize(("trusted_proxies", "prefix"), [(0, ""), (1, "/pre")])
+def test_the_page_finds_its_document_behind_a_prefix(reloader: Reloader, trusted_proxies: int, prefix: str) -> None:
+    """Forwarded headers count when a proxy is trusted, and no address names a host."""
+    client = client_of(reloader, trusted_proxies=trusted_proxies)
+    headers = {"X-Forwarded-Prefix": "/pre", "X-Forwarded-Host": "evil.example"}
+    page = client.get("/", headers=headers)
+    assert (page.mimetype, "evil.example" in page.text) == ("text/html", False)
+    assert f'url: "{prefix}/swagger.json"' in page.text
+    for sent, told in (({}, "/"), (headers, prefix or "/"), ({}, "/")):  # none sticks
+        assert client.get("/swagger.json", headers=sent).json["basePath"] == told
+    assert ("evil.example" in client.get("//x", headers=headers).headers["Location"]) == bool(trusted_proxies)

@@ -1,0 +1,235 @@
+"""Comment files: what is read, exactly as it stands there, and what is refused, with file and line and no comment."""
+
+import csv
+import io
+import re
+import traceback
+import tracemalloc
+import zipfile
+from contextlib import suppress
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import SAMPLE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pmip.errors import TrainingDataError
+from pmip.training.comments import CommentFile, describe, read_comments
+from pmip.training.data import local_files
+
+HEADER = "CONTENT,CLASS\n"
+ROWS = "".join(f"comment {number},{number % 2}\n" for number in range(20))
+COMMENT = st.text().filter(lambda text: text.replace("\ufeff", "").strip())
+MARKER = "Wallaby"  # part of comments that no error may show
+SPAM = f"{MARKER},1\n"
+
+
+def saved(folder: Path, name: str, content: str | bytes) -> CommentFile:
+    """Save a comment file as if it had been downloaded."""
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return CommentFile(folder / name, name, f"s3://bucket/{name}")
+
+
+def zipped(entries: dict[str, str | bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Pack files into a zip; a name that ends in / is a folder."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def patched(packed: bytes, offset: int, value: bytes) -> bytes:
+    """Change both headers of a zip with one entry; the offset is that of the local one."""
+    result = bytearray(packed)
+    for start in (packed.index(b"PK\x03\x04"), packed.index(b"PK\x01\x02") + 2):
+        result[start + offset : start + offset + len(value)] = value
+    return bytes(result)
+
+
+def refusal(file: CommentFile, **limits: int) -> str:
+    """Return why a file is refused, after a look at all that a traceback would show."""
+    with pytest.raises(TrainingDataError) as raised:
+        read_comments([file], **limits)
+    assert MARKER not in "".join(traceback.format_exception(raised.value))
+    return str(raised.value)
+
+
+def test_the_sample_is_read() -> None:
+    """Every row of every file is there once, in order, under its file and its number."""
+    comments = read_comments(local_files(SAMPLE))
+    assert " ".join(comments.columns) == "source_file source_row COMMENT_ID AUTHOR DATE CONTENT CLASS"
+    assert (len(comments), set(comments["CLASS"])) == (554, {0, 1})
+    assert comments["CONTENT"].str.strip().all()
+    sizes = comments.groupby("source_file").size()
+    assert list(sizes.index) == [path.name for path in SAMPLE]
+    assert list(comments["source_row"]) == [row for size in sizes for row in range(1, size + 1)]
+
+
+def test_describe_counts_the_comments_of_each_file(tmp_path: Path) -> None:
+    """A zip counts the rows of all its files, and no other file whose name begins alike."""
+    packed = zipped({"a.csv": HEADER + ROWS, "deep/b.csv": HEADER + ROWS})
+    files = [saved(tmp_path, "day.zip", packed), saved(tmp_path, "day.zip.csv", HEADER + ROWS)]
+    assert describe(files, read_comments(files)) == [
+        {"name": "day.zip", "sha256": sha256(packed).hexdigest(), "rows": 40},
+        {"name": "day.zip.csv", "sha256": sha256((HEADER + ROWS).encode()).hexdigest(), "rows": 20},
+    ]
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_is_read_with_all_its_csv_files(tmp_path: Path, compression: int) -> None:
+    """Folders of any depth count; folder entries, hidden files, a Mac's shadows and other kinds do not."""
+    others = ["notes.txt", "__MACOSX/._a.csv", "deep/__MACOSX/b.csv", ".hidden.csv", ".git/c.csv", "inner.zip"]
+    entries = {"a.csv": HEADER + ROWS, "deep/": "", "deep/er/B.CSV": HEADER + "last,1\n"}
+    entries |= dict.fromkeys(others, MARKER)
+    comments = read_comments([saved(tmp_path, "Day.ZIP", zipped(entries, compression))])
+    assert list(comments["source_file"].unique()) == ["Day.ZIP/a.csv", "Day.ZIP/deep/er/B.CSV"]
+    assert list(comments.iloc[-1]) == ["Day.ZIP/deep/er/B.CSV", 1, "last", 1]
+
+
+def test_files_with_other_columns_are_read_together(tmp_path: Path) -> None:
+    """Extra columns are kept as text in any order; where a file lacks one, nothing is made up."""
+    one = saved(tmp_path, "one.csv", "CLASS,VIDEO,CONTENT\n1,007,first\n")
+    empty = saved(tmp_path, "empty.csv", "CONTENT,CLASS,EMPTY\n")
+    two = saved(tmp_path, "two.csv", " CONTENT , CLASS ,AUTHOR\nsecond, 0 ,NA\n" + ROWS.replace("\n", ",\n"))
+    comments = read_comments([one, empty, two])
+    assert list(zip(comments["CONTENT"][:2], comments["CLASS"][:2], strict=True)) == [("first", 1), ("second", 0)]
+    assert (comments["VIDEO"][0], comments["AUTHOR"][1]) == ("007", "NA")
+    assert pd.isna(comments["VIDEO"][1])
+
+
+@settings(deadline=None)
+@given(rows=st.lists(st.tuples(COMMENT, st.text(), st.sampled_from([0, 1])), min_size=20))
+def test_any_table_reads_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, int]]) -> None:
+    """Line ends, quotes, commas, NUL and all of Unicode inside comments stay; a BOM before them does not count."""
+    rows = [('spam, "spam"\r\nand\nspam\r', "NA", 1), ("eggs", "", 0), *rows]
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("CONTENT", "AUTHOR", "CLASS"), *rows])
+    file = saved(tmp_path_factory.getbasetemp(), "any.csv", "\ufeff" + text.getvalue().removesuffix("\r\n"))
+    comments = read_comments([file])[["CONTENT", "AUTHOR", "CLASS"]]
+    assert list(comments.itertuples(index=False, name=None)) == rows
+
+
+@settings(deadline=None)
+@given(
+    st.binary()
+    | st.lists(st.sampled_from(['"', ",", "\n", "\r", "0", "1", "\0", "\ufeff", "é"])).map("".join).map(str.encode),
+    st.sampled_from(["", HEADER, HEADER + ROWS]),
+    st.booleans(),
+)
+def test_any_bytes_are_comments_or_an_error_of_the_file(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, before: str, in_zip: bool
+) -> None:
+    """Nothing but TrainingDataError comes out of a wrong file, and what is read can be trained on."""
+    content = before.encode() + content
+    packed = zipped({"x.csv": content}) if in_zip and before else content
+    file = saved(tmp_path_factory.getbasetemp(), "bytes.zip" if in_zip else "bytes.csv", packed)
+    with suppress(TrainingDataError):
+        comments = read_comments([file])
+        assert set(comments["CLASS"]) == {0, 1}
+        assert comments["CONTENT"].str.strip().all()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        *((text + ROWS, "line 1: no column CONTENT and no column CLASS") for text in ("", "\n", f"{MARKER},0\n")),
+        ("CONTENT,LABEL\n" + SPAM, "line 1: no column CLASS;"),
+        *((HEADER.replace("\n", f",{column}\n"), "line 1: two columns are") for column in ("CLASS", "source_row")),
+        *((HEADER + ROWS + f"{MARKER},{bad}\n", "line 22: CLASS must be 0") for bad in ("2", "", "spam", "1.0", "-1")),
+        *((HEADER + f"{bad},1\n" + SPAM, "line 2: CONTENT is empty") for bad in ("", '"  "', "\ufeff \ufeff \ufeff")),
+        (HEADER + f'"one\ntwo",0\n"three\n{MARKER},1"\n', "line 4: 1 fields where the header has 2"),
+        (HEADER + f"fine,1\n{MARKER},{MARKER},1\n", "line 3: 3 fields where the header has 2"),
+        (HEADER + f'fine,1\n"one\ntwo\r\n\r\nfive",0\n\n{MARKER},x\n', "line 8: CLASS must be"),
+        (HEADER + f'"one\ntwo",0\n"{MARKER},1\n{MARKER},0\n', "line 4: not a well-formed CSV row"),
+        *((HEADER + f"{bad},0\n", "line 2: not a well-formed") for bad in (f'"{MARKER}" again', MARKER * 20_000)),
+        (f'"{MARKER}\n\n', "line 1: not a well-formed CSV row"),
+        ((HEADER + f"fine,1\n{MARKER} déjà,1\n").encode("latin-1"), "line 3: not UTF-8; save the file as UTF-8"),
+        ((HEADER + SPAM).encode("utf-16"), "line 1: not UTF-8"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused(tmp_path: Path, content: str | bytes, reason: str) -> None:
+    """File and line (that where the record begins) are named, alone and inside a zip, and the comment is not shown."""
+    plain = refusal(saved(tmp_path, "x.csv", content))
+    assert re.match(f"s3://bucket/x.csv, {reason}", plain)
+    packed = refusal(saved(tmp_path, "x.zip", zipped({"good.csv": HEADER + ROWS, "in/x.csv": content})))
+    assert packed == plain.replace("x.csv", "x.zip, entry in/x.csv")
+
+
+def test_what_no_model_can_be_fitted_on_is_refused(tmp_path: Path) -> None:
+    """Too few comments, or only one class, is told before a fit fails over it."""
+    assert refusal(saved(tmp_path, "x.csv", HEADER)).startswith("0 comments are too few to train on; at least 20")
+    assert refusal(saved(tmp_path, "x.csv", HEADER + 19 * SPAM)).startswith("19 comments are too few")
+    assert refusal(saved(tmp_path, "x.csv", HEADER + 20 * SPAM)).startswith("every comment has CLASS 1; both 0 and 1")
+
+
+OUTSIDE = ("../x.csv", "a/../../x.csv", "/x.csv", "..\\x.csv", "\\x.csv", "C:\\x.csv", "C:x.csv", "../x.txt")
+ZIP = zipped({"x.csv": HEADER + ROWS + SPAM})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        *((text, "not a zip that can be read") for text in (b"", (HEADER + MARKER).encode())),
+        (patched(ZIP, 6, b"\x01"), "not a zip that can be read .*encrypted"),
+        *((patched(ZIP, at, b"\x10\0\0\0"), "not a zip that can be read .*CRC") for at in (14, 22)),
+        (zipped({"x.txt": MARKER, ".x.csv": "", "__MACOSX/x.csv": "", "x.csv/": ""}), "holds no .csv file"),
+        *((zipped({"a.csv": HEADER + ROWS, name: MARKER}), "'.+' would leave its folder") for name in OUTSIDE),
+        (zipped({"x.csv": HEADER + ROWS}, zipfile.ZIP_LZMA), "not compressed by deflate"),
+    ],
+)
+def test_a_zip_that_cannot_be_trusted_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    """Damaged, encrypted, without a CSV, or with names that lead elsewhere: the file is named."""
+    assert re.match(f"s3://bucket/x.zip(, entry x.csv)?: {reason}", refusal(saved(tmp_path, "x.zip", content)))
+
+
+@pytest.mark.parametrize("name", ["x\n.csv", "\x1b[2Jx.csv", "x\u202evsc.csv", "\x7f.csv"])
+def test_a_name_that_cannot_be_shown_is_refused(tmp_path: Path, name: str) -> None:
+    """It would stand in messages and in the model's metadata; of files that are not read it does not matter."""
+    reason = refusal(saved(tmp_path, "x.zip", zipped({"a.csv": HEADER + ROWS, name: HEADER})))
+    assert reason == f"s3://bucket/x.zip: {name!r} has characters that cannot be printed; give it another name"
+    others = zipped({"a.csv": HEADER + ROWS, "Icon\r": "", f"{name}.txt": ""})
+    assert len(read_comments([saved(tmp_path, "x.zip", others)])) == 20
+
+
+def test_a_zip_of_very_many_files_is_refused(tmp_path: Path) -> None:
+    """Each would be a table of its own, which takes longer than its rows."""
+    reason = refusal(saved(tmp_path, "x.zip", zipped({f"{number}.csv": "" for number in range(2001)})))
+    assert reason == "s3://bucket/x.zip: holds 2,001 .csv files; put them into at most 2,000"
+
+
+def test_a_damaged_zip_is_refused_or_read_right(tmp_path: Path) -> None:
+    """Wherever a byte is lost or changed, wrong comments are never returned and no other error escapes."""
+    whole = zipped({"x.csv": HEADER + ROWS})
+    for at, damage in product(range(len(whole)), ("cut", "changed")):
+        content = whole[:at] + (bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] if damage == "changed" else b"")
+        try:
+            comments = read_comments([saved(tmp_path, "x.zip", content)])
+        except TrainingDataError as error:
+            assert str(error).startswith("s3://bucket/x.zip")  # noqa: PT017 - not each of them is an error
+        else:
+            assert list(comments["CONTENT"]) == [f"comment {number}" for number in range(20)]
+
+
+def test_a_zip_may_unpack_to_so_much_and_no_more(tmp_path: Path) -> None:
+    """The limit holds for all entries of a zip together, and what is exactly as large is read."""
+    size = len(HEADER + ROWS)
+    file = saved(tmp_path, "x.zip", zipped({"a.csv": HEADER + ROWS, "b.csv": HEADER + ROWS}))
+    assert len(read_comments([file, file], max_unpacked_bytes=2 * size)) == 80
+    reason = refusal(file, max_unpacked_bytes=2 * size - 1)
+    assert reason.startswith(f"s3://bucket/x.zip: unpacks to more than {2 * size - 1} bytes")
+
+
+@pytest.mark.parametrize("stated", [b"\x10\0\0\0", b"\xff\xff\xff\x7f", None])
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, stated: bytes | None) -> None:
+    """Whatever size an entry states, no more than the limit comes into memory."""
+    bomb = zipped({"x.csv": HEADER + " " * 2**24})
+    file = saved(tmp_path, "x.zip", patched(bomb, 22, stated) if stated else bomb)
+    tracemalloc.start()
+    refusal(file, max_unpacked_bytes=1000)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()

@@ -1,0 +1,90 @@
+"""The report of a run: its name, its page and its place, and what becomes of it where something fails."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+from disks import disk
+from nbformat.v4 import new_markdown_cell, new_notebook
+
+from pmip.config import Settings
+from pmip.errors import SettingsError
+from pmip.store.objects import S3Storage
+from pmip.training.report import RunReport
+
+MODEL_ID = "20260101T000000Z"
+
+
+def running(settings: Settings, folder: Path) -> RunReport:
+    """Begin a run whose notebook has a title."""
+    report = RunReport(settings, folder, MODEL_ID)
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# The title")]), report.path)
+    return report
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Read the settings of dev."""
+    return Settings.from_environ({"DATA_DIR": str(tmp_path)})
+
+
+def test_in_the_end_it_has_its_name_and_its_page(settings: Settings, tmp_path: Path) -> None:
+    """Others may read both; nothing else stays."""
+    report = running(settings, tmp_path)
+    assert report.path.name.startswith(f"running-{MODEL_ID}-")
+    where = report.keep(MODEL_ID, has_model=True)
+    assert where == str(tmp_path / f"model-training-{MODEL_ID}.html")
+    assert "The title" in Path(where).read_text()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".html", ".ipynb"}
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in tmp_path.iterdir())
+
+
+def test_two_runs_of_a_second_keep_both_reports(settings: Settings, tmp_path: Path) -> None:
+    """The later one takes the next free name."""
+    one, other = running(settings, tmp_path), running(settings, tmp_path)
+    pages = [report.keep(MODEL_ID, has_model=False) for report in (one, other)]
+    assert pages == [str(tmp_path / f"model-training-20260101T00000{second}Z.html") for second in (0, 1)]
+
+
+def test_half_a_report_is_none(settings: Settings, tmp_path: Path) -> None:
+    """A run that was stopped while it wrote leaves nothing that cannot be read."""
+    report = running(settings, tmp_path)
+    report.path.write_bytes(report.path.read_bytes()[:100])
+    assert report.keep(MODEL_ID, has_model=False) == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_the_page_finds_no_room_it_is_uploaded_all_the_same(
+    bucket: S3Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk is named, and no part of the page stays."""
+    settings = Settings.from_environ(
+        {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "DATA_DIR": str(tmp_path / "data")}
+    )
+    with disk(tmp_path / "data", "size=64k") as folder:
+        assert running(settings, folder).keep(MODEL_ID, has_model=True) == bucket.url(f"models/staging/{MODEL_ID}/")
+        assert {path.suffix for path in folder.iterdir()} == {".ipynb"}
+    assert f"DATA_DIR={folder}: the report cannot be written there (No space left on device)" in caplog.text
+    assert b"The title" in bucket.read(f"models/staging/{MODEL_ID}/model-training.html")
+
+
+def test_an_upload_that_fails_leaves_it_on_this_machine(
+    s3: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning says why."""
+    settings = Settings.from_environ(
+        {"ENVIRONMENT": "staging", "BUCKET": "pmip-no-such-bucket", "DATA_DIR": str(tmp_path)}
+    )
+    with caplog.at_level(logging.WARNING):
+        where = running(settings, tmp_path).keep(MODEL_ID, has_model=False)
+    assert "The title" in Path(where).read_text()
+    assert "the report was not uploaded: s3://pmip-no-such-bucket" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_is_named(settings: Settings, tmp_path: Path) -> None:
+    """Before the run begins."""
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"^DATA_DIR=.*/file: the report cannot be written there \(File exists\)$"):
+        RunReport(replace(settings, data_dir=tmp_path / "file"), tmp_path / "file", MODEL_ID)

@@ -1,0 +1,209 @@
+"""Training data: which day is the newest, what is downloaded, and what may be uploaded."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from conftest import ROOT, SAMPLE
+
+from pmip.errors import AlreadyExistsError, StorageError, TrainingDataError
+from pmip.store.objects import FolderStorage, S3Storage, Storage
+from pmip.training.comments import describe, read_comments
+from pmip.training.data import find_local, find_newest, holds_data, pull, seed
+
+SAMPLE_FOLDER = ROOT / "notebooks" / "sample-training-data"
+NO_DAYS = ("20261340", "20260230", "00000101", "2026010", "20260101x", "2026-01-01", "２０２６０１０１", "latest")
+
+
+def fill(storage: Storage, *keys: str, content: bytes = b"") -> None:
+    """Store an object under each key."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: storage.write(key, content), keys))
+
+
+def everything(storage: Storage) -> dict[str, bytes]:
+    """Return all that a storage holds."""
+    return {found.key: storage.read(found.key) for found in storage.objects("")}
+
+
+def test_the_newest_of_more_than_a_thousand_days_wins(bucket: S3Storage) -> None:
+    """S3 lists 1,000 a call: no day and no file is lost; folder marks of the S3 console (key ends in /) are no data."""
+    days = [f"{date(2020, 1, 1) + timedelta(days=number):%Y%m%d}" for number in range(1001)]
+    fill(bucket, *(f"training/{day}/x.csv" for day in days))
+    fill(bucket, "training/", "training/20270101/", "training/20270102/x.csv/")
+    assert find_newest(bucket)[0] == days[-1] == "20220927"
+    fill(bucket, *(f"training/20260101/.{number}.csv" for number in range(1001)), "training/20260101/x.csv")
+    training_data_id, objects = find_newest(bucket)
+    assert (training_data_id, [found.key for found in objects]) == ("20260101", ["training/20260101/x.csv"])
+
+
+def test_folders_that_are_no_days_are_ignored(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    """However they sort, they never win, and a warning names each."""
+    fill(storage, "training/20190101/x.csv", "training/readme.csv", *(f"training/{name}/x.csv" for name in NO_DAYS))
+    assert find_newest(storage)[0] == "20190101"
+    named = [storage.url(f"training/{name}/") for name in sorted(NO_DAYS)]
+    assert caplog.messages == [f"{name} is not named by a day (YYYYMMDD) and is ignored" for name in named]
+
+
+def test_a_day_without_comment_files_is_passed_over(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    """Hidden files, a Mac's shadows and other kinds are no data."""
+    others = ("notes.txt", ".x.csv", "__MACOSX/._x.csv", "deep/.git/x.zip")
+    fill(storage, *(f"training/20260202/{name}" for name in others), "training/20260101/deep/X.CSV")
+    training_data_id, objects = find_newest(storage)
+    assert (training_data_id, [found.key for found in objects]) == ("20260101", ["training/20260101/deep/X.CSV"])
+    assert caplog.messages == [f"{storage.url('training/20260202/')} holds no .csv or .zip file and is passed over"]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "latest/x.csv", "20260101/x.txt", "20260101/.x.csv"])
+def test_no_training_data_says_where_and_how_to_seed(storage: Storage, name: str) -> None:
+    """The address and the command that mends it are told; data of another prefix is none."""
+    fill(storage, f"training/{name}", "models/20260101/x.csv")
+    reason = "no .csv or .zip file in any of its 1 dated" if name.startswith("2026") else "no folder that is named by"
+    with pytest.raises(TrainingDataError, match=rf"training/: {reason}.*seed_training_data\.sh"):
+        find_newest(storage)
+    assert not holds_data(storage)
+
+
+def test_pull_downloads_the_newest_day(storage: Storage, tmp_path: Path) -> None:
+    """Its files, in folders too, come under data/training/<id>/ with the names and addresses they have in the store."""
+    fill(storage, "training/20251231/old.csv")
+    fill(storage, *(f"training/20260101/{name}" for name in ("b.csv", "a/b.csv", "a.txt")), content=b"comments")
+    found = pull(storage, tmp_path / "data")
+    assert (found.training_data_id, [file.name for file in found.files]) == ("20260101", ["a/b.csv", "b.csv"])
+    assert [file.origin for file in found.files] == [storage.url(f"training/20260101/{f.name}") for f in found.files]
+    copies = {"training/20260101/a/b.csv": b"comments", "training/20260101/b.csv": b"comments"}
+    assert everything(FolderStorage(tmp_path / "data")) == copies
+
+
+def test_pull_respects_a_given_id(storage: Storage, tmp_path: Path) -> None:
+    """An older day is trained on again by its id; one without data, or no day at all, is an error that names it."""
+    fill(storage, "training/20260101/x.csv", "training/20260202/x.csv", "training/20260303/x.txt")
+    assert pull(storage, tmp_path, "20260101").training_data_id == "20260101"
+    assert pull(storage, tmp_path, "").training_data_id == "20260202"
+    for empty in ("20260303", "20260404"):
+        with pytest.raises(TrainingDataError, match=r"seed_training_data\.sh") as raised:
+            pull(storage, tmp_path, empty)
+        assert str(raised.value).startswith(storage.url(f"training/{empty}/ holds no .csv or .zip file"))
+    with pytest.raises(TrainingDataError, match="'latest' is no day"):
+        pull(storage, tmp_path, "latest")
+
+
+@pytest.fixture
+def odd_store(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Serve a bucket that lists any keys and breaks off each download; the local server would not."""
+    keys: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            listed = "".join(f"<Contents><Key>{key}</Key><Size>9</Size></Contents>" for key in keys)
+            body = f"<ListBucketResult>{listed}</ListBucketResult>" if "list-type" in self.path else "half of it"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) + ("list-type" not in self.path)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        Thread(target=server.serve_forever, args=(0.01,)).start()
+        yield keys
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["../../../x.csv", "a/../../x.csv", "/x.csv", "a\\..\\..\\x.csv", "C:x.csv"])
+def test_a_key_that_would_leave_the_folder_is_refused(odd_store: list[str], tmp_path: Path, name: str) -> None:
+    """S3 takes any key; whatever it means as a path, nothing is written outside the day's folder."""
+    odd_store.append(f"training/20260101/{name}")
+    with pytest.raises(TrainingDataError, match=r"^s3://comments/training/20260101/: '.*' would leave its folder"):
+        pull(S3Storage("comments"), tmp_path / "one" / "two" / "data", "20260101")
+    assert everything(FolderStorage(tmp_path)) == {}
+
+
+def test_a_key_that_cannot_be_shown_is_refused(odd_store: list[str], tmp_path: Path) -> None:
+    """It would do something to the terminal, or pass for another line of the log."""
+    odd_store.append("training/20260101/x&#10;y.csv")
+    with pytest.raises(
+        TrainingDataError, match=r"training/20260101/: 'x\\ny.csv' has characters that cannot be printed"
+    ):
+        pull(S3Storage("comments"), tmp_path, "20260101")
+    assert everything(FolderStorage(tmp_path)) == {}
+
+
+def test_a_download_that_breaks_off_leaves_no_half_file(odd_store: list[str], tmp_path: Path) -> None:
+    """The next run must not take half a file for training data."""
+    odd_store.append("training/20260101/x.csv")
+    with pytest.raises(StorageError, match=r"^s3://comments/training/20260101/x.csv: S3 did not answer"):
+        pull(S3Storage("comments"), tmp_path, "20260101")
+    assert everything(FolderStorage(tmp_path)) == {}
+
+
+def test_find_local_returns_the_newest_day_of_this_machine(tmp_path: Path) -> None:
+    """Files keep the names that pull gave them, so a model's metadata is the same either way."""
+    store = FolderStorage(tmp_path / "store")
+    fill(store, "training/20260101/one/x.csv", "training/20260101/two/x.csv", content=SAMPLE[0].read_bytes())
+    pulled = pull(store, tmp_path / "data")
+    fill(FolderStorage(tmp_path / "data"), "training/20251231/old.csv")
+    found = find_local(tmp_path / "data", SAMPLE_FOLDER)
+    assert found.training_data_id == pulled.training_data_id == "20260101"
+    assert [file.origin for file in found.files] == [str(file.path) for file in pulled.files]
+    assert describe(found.files, read_comments(found.files)) == describe(pulled.files, read_comments(pulled.files))
+
+
+def test_find_local_falls_back_on_the_sample(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without any training data a first run works, and says what it works with."""
+    found = find_local(tmp_path, SAMPLE_FOLDER)
+    assert (found.training_data_id, [file.path for file in found.files]) == ("sample", SAMPLE)
+    assert caplog.messages == [f"no training data in {tmp_path}/training: using the sample"]
+
+
+def test_seed_uploads_a_new_day(storage: Storage) -> None:
+    """The files are there unchanged, their addresses are returned, and other days stay as they were."""
+    fill(storage, "training/20251231/x.csv", "training/20260101/.hidden", content=b"other")
+    before = everything(storage)
+    addresses = seed(storage, SAMPLE, "20260101")
+    keys = [f"training/20260101/{path.name}" for path in SAMPLE]
+    assert addresses == [storage.url(key) for key in keys]
+    uploaded = {key: path.read_bytes() for key, path in zip(keys, SAMPLE, strict=True)}
+    assert everything(storage) == before | uploaded
+    assert holds_data(storage)
+
+
+@pytest.mark.parametrize("day", ["", "20260101\n", *NO_DAYS])
+def test_seed_refuses_what_is_no_day(tmp_path: Path, day: str) -> None:
+    """Such a folder would be ignored by every run."""
+    with pytest.raises(TrainingDataError, match="is no day of the calendar, written as YYYYMMDD"):
+        seed(FolderStorage(tmp_path), SAMPLE, day)
+    assert everything(FolderStorage(tmp_path)) == {}
+
+
+def test_seed_refuses_a_day_that_holds_data(storage: Storage) -> None:
+    """What a model was trained on is never changed, not even by files of other names."""
+    seed(storage, SAMPLE[:1], "20260101")
+    before = everything(storage)
+    for files in (SAMPLE[:1], SAMPLE[1:]):
+        with pytest.raises(AlreadyExistsError, match=r"training/20260101/ holds data already; give another day"):
+            seed(storage, files, "20260101")
+    assert everything(storage) == before
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["good.csv", "missing.csv"], "missing.csv: there is no such file"),
+        *((["good.csv", bad], f"{bad}: not a .csv or .zip file") for bad in ("good.txt", ".hidden.csv")),
+        (["good.csv", "other/good.csv"], "two of the files have the same name"),
+        (["good.csv", "bad.csv"], "bad.csv, line 2: CLASS must be"),
+        (["good.csv", "bad.zip"], "bad.zip: not a zip"),
+    ],
+)
+def test_seed_refuses_files_that_no_run_could_use(tmp_path: Path, names: list[str], reason: str) -> None:
+    """All files are checked before the first is uploaded: the store stays as it was."""
+    local, store = FolderStorage(tmp_path / "local"), FolderStorage(tmp_path / "store")
+    fill(local, "good.csv", "other/good.csv", "good.txt", ".hidden.csv", content=SAMPLE[0].read_bytes())
+    fill(local, "bad.csv", "bad.zip", content=b"CONTENT,CLASS\nx,2\n")
+    with pytest.raises(TrainingDataError, match=reason):
+        seed(store, [local.root / name for name in names], "20260101")
+    assert everything(store) == {}
