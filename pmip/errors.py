@@ -37,6 +37,17 @@ class ArtifactError(PmipError):
     """Raised when a model must not be served: damaged, untrusted or not giving its golden answers."""
 
 
+class NotReadableError(ArtifactError):
+    """Raised when a model can only be run, not read as data; `reason` says what stands in the way."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"{reason}: this model can only be run, not read; TRUST_PICKLES=true serves it through joblib.load "
+            "if you trust everybody who can write to this bucket"
+        )
+
+
 class VerificationError(PmipError):
     """Raised when it could not be found out whether a model may be served; a later try may succeed."""
 

@@ -1,0 +1,232 @@
+"""Reads model.pkl: takes from a fitted pipeline, as `pmip.model.pickles` gives it, what look-ups score comments with.
+
+Each setting must be one that the look-ups know, of the very type that scikit-learn writes, and each number finite. What
+else a model may be can only be run: that raises `NotReadableError`, which names the reason and the way out. A file that
+is damaged, or made to do harm, raises `ArtifactError`.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from pmip import text
+from pmip.errors import ArtifactError
+from pmip.model.pickles import Array, Dtype, Made, Name, kind, require, require_sound, shown, stand_ins
+
+MAX_UNPACKED_BYTES = 2**30
+MAX_TRANSFORMERS = 100  # unions that hold one another twice could be walked forever
+MAX_NGRAM = 10  # a comment has about as many n-grams of each length as it has characters
+# Larger ones lose so many digits in a sum that another order of the terms gives another probability.
+LARGEST_NUMBER = 1e6
+
+# Others may take very long on a comment of its writer's choice.
+_TOKEN_PATTERNS = {r"(?u)\b\w\w+\b"} | {found.pattern for found in vars(text).values() if isinstance(found, re.Pattern)}
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_RAW = {"preprocessor": None, "lowercase": False, "strip_accents": None}
+
+
+def read(content: bytes, max_bytes: int = MAX_UNPACKED_BYTES) -> dict[str, Any]:
+    """Return what `Lookup.from_plain` takes: dicts, lists, texts and numbers, which JSON keeps."""
+    try:
+        model, size = stand_ins(content, max_bytes)
+        return _Model(size).plain(model)
+    except ArtifactError:
+        raise
+    except MemoryError:
+        raise ArtifactError("the model takes more memory than there is") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ArtifactError(f"model.pkl is damaged, or no pickle of a model ({type(error).__name__})") from error
+
+
+class _Model:
+    """Takes what scoring needs from the states of a pipeline; `size` of the unpacked pickle bounds what comes out."""
+
+    def __init__(self, size: int) -> None:
+        self._characters = 10 * size  # a text that stands once in the pickle may be used again and again
+        self._transformers = MAX_TRANSFORMERS
+        self._columns: Iterator[float] = iter(())
+
+    def plain(self, model: Any) -> dict[str, Any]:
+        require(_is(model, "Pipeline"), f"the model is a {kind(model)}, not a Pipeline")
+        steps = _pairs(model["steps"])
+        require(len(steps) == 2, f"the pipeline has {len(steps)} steps, not features and a classifier")
+        (_, features), (_, classifier) = steps
+        coefficients, intercept = _linear(classifier)
+        self._columns = iter(coefficients)
+        parts = [self._part(*weighted) for weighted in self._weighted(features, 1.0)]
+        require_sound(not list(self._columns), "there are more coefficients than features")
+        return {"intercept": intercept, "parts": parts}
+
+    def _weighted(self, step: Any, weight: float) -> Iterator[tuple[Any, float]]:
+        """Find the transformers in the order of their columns, with the product of the weights of their unions."""
+        self._transformers -= 1
+        require(self._transformers >= 0, f"the model has more than {MAX_TRANSFORMERS} transformers")
+        if not _is(step, "FeatureUnion"):
+            yield step, weight
+            return
+        weights = step["transformer_weights"] or {}
+        require_sound(type(weights) is dict, "the weights of a FeatureUnion are no dict")
+        for name, transformer in _pairs(step["transformer_list"]):
+            own = weights.get(name)
+            if type(transformer) is not str or transformer != "drop":
+                yield from self._weighted(transformer, weight * (1.0 if own is None else _weight(own)))
+
+    def _part(self, transformer: Any, weight: float) -> dict[str, Any]:
+        make = _STEPS.get(transformer.path) if type(transformer) is Made else None
+        if make:
+            plain, factor, columns = make(transformer)
+            return plain | {"weights": self._take([1.0] * columns, weight * factor)}
+        require(_is(transformer, "TfidfVectorizer"), f"features come from a {kind(transformer)}")
+        return self._vectorizer(transformer, weight)
+
+    def _vectorizer(self, vectorizer: Made, weight: float) -> dict[str, Any]:
+        """Tell how a comment is cut into n-grams and what these weigh, in the order of the vectorizer's columns."""
+        tfidf = vectorizer["_tfidf"]  # holds the settings of the fit, which are those that count
+        require(_is(tfidf, "TfidfTransformer"), f"a vectorizer weighs by a {kind(tfidf)}")
+        require(_is_float64(vectorizer["dtype"]), f"a vectorizer's dtype is {shown(vectorizer['dtype'])}, not float64")
+        analysis, terms = _analysis(vectorizer), _vocabulary(vectorizer["vocabulary_"])
+        self._characters -= sum(map(len, terms)) + sum(map(len, analysis.get("stop_words") or ()))
+        require(self._characters >= 0, "the model uses the same texts again and again")
+        idf = _numbers(tfidf["idf_"], "the idf") if "idf_" in tfidf else [1.0] * len(terms)
+        require_sound(len(idf) == len(terms), f"there are {len(idf)} idf for {len(terms)} terms")
+        weighing = {
+            "binary": _choice(vectorizer, "binary", True, False),
+            "sublinear_tf": _choice(tfidf, "sublinear_tf", True, False),
+            "norm": _choice(tfidf, "norm", "l1", "l2", None),
+        }
+        return analysis | weighing | {"terms": terms, "idf": idf, "weights": self._take(idf, weight)}
+
+    def _take(self, factors: list[float], weight: float) -> list[float]:
+        """Take the next columns' coefficients, one for each factor, and multiply."""
+        coefficients = list(islice(self._columns, len(factors)))
+        require_sound(len(coefficients) == len(factors), "there are fewer coefficients than features")
+        products = (weight * factor * coefficient for factor, coefficient in zip(factors, coefficients, strict=True))
+        return _sound(list(products), "the weighted coefficients")
+
+
+def _is(something: Any, name: str) -> bool:
+    return type(something) is Made and kind(something) == name
+
+
+def _is_float64(dtype: Any) -> bool:
+    if type(dtype) is Name:
+        return bool(dtype.path == "numpy.float64")
+    return dtype.code == "f8" if type(dtype) is Dtype else type(dtype) is str and dtype == "float64"
+
+
+def _pairs(pairs: Any) -> list[tuple[str, Any]]:
+    sound = type(pairs) is list and all(type(pair) in (tuple, list) and len(pair) == 2 for pair in pairs)
+    require_sound(sound and all(type(name) is str for name, _ in pairs), "the model's steps are no names and steps")
+    return list(pairs)
+
+
+def _choice(made: Made, setting: str, *choices: Any) -> Any:
+    """Return a setting that must be one of these, of the very type: what else may stand there can be anything."""
+    value = made[setting]
+    found = any(type(value) is type(choice) and value == choice for choice in choices)
+    require(found, f"a {kind(made)} has {setting}={shown(value)}")
+    return value
+
+
+def _weight(weight: Any) -> float:
+    require(type(weight) in (int, float), f"a weight is of type {kind(weight)}, not float")
+    return _sound([float(weight)], "the weights")[0]
+
+
+def _numbers(array: Any, what: str) -> list[float]:
+    if type(array) is float:
+        return _sound([array], what)
+    require(type(array) is Array, f"{what} are a {kind(array)}")
+    numbers = array.numbers()
+    require(array.dtype.code in ("f8", "f4"), f"the dtype of {what} is {array.dtype.code}")
+    return _sound(numbers, what)
+
+
+def _sound(numbers: list[float], what: str) -> list[float]:
+    sound = all(abs(number) <= LARGEST_NUMBER for number in numbers)  # which NaN is not
+    require(sound, f"in {what} a number is not finite, or beyond {LARGEST_NUMBER:,.0f}")
+    return numbers
+
+
+def _linear(classifier: Any) -> tuple[list[float], float]:
+    """Return the coefficients and the intercept of a classifier that gives the logistic function of their sum."""
+    known = _is(classifier, "LogisticRegression") or _is(classifier, "SGDClassifier")
+    require(known, f"the classifier is a {kind(classifier)}")
+    if _is(classifier, "SGDClassifier"):
+        _choice(classifier, "loss", "log_loss")
+    elif "multi_class" in classifier:  # of scikit-learn below 1.8; "multinomial" doubles the log-odds
+        _choice(classifier, "multi_class", "auto", "ovr", "deprecated", "warn")
+    classes = classifier["classes_"]
+    require(type(classes) is Array, f"the classifier's classes are a {kind(classes)}")
+    require_sound(classes.numbers() == [0, 1], "the classifier's classes are not [0, 1]")
+    (intercept,) = _numbers(classifier["intercept_"], "the intercept")
+    return _numbers(classifier["coef_"], "the coefficients"), intercept
+
+
+def _cheap_features(step: Made) -> tuple[dict[str, Any], float, int]:
+    plain = {"analyzer": "cheap_features", "names": list(text.CHEAP_FEATURES), **_RAW}
+    return plain, _weight(step["weight"]), len(text.CHEAP_FEATURES)
+
+
+# Each returns the plain data of a step of pmip.steps, the factor of its columns and their number.
+_STEPS: dict[str, Callable[[Made], tuple[dict[str, Any], float, int]]] = {"pmip.steps.CheapFeatures": _cheap_features}
+
+
+def _analysis(vectorizer: Made) -> dict[str, Any]:
+    """Tell how a vectorizer cuts a comment into n-grams, without the settings that do not matter to its analyzer."""
+    _choice(vectorizer, "input", "content")
+    if type(vectorizer["analyzer"]) is Name:
+        return {"analyzer": "callable", "function": _function(vectorizer["analyzer"]), **_RAW}
+    analyzer, ngrams = _choice(vectorizer, "analyzer", "word", "char", "char_wb"), vectorizer["ngram_range"]
+    pair = type(ngrams) in (tuple, list) and len(ngrams) == 2 and all(type(length) is int for length in ngrams)
+    require(
+        pair and 1 <= ngrams[0] <= ngrams[1] <= MAX_NGRAM, f"a vectorizer's ngram_range is not within 1 to {MAX_NGRAM}"
+    )
+    analysis = {"analyzer": analyzer, "ngram_range": list(ngrams), **_preprocessing(vectorizer)}
+    return analysis | _tokenisation(vectorizer) if analyzer == "word" else analysis
+
+
+def _preprocessing(vectorizer: Made) -> dict[str, Any]:
+    if vectorizer["preprocessor"] is not None:
+        return _RAW | {"preprocessor": _function(vectorizer["preprocessor"])}
+    lowercase = _choice(vectorizer, "lowercase", True, False)
+    return _RAW | {
+        "lowercase": lowercase,
+        "strip_accents": _choice(vectorizer, "strip_accents", "ascii", "unicode", None),
+    }
+
+
+def _tokenisation(vectorizer: Made) -> dict[str, Any]:
+    tokenizer, pattern, words = (vectorizer[name] for name in ("tokenizer", "token_pattern", "stop_words"))
+    if tokenizer is None:
+        known = type(pattern) is str and pattern in _TOKEN_PATTERNS
+        require(known, f"a vectorizer's token_pattern is {shown(pattern)}, which may take very long")
+    listed = words is None or (type(words) is list and all(type(word) is str for word in words))
+    require(
+        listed,
+        "a vectorizer's stop_words are not None or a list of texts ('english' stands for a list of scikit-learn's)",
+    )
+    return {
+        "tokenizer": None if tokenizer is None else _function(tokenizer),
+        "token_pattern": pattern if tokenizer is None else None,
+        "stop_words": words and sorted(words),
+    }
+
+
+def _function(named: Any) -> str:
+    known = type(named) is Name and named.path.startswith("pmip.text.")
+    require(known, f"a vectorizer calls {shown(named)}")
+    return str(kind(named))
+
+
+def _vocabulary(vocabulary: Any) -> list[str]:
+    sound = type(vocabulary) is dict and all(type(number) is int for number in vocabulary.values())
+    require_sound(sound, "a vocabulary is not of terms and their numbers")
+    terms = sorted(vocabulary, key=vocabulary.__getitem__)
+    require(all(type(term) is str for term in terms), "a vocabulary holds terms that are no texts")
+    require_sound(
+        [vocabulary[term] for term in terms] == [*range(len(terms))], "a vocabulary has gaps in its numbering"
+    )
+    require(not any(map(_SURROGATE_PAIR.search, terms)), "its terms hold surrogate pairs, which JSON would join")
+    return terms
