@@ -203,10 +203,7 @@ def _tokenisation(vectorizer: Made) -> dict[str, Any]:
         known = type(pattern) is str and pattern in _TOKEN_PATTERNS
         require(known, f"a vectorizer's token_pattern is {shown(pattern)}, which may take very long")
     listed = words is None or (type(words) is list and all(type(word) is str for word in words))
-    require(
-        listed,
-        "a vectorizer's stop_words are not None or a list of texts ('english' stands for a list of scikit-learn's)",
-    )
+    require(listed, f"a vectorizer's stop_words are {shown(words)}, not the words themselves in a list")
     return {
         "tokenizer": None if tokenizer is None else _function(tokenizer),
         "token_pattern": pattern if tokenizer is None else None,
@@ -224,7 +221,7 @@ def _vocabulary(vocabulary: Any) -> list[str]:
     sound = type(vocabulary) is dict and all(type(number) is int for number in vocabulary.values())
     require_sound(sound, "a vocabulary is not of terms and their numbers")
     terms = sorted(vocabulary, key=vocabulary.__getitem__)
-    require(all(type(term) is str for term in terms), "a vocabulary holds terms that are no texts")
+    require_sound(all(type(term) is str for term in terms), "a vocabulary holds terms that are no texts")
     require_sound(
         [vocabulary[term] for term in terms] == [*range(len(terms))], "a vocabulary has gaps in its numbering"
     )

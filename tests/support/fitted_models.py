@@ -1,0 +1,91 @@
+"""Pipelines of any settings, drawn by Hypothesis, and the ways in which people write a model to a file."""
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import joblib
+import numpy as np
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+from pmip import text
+from pmip.steps import CheapFeatures
+
+SNIPPETS = ["free", "song", "the", " ", "  ", "\n\t", "CHECK", "ch4nn3l", "é", "e\u0301", "İ", "ß", "!!", "\ud800", "."]
+SNIPPETS += ["http://x.co/ab", "люблю", "曲", "😍", "Ａ", "㎒", "<br />", "&amp;", "2:19", "a", "b", "\u2028", "\x1f"]
+SNIPPET_LISTS = st.lists(st.sampled_from(SNIPPETS), max_size=12)
+COMMENTS = SNIPPET_LISTS.map("".join) | SNIPPET_LISTS.map(" ".join) | st.text(st.characters(), max_size=30)
+VOCABULARY = ["free", "song", "the song", "fr", " f", "f", "zz", "é", "check"]
+DEFAULT_PATTERN = r"(?u)\b\w\w+\b"
+ANALYZERS = [
+    found
+    for name, found in vars(text).items()
+    if callable(found) and getattr(found, "__annotations__", {}).get("return") == list[str] and name != "tokens"
+]
+
+
+def joblib_dumps(model: Any, compress: Any = 0) -> bytes:
+    """Write a model as joblib.dump does."""
+    buffer = io.BytesIO()
+    joblib.dump(model, buffer, compress=compress)
+    return buffer.getvalue()
+
+
+WRITERS: dict[str, Callable[[Any], bytes]] = {
+    f"joblib {how}": lambda model, how=how: joblib_dumps(model, how)
+    for how in (0, 3, "zlib", "gzip", "bz2", "lzma", "xz")
+}
+WRITERS |= {f"pickle {n}": lambda model, n=n: pickle.dumps(model, n) for n in range(2, 6)}
+
+
+@st.composite
+def vectorizers(draw: st.DrawFn) -> tuple[TfidfVectorizer, bool]:
+    """Draw the settings of a vectorizer, those that its analyzer ignores too, and tell whether it can be read."""
+    choices: dict[str, list[Any]] = {
+        "analyzer": ["word", "word", "char", "char_wb", *ANALYZERS],
+        "preprocessor": [None, None, text.normalise],
+        "lowercase": [True, False],
+        "strip_accents": [None, "ascii", "unicode"],
+        "stop_words": [None, None, None, ["free", "the"], "english"],
+        "token_pattern": [DEFAULT_PATTERN] * 5 + [r"\w+| \S"],
+        "tokenizer": [None, None, text.tokens],
+        "ngram_range": [(1, 1), (1, 2), (2, 5), (1, 3), (3, 3), (4, 10), (4, 11)],
+        "binary": [False, True],
+        "sublinear_tf": [False, True],
+        "norm": ["l2", "l1", None],
+        "use_idf": [True, False],
+        "min_df": [1, 2],
+        "vocabulary": [None, None, VOCABULARY, set(VOCABULARY)],
+    }
+    chosen = {name: draw(st.sampled_from(values)) for name, values in choices.items()}
+    # Without smoothing a given term that never came would weigh infinitely much.
+    vectorizer = TfidfVectorizer(**chosen, smooth_idf=bool(chosen["vocabulary"]) or draw(st.booleans()))
+    odd_words = chosen["stop_words"] == "english" or not (chosen["tokenizer"] or chosen["token_pattern"] == DEFAULT_PATTERN)
+    is_odd = chosen["ngram_range"][1] > 10 or (chosen["analyzer"] == "word" and odd_words)
+    return vectorizer, callable(chosen["analyzer"]) or not is_odd
+
+
+@st.composite
+def pipelines(draw: st.DrawFn) -> tuple[Pipeline, bool]:
+    """Draw a pipeline of one vectorizer, or of several with weights and cheap features; tell whether it can be read."""
+    features, readable = draw(vectorizers())
+    if draw(st.booleans()):
+        more, more_readable = draw(vectorizers())
+        named = {
+            "first": features,
+            "inner": FeatureUnion([("more", more)], transformer_weights={"more": draw(st.sampled_from([0.5, np.float64(2)]))}),
+            "cheap": CheapFeatures(weight=draw(st.sampled_from([-0.3, 0, 2.0]))),
+            "no": "drop",
+        }
+        names = draw(st.permutations([*named]))
+        features = FeatureUnion([(name, named[name]) for name in names], transformer_weights={"first": 3.0, "inner": 2})
+        readable = readable and more_readable
+    sgd = SGDClassifier(
+        loss="log_loss", alpha=0.01, max_iter=5, tol=None, average=draw(st.booleans()), random_state=np.random.RandomState(0)
+    )
+    logistic = LogisticRegression(tol=0.1, C=30.0, fit_intercept=draw(st.booleans()), class_weight={0: 1.0, 1: 2.0})
+    return Pipeline([("features", features), ("classifier", draw(st.sampled_from([logistic, sgd])))]), readable
