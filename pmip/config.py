@@ -25,7 +25,7 @@ class Settings:
     pinned_model_id: str | None
     model_poll_seconds: float
     model_cache_dir: Path | None
-    model_trusted_types: tuple[str, ...]
+    trust_pickles: bool
     max_comments: int
     max_comment_chars: int
     max_body_bytes: int
@@ -53,7 +53,7 @@ class Settings:
             pinned_model_id=read("PINNED_MODEL_ID", None, str),
             model_poll_seconds=read("MODEL_POLL_SECONDS", 60.0, _number(float, minimum=0.1)),
             model_cache_dir=read("MODEL_CACHE_DIR", None, Path),
-            model_trusted_types=read("MODEL_TRUSTED_TYPES", (), _names),
+            trust_pickles=read("TRUST_PICKLES", False, _boolean),
             max_comments=read("MAX_COMMENTS", 1000, _number(int, minimum=1)),
             max_comment_chars=read("MAX_COMMENT_CHARS", 10_000, _number(int, minimum=1)),
             max_body_bytes=read("MAX_BODY_BYTES", 8 * MEBIBYTE, _number(int, minimum=1)),
@@ -128,12 +128,14 @@ def _bucket_name(text: str) -> str:
     return name
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("must be true or false")
+    return text.lower() in ("true", "1")
 
 
 def _keys(text: str) -> tuple[str, ...]:
-    keys = _names(text)
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
     if not keys:
         raise ValueError("holds no key; leave it unset to let everybody ask")
     return keys

@@ -11,7 +11,7 @@ from pmip.config import Settings
 from pmip.errors import SettingsError
 from pmip.http.log import JsonLines, to_stderr
 from pmip.http.requests import ApiKeys, Limits
-from pmip.model.verification_process import SECONDS, verify_in_process
+from pmip.model.verification import SECONDS, verify_in_child
 from pmip.routes import create_app
 from pmip.serving.cache import HostCache, cache_folder
 from pmip.serving.reloader import Reloader
@@ -52,16 +52,16 @@ def build(settings: Settings) -> tuple[Flask, Reloader]:
 
 
 def _reloader(settings: Settings) -> Reloader:
-    is_dev, pinned, trusted = settings.environment == "dev", settings.pinned_model_id, settings.model_trusted_types
+    is_dev, pinned, trust_pickles = settings.environment == "dev", settings.pinned_model_id, settings.trust_pickles
     store = _store(settings)
-    served = (str(store), settings.data_dir.resolve() if is_dev else settings.endpoint, pinned, trusted)
+    served = (str(store), settings.data_dir.resolve() if is_dev else settings.endpoint, pinned, trust_pickles)
     cache = HostCache(cache_folder(settings.model_cache_dir, *served))
     seconds = CALL_SECONDS if settings.on_lambda else SECONDS
-    verify = partial(verify_in_process, environment=settings.environment, trusted=trusted, seconds=seconds)
+    verify = partial(verify_in_child, environment=settings.environment, trust_pickles=trust_pickles, seconds=seconds)
     updater = Updater(store, cache, verify, pinned=None if is_dev else pinned)
     poll_seconds = DEV_POLL_SECONDS if is_dev else settings.model_poll_seconds
     clock = time.time if settings.on_lambda else time.monotonic  # the latter may stand still in a frozen process
-    return Reloader(cache, updater, poll_seconds=poll_seconds, trusted=trusted, clock=clock)
+    return Reloader(cache, updater, poll_seconds=poll_seconds, clock=clock)
 
 
 def _store(settings: Settings) -> LocalModel | ModelStore:

@@ -23,8 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from pmip import steps, text
-from pmip.model.artifact import Artifact, Metadata
-from pmip.model.packing import pack
+from pmip.model.artifact import Artifact, Metadata, pack
 from pmip.model.verification import verify_folder
 from pmip.serving.cache import HostCache
 from pmip.serving.reloader import Reloader
@@ -119,13 +118,13 @@ def reloader_of(
     folder: Path,
     *,
     poll_seconds: float = 0,
-    trusted: tuple[str, ...] = (),
+    trust_pickles: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Reloader:
     """Watch a store through a cache in a folder; each step asks it, and verifies here instead of in a child."""
     cache = HostCache(folder / "cache" / "of-one-store")
-    verify = partial(verify_folder, environment=store.environment, trusted=trusted)
-    return Reloader(cache, Updater(store, cache, verify), poll_seconds=poll_seconds, trusted=trusted, clock=clock)
+    verify = partial(verify_folder, environment=store.environment, trust_pickles=trust_pickles)
+    return Reloader(cache, Updater(store, cache, verify), poll_seconds=poll_seconds, clock=clock)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,9 +12,9 @@ from typing import Any
 
 from pmip import text
 from pmip.errors import ArtifactError
+from pmip.model.artifact import MAX_MODEL_BYTES
 from pmip.model.pickles import Array, Dtype, Made, Name, kind, require, require_sound, shown, stand_ins
 
-MAX_UNPACKED_BYTES = 2**30
 MAX_TRANSFORMERS = 100  # unions that hold one another twice could be walked forever
 MAX_NGRAM = 10  # a comment has about as many n-grams of each length as it has characters
 # Larger ones lose so many digits in a sum that another order of the terms gives another probability.
@@ -26,7 +26,7 @@ _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _RAW = {"preprocessor": None, "lowercase": False, "strip_accents": None}
 
 
-def read(content: bytes, max_bytes: int = MAX_UNPACKED_BYTES) -> dict[str, Any]:
+def read(content: bytes, max_bytes: int = MAX_MODEL_BYTES) -> dict[str, Any]:
     """Return what `Lookup.from_plain` takes: dicts, lists, texts and numbers, which JSON keeps."""
     try:
         model, size = stand_ins(content, max_bytes)

@@ -1,48 +1,63 @@
-"""Checks an artifact and writes what workers read, so that only this process opens the pickle.
+"""Verifies an artifact and writes what workers read, in a process that has no credentials and bounded resources.
 
-Run as `python -m pmip.model.verification FOLDER MODEL_ID ENVIRONMENT [TRUSTED_TYPE …]`.
-A refusal ends it with `REFUSED`.
+Run as `python -m pmip.model.verification FOLDER MODEL_ID ENVIRONMENT [trust]`. A refusal ends it with `REFUSED`.
 """
 
 import json
 import logging
 import os
 import resource
+import signal
+import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pmip.errors import ArtifactError
-from pmip.model.artifact import GOLDEN_COMMENTS, MODEL, SCORER, Artifact, Metadata, spam_probabilities
-from pmip.model.export import NotCompilable, export
+from pmip.errors import ArtifactError, NotReadableError, VerificationError
+from pmip.model.artifact import GOLDEN_COMMENTS, MODEL, SCORER, Artifact, Metadata, run_pickle, spam_probabilities
 from pmip.model.lookups import Lookup
-from pmip.model.packing import unpack
+from pmip.model.reading import read
 from pmip.model.scorer import Scorer
-from pmip.model.verification_process import REFUSED
 
-COMPILED_TOLERANCE = 1e-9
+GOLDEN_TOLERANCE = 1e-6
+REFUSED = 65  # EX_DATAERR of sysexits.h
+SECONDS = 180
 CPU_SECONDS = 120
 MEMORY_BYTES = 8 * 2**30
 
 log = logging.getLogger(__name__)
 
+Score = Callable[[Sequence[str]], list[float]]
 
-def load(artifact: Artifact, model_id: str, environment: str, trusted: Iterable[str] = ()) -> Scorer:
-    """Check an artifact and make it ready under a model id; raises `ArtifactError` saying why it must not be served."""
-    plain, model = verify(artifact, model_id, environment, trusted)
+
+def load(artifact: Artifact, model_id: str, environment: str, *, trust_pickles: bool = False) -> Scorer:
+    """Verify an artifact and make it ready under a model id; raises `ArtifactError` if it must not be served."""
+    plain, model = verify(artifact, model_id, environment, trust_pickles=trust_pickles)
     return Scorer.from_plain(plain, lambda: model)
 
 
 def verify(
-    artifact: Artifact, model_id: str, environment: str, trusted: Iterable[str] = ()
+    artifact: Artifact, model_id: str, environment: str, *, trust_pickles: bool = False
 ) -> tuple[dict[str, Any], Any]:
-    """Check an artifact; return what `Scorer.from_plain` reads, as JSON keeps it, and the fitted pipeline."""
-    model = unpack(artifact, trusted)
+    """Return what `Scorer.from_plain` reads, as JSON keeps it, and the pipeline if that has to be run.
+
+    Raises `ArtifactError` saying why the model must not be served. A pickle is run only where `trust_pickles` is true,
+    and only if it cannot be read.
+    """
     lineage = artifact.metadata or Metadata(model_id, sha256=artifact.sha256)
-    lookup, reason = _compiled(model)
+    _require_same_bytes(artifact, lineage)
+    model, lookup, reason = None, None, ""
+    try:
+        lookup = read(artifact.model)
+        _replay(_scores(Lookup.from_plain(lookup)), lineage.golden)
+    except NotReadableError as error:
+        if not trust_pickles:
+            raise
+        model, reason = _run(artifact.model), error.reason
+        _replay(lambda comments: spam_probabilities(model, comments), lineage.golden)
     plain = {
         "metadata": asdict(lineage.known_as(model_id, environment)) | {"held_out": {}},  # of use to training alone
         "verified": artifact.metadata is not None,
@@ -52,34 +67,107 @@ def verify(
     return plain, model
 
 
-def _compiled(model: Any) -> tuple[dict[str, Any] | None, str]:
-    """Export a model, and believe the result only if it answers the golden comments as the model does."""
+def _require_same_bytes(artifact: Artifact, lineage: Metadata) -> None:
+    if artifact.sha256 != lineage.sha256:
+        raise ArtifactError(
+            f"the sha-256 of model.pkl is {artifact.sha256}, metadata.json says {lineage.sha256}: the file is damaged "
+            "or belongs to another run"
+        )
+
+
+def _scores(lookup: Lookup) -> Score:
+    return lambda comments: list(map(lookup.spam_probability, comments))
+
+
+def _run(content: bytes) -> Any:
+    """Run a pickle that the operator trusts; it must give a classifier of the classes 0 and 1."""
     try:
-        plain = export(model)
-    except NotCompilable as reason:
-        return None, str(reason)
-    ours = map(Lookup.from_plain(plain).spam_probability, GOLDEN_COMMENTS)
-    theirs = spam_probabilities(model, GOLDEN_COMMENTS)
-    if all(abs(our - their) <= COMPILED_TOLERANCE for our, their in zip(ours, theirs, strict=True)):
-        return plain, ""
-    log.error("look-ups and the model disagree on the golden comments; the model itself answers")
-    return None, "its look-ups and its pipeline disagree"
+        model = run_pickle(content)
+    except Exception as error:  # whatever the classes in it raise
+        raise ArtifactError(f"the model cannot be unpickled ({type(error).__name__}: {error})") from error
+    if not hasattr(model, "predict_proba"):
+        raise ArtifactError(f"the model is a {type(model).__name__}, which has no predict_proba")
+    try:
+        classes = [int(label) for label in model.classes_]
+    except Exception as error:
+        raise ArtifactError(f"the model cannot score comments ({type(error).__name__}: {error})") from error
+    if classes != [0, 1]:
+        raise ArtifactError(f"the model's classes are {classes}, not [0, 1]")
+    return model
 
 
-def verify_folder(folder: Path, model_id: str, environment: str, trusted: Iterable[str] = ()) -> None:
+def _replay(score: Score, golden: list[dict[str, Any]]) -> None:
+    """Require probabilities of any model, and of one with golden answers those that it gave at training."""
+    try:
+        probable = all(0 <= probability <= 1 for probability in score(GOLDEN_COMMENTS))
+        answers = score([item["comment"] for item in golden]) if golden else []
+        gaps = [abs(answer - item["probability"]) for answer, item in zip(answers, golden, strict=True)]
+    except Exception as error:
+        raise ArtifactError(f"the golden comments cannot be scored ({type(error).__name__}: {error})") from error
+    if not probable:
+        raise ArtifactError("the model's probabilities are not all between 0 and 1")
+    if not all(gap <= GOLDEN_TOLERANCE for gap in gaps):
+        raise ArtifactError(
+            f"golden comment {gaps.index(max(gaps))} scores {max(gaps):.2g} away from its answer at training; "
+            "the libraries or pmip.text differ from those that trained the model"
+        )
+
+
+def verify_folder(folder: Path, model_id: str, environment: str, *, trust_pickles: bool = False) -> None:
     """Verify the artifact in a folder of the host's cache and write the result beside it."""
-    plain, _ = verify(Artifact.read(folder / MODEL), model_id, environment, trusted)
+    plain, _ = verify(Artifact.read(folder / MODEL), model_id, environment, trust_pickles=trust_pickles)
     if plain["lookup"]:
         (folder / MODEL).unlink()  # nobody will open it
     (folder / SCORER).write_text(json.dumps(plain))
 
 
-def main(folder: str, model_id: str, environment: str, *trusted: str) -> int:
+def verify_in_child(
+    folder: Path, model_id: str, environment: str, *, trust_pickles: bool = False, seconds: float = SECONDS
+) -> None:
+    """Do the same in a process of its own, which ends with all that it took.
+
+    Raises `ArtifactError` when the model must not be served, `VerificationError` when that could not be found out.
+    """
+    command = [sys.executable, "-P", "-m", "pmip.model.verification", str(folder), model_id, environment]
+    try:
+        ended = subprocess.run(  # noqa: S603
+            [*command, "trust"] if trust_pickles else command,
+            env=_environ(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise VerificationError(f"its verification took more than {seconds} seconds") from None
+    if ended.returncode == REFUSED:
+        raise ArtifactError(ended.stdout.strip())
+    if ended.returncode == -signal.SIGXCPU:
+        raise ArtifactError(f"its verification took more than {CPU_SECONDS} seconds of the processor's time")
+    lines = ended.stderr.splitlines()
+    if ended.returncode:
+        raise VerificationError(f"its verification ended with status {ended.returncode}; {' '.join(lines[-1:])}")
+    for line in lines:
+        log.warning("%s", line)
+
+
+def _environ() -> dict[str, str]:
+    """Return the child's environment, which holds no credentials."""
+    return {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONUTF8": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "JOBLIB_MULTIPROCESSING": "0",  # it would warn of hosts without /dev/shm, and nothing here works in parallel
+    }
+
+
+def main(folder: str, model_id: str, environment: str, *trust: str) -> int:
     """Verify a folder; return 0, or `REFUSED` after writing the reason to stdout."""
     _limit_resources()
-    logging.basicConfig(format="%(message)s")
     try:
-        verify_folder(Path(folder), model_id, environment, trusted)
+        verify_folder(Path(folder), model_id, environment, trust_pickles=trust == ("trust",))
     except ArtifactError as error:
         sys.stdout.write(str(error))
         return REFUSED
@@ -87,14 +175,20 @@ def main(folder: str, model_id: str, environment: str, *trusted: str) -> int:
 
 
 def _limit_resources() -> None:
-    """Leave the processor to the requests, and end a pickle that takes too much of the machine."""
+    """Leave the processor to the requests, and end a model that takes too much of the machine."""
     os.nice(5)
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS + 5)  # the first of them tells itself by its signal
+    _limit(resource.RLIMIT_CORE, 0, 0)
     if sys.platform == "linux":
         with suppress(OSError):  # where memory runs out, this process goes before a worker does
             Path("/proc/self/oom_score_adj").write_text("1000")
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        _limit(resource.RLIMIT_AS, MEMORY_BYTES, MEMORY_BYTES)
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    """Set a limit, or keep a smaller one that the shell has set (ulimit)."""
+    old_soft, old_hard = (sys.maxsize if old == resource.RLIM_INFINITY else old for old in resource.getrlimit(kind))
+    resource.setrlimit(kind, (min(soft, old_soft, old_hard), min(hard, old_hard)))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from pmip.errors import ModelNotReadyError, PmipError
+from pmip.model.artifact import run_pickle
 from pmip.model.scorer import Scorer
 from pmip.serving.cache import Entry, HostCache, State
 from pmip.serving.updater import Updater
@@ -25,13 +26,11 @@ class Reloader:
         updater: Updater,
         *,
         poll_seconds: float,
-        trusted: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cache = cache
         self._updater = updater
         self._poll_seconds = poll_seconds
-        self._trusted = trusted
         self._clock = clock
         self._state = State()
         self._seen: tuple[int, ...] | None = None
@@ -117,9 +116,7 @@ class Reloader:
         log.info("model %s is in service", entry.model_id)
 
     def _unpickled(self, entry: Entry, plain: dict[str, Any]) -> Any:
-        from pmip.model import unpickling  # brings scikit-learn, which look-ups do without
-
-        return unpickling.loads(self._cache.model(entry, plain["metadata"]["sha256"]), self._trusted)
+        return run_pickle(self._cache.model(entry, plain["metadata"]["sha256"]))
 
     def _tell(self, fault: str) -> None:
         if fault != self._fault:

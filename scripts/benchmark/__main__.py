@@ -51,14 +51,14 @@ def labelled(options: argparse.Namespace, settings: Settings) -> None:
     """Print the comments with the classes that the model gives them, as JSON."""
     from models import labelled
 
-    print(json.dumps(labelled(_model(options, settings), options.comments, settings.model_trusted_types)))
+    print(json.dumps(labelled(_model(options, settings), options.comments, settings.trust_pickles)))
 
 
 def in_process(options: argparse.Namespace, settings: Settings) -> None:
     """Measure the scorer alone; print one line."""
     from models import microseconds
 
-    print(microseconds(_model(options, settings), options.comments, settings.model_trusted_types))
+    print(microseconds(_model(options, settings), options.comments, settings.trust_pickles))
 
 
 def fit_words(options: argparse.Namespace, _settings: Settings) -> None:

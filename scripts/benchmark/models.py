@@ -10,8 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from pmip.model.artifact import Artifact, Metadata
-from pmip.model.packing import pack, unpack
+from pmip.model.artifact import Artifact, Metadata, pack
 from pmip.model.verification import load
 from pmip.store.versions import LocalModel, new_model_id
 from pmip.training.comments import describe, read_comments
@@ -21,23 +20,23 @@ EXAMPLE = "Check it out this free stuff"
 PASSES = 9
 
 
-def labelled(model: Path, files: Sequence[Path], trusted: Sequence[str]) -> list[tuple[str, int]]:
+def labelled(model: Path, files: Sequence[Path], trust_pickles: bool) -> list[tuple[str, int]]:
     """Return all comments of the files, or the example without files, with the classes that the model gives them.
 
     The model passes the checks of the API first: the plain route loads it without any.
     """
     comments = _comments(files)
-    classes = unpack(Artifact.read(model), trusted).predict(comments)
-    return [(comment, int(label)) for comment, label in zip(comments, classes, strict=True)]
+    classes = load(Artifact.read(model), "measured", "dev", trust_pickles=trust_pickles).classes(comments)
+    return list(zip(comments, classes, strict=True))
 
 
-def microseconds(model: Path, files: Sequence[Path], trusted: Sequence[str]) -> str:
+def microseconds(model: Path, files: Sequence[Path], trust_pickles: bool) -> str:
     """Tell how long the API's scorer takes for one comment: a mean over all of them, in the median pass.
 
     The processor's time is taken, which is the clock's on an idle machine and the truth on a busy one.
     """
     comments = _comments(files)
-    scorer = load(Artifact.read(model), "measured", "dev", trusted)
+    scorer = load(Artifact.read(model), "measured", "dev", trust_pickles=trust_pickles)
     passes = [_one_by_one(scorer.classes, comments) for _ in range(PASSES + 1)][1:]  # the first one warms up
     middle = sorted(passes, key=mean)[PASSES // 2]
     return f"{scorer.kind}, {len(comments)} comments: mean {mean(middle):.1f} µs, median {median(middle):.1f} µs"

@@ -46,11 +46,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from pmip.training import data
-from pmip.model.artifact import Metadata
+from pmip.model.artifact import Metadata, pack
 from pmip.training.comments import read_comments
 from pmip.config import Settings
 from pmip.store.versions import ModelStore
-from pmip.model.packing import pack
 from pmip.store.objects import S3Storage
 
 settings = Settings.from_environ()

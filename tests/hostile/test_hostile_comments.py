@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmip import disguises, text
-from pmip.model.export import export
+from pmip.model.artifact import dumps
 from pmip.model.lookups import Lookup
+from pmip.model.reading import read
 from pmip.training import augmentation, evaluation, scale
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
@@ -86,9 +87,8 @@ MATCHED = {"_NOT_LEET", "_WORD_OR_LARGE_NUMBER", "_LATIN_NAME"}  # never searche
 def lookup(recipe: dict[str, Any]) -> Lookup:
     """Compile a model of the notebook's recipe."""
     comments = read_comments(local_files(SAMPLE))
-    return Lookup.from_plain(
-        export(scale.fit(recipe["features"](), recipe["classifier"](5.0), recipe["with_copies"](comments)))
-    )
+    model = scale.fit(recipe["features"](), recipe["classifier"](5.0), recipe["with_copies"](comments))
+    return Lookup.from_plain(read(dumps(model)))
 
 
 def repeated(piece: str, length: int = LENGTH, beginning: str = "", end: str = "") -> str:

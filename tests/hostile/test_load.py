@@ -18,8 +18,7 @@ import pytest
 from api import at_bucket, is_ready, pss, running_api, served, wait_for
 from conftest import ROOT, SAMPLE, publish, without
 
-from pmip.model.artifact import Artifact, Metadata
-from pmip.model.packing import pack
+from pmip.model.artifact import Artifact, Metadata, pack
 from pmip.store.objects import S3Storage
 from pmip.store.versions import ModelStore, next_model_id
 from pmip.training import scale

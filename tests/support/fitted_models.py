@@ -64,7 +64,9 @@ def vectorizers(draw: st.DrawFn) -> tuple[TfidfVectorizer, bool]:
     chosen = {name: draw(st.sampled_from(values)) for name, values in choices.items()}
     # Without smoothing a given term that never came would weigh infinitely much.
     vectorizer = TfidfVectorizer(**chosen, smooth_idf=bool(chosen["vocabulary"]) or draw(st.booleans()))
-    odd_words = chosen["stop_words"] == "english" or not (chosen["tokenizer"] or chosen["token_pattern"] == DEFAULT_PATTERN)
+    odd_words = chosen["stop_words"] == "english" or not (
+        chosen["tokenizer"] or chosen["token_pattern"] == DEFAULT_PATTERN
+    )
     is_odd = chosen["ngram_range"][1] > 10 or (chosen["analyzer"] == "word" and odd_words)
     return vectorizer, callable(chosen["analyzer"]) or not is_odd
 
@@ -77,7 +79,9 @@ def pipelines(draw: st.DrawFn) -> tuple[Pipeline, bool]:
         more, more_readable = draw(vectorizers())
         named = {
             "first": features,
-            "inner": FeatureUnion([("more", more)], transformer_weights={"more": draw(st.sampled_from([0.5, np.float64(2)]))}),
+            "inner": FeatureUnion(
+                [("more", more)], transformer_weights={"more": draw(st.sampled_from([0.5, np.float64(2)]))}
+            ),
             "cheap": CheapFeatures(weight=draw(st.sampled_from([-0.3, 0, 2.0]))),
             "no": "drop",
         }
@@ -85,7 +89,12 @@ def pipelines(draw: st.DrawFn) -> tuple[Pipeline, bool]:
         features = FeatureUnion([(name, named[name]) for name in names], transformer_weights={"first": 3.0, "inner": 2})
         readable = readable and more_readable
     sgd = SGDClassifier(
-        loss="log_loss", alpha=0.01, max_iter=5, tol=None, average=draw(st.booleans()), random_state=np.random.RandomState(0)
+        loss="log_loss",
+        alpha=0.01,
+        max_iter=5,
+        tol=None,
+        average=draw(st.booleans()),
+        random_state=np.random.RandomState(0),
     )
     logistic = LogisticRegression(tol=0.1, C=30.0, fit_intercept=draw(st.booleans()), class_weight={0: 1.0, 1: 2.0})
     return Pipeline([("features", features), ("classifier", draw(st.sampled_from([logistic, sgd])))]), readable

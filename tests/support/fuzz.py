@@ -15,12 +15,13 @@ import hostile_files
 import hostile_zips
 
 with atheris.instrument_imports(include=["pmip", "json", "zipfile", "csv", "html"], enable_loader_override=False):
+    from pmip.model.unpickling import loads
+
     from pmip import text
     from pmip.disguises import undisguised
     from pmip.errors import ArtifactError, PayloadError, TrainingDataError
     from pmip.http.requests import Limits, comments_of
     from pmip.model.artifact import Metadata
-    from pmip.model.unpickling import loads
     from pmip.training import augmentation
     from pmip.training.comments import CommentFile, read_comments
 

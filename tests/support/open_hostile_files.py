@@ -12,10 +12,10 @@ from pathlib import Path
 import hostile_files
 import hostile_zips
 import psutil
+from pmip.model.packing import unpack
 
 from pmip.errors import ArtifactError, TrainingDataError
 from pmip.model.artifact import Artifact
-from pmip.model.packing import unpack
 from pmip.training.comments import CommentFile, read_comments
 
 ADDRESS_SPACE, CPU_SECONDS = 6 * 2**30, 150

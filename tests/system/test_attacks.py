@@ -8,10 +8,10 @@ from attacks import NAMED, UNSEEN, attacked
 from conftest import SAMPLE
 from sklearn.pipeline import Pipeline
 
-from pmip.model.export import export
+from pmip.model.artifact import dumps
 from pmip.model.lookups import Lookup
+from pmip.model.reading import read
 from pmip.model.scorer import SPAM_THRESHOLD
-from pmip.model.unpickling import dumps
 from pmip.training import augmentation, scale
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
@@ -39,7 +39,7 @@ def model(recipe: dict[str, Any]) -> Pipeline:
 @pytest.fixture(scope="module")
 def lookup(model: Pipeline) -> Lookup:
     """Compile the model: what the API would answer by."""
-    return Lookup.from_plain(export(model))
+    return Lookup.from_plain(read(dumps(model)))
 
 
 def spam_shares(lookup: Lookup, change: Callable[[str], str]) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, SAMPLE
 from jupyter_client.manager import run_kernel
 
-from pmip.model.packing import unpack
+from pmip.model.verification import verify
 from pmip.store.versions import LocalModel, is_model_id
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
@@ -46,7 +46,7 @@ def test_autoreload_comes_before_all_other_code() -> None:
 def test_the_local_model_is_what_the_run_describes(data_dir: Path) -> None:
     """data/model.pkl passes every check that the API makes, and its lineage is complete."""
     artifact = LocalModel(data_dir).fetch()
-    unpack(artifact)
+    verify(artifact, "20260101", "dev")
     metadata = artifact.metadata
     assert metadata
     assert (metadata.model_id, metadata.ENVIRONMENT, metadata.training_data_id) == ("20260101T000000Z", "dev", "sample")

@@ -16,7 +16,7 @@ DEFAULTS = Settings(
     pinned_model_id=None,
     model_poll_seconds=60.0,
     model_cache_dir=None,
-    model_trusted_types=(),
+    trust_pickles=False,
     max_comments=1000,
     max_comment_chars=10_000,
     max_body_bytes=8 * 2**20,
@@ -57,7 +57,7 @@ def test_every_variable_sets_its_field() -> None:
         "MODEL_CACHE_DIR": "/var/cache/pmip",
         "PINNED_MODEL_ID": "20260101T000000Z",
         "MODEL_POLL_SECONDS": "0.5",
-        "MODEL_TRUSTED_TYPES": "one.Type, other.Type,",
+        "TRUST_PICKLES": "True",
         "MAX_COMMENTS": "1",
         "MAX_COMMENT_CHARS": "2",
         "MAX_BODY_BYTES": "3",
@@ -80,7 +80,7 @@ def test_every_variable_sets_its_field() -> None:
         pinned_model_id="20260101T000000Z",
         model_poll_seconds=0.5,
         model_cache_dir=Path("/var/cache/pmip"),
-        model_trusted_types=("one.Type", "other.Type"),
+        trust_pickles=True,
         max_comments=1,
         max_comment_chars=2,
         max_body_bytes=3,
@@ -106,7 +106,7 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("value", ["", " ", "\t\n"])
 def test_an_empty_variable_counts_as_unset(value: str) -> None:
     """A scheduler that hands every variable on hands empty ones on too."""
-    names = ("ENVIRONMENT", "BUCKET", "DATA_DIR", "PINNED_MODEL_ID", "MODEL_TRUSTED_TYPES", "HOST", "LOG_LEVEL")
+    names = ("ENVIRONMENT", "BUCKET", "DATA_DIR", "PINNED_MODEL_ID", "TRUST_PICKLES", "HOST", "LOG_LEVEL")
     assert Settings.from_environ(dict.fromkeys((*names, *NUMBERS), value)) == DEFAULTS
 
 

@@ -9,6 +9,7 @@ import pytest
 from fitted_models import COMMENTS, WRITERS, joblib_dumps, pipelines
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pmip.lookup import Lookup
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -16,7 +17,6 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 
 from pmip import text
 from pmip.errors import ArtifactError, NotReadableError
-from pmip.lookup import Lookup
 from pmip.model.reading import read
 from pmip.steps import CheapFeatures
 
@@ -33,7 +33,9 @@ def check(model: Pipeline, readable: bool, write: Callable[[Any], bytes], corpus
         raise
     content, asked = write(model), corpus + others
     if not readable:
-        with pytest.raises(NotReadableError, match=r"vectorizer's (stop_words|token_pattern|ngram_range).*TRUST_PICKLES"):
+        with pytest.raises(
+            NotReadableError, match=r"vectorizer's (stop_words|token_pattern|ngram_range).*TRUST_PICKLES"
+        ):
             read(content)
         return
     plain = read(content)
@@ -129,16 +131,25 @@ CAN_ONLY_BE_RUN: dict[str, tuple[Callable[[], Any], str]] = {
         r"contains sklearn\.decomposition\._truncated_svd\.TruncatedSVD",
     ),
     "another classifier": (lambda: Pipeline([fitted().steps[0]] * 2), "the classifier is a TfidfVectorizer"),
-    "another loss": (lambda: fitted(classifier=SGDClassifier(loss="modified_huber")), r"contains sklearn\.linear_model\._sgd_fast\.ModifiedHuber"),
+    "another loss": (
+        lambda: fitted(classifier=SGDClassifier(loss="modified_huber")),
+        r"contains sklearn\.linear_model\._sgd_fast\.ModifiedHuber",
+    ),
     "twice the log-odds": (lambda: changed(1, multi_class="multinomial"), "multi_class=multinomial"),
     "classes that are texts": (lambda: fitted(labels=["1", "0"] * 3), "array of dtype U1"),
     "sparse coefficients": (lambda: changed(1, coef_=fitted()[1].sparsify().coef_), r"contains scipy\.sparse"),
     "coefficients in a list": (lambda: changed(1, coef_=[1.0]), "the coefficients are a list"),
-    "coefficients of many classes": (lambda: changed(1, coef_=np.ones((3, COLUMNS))), "array of the model has the shape"),
+    "coefficients of many classes": (
+        lambda: changed(1, coef_=np.ones((3, COLUMNS))),
+        "array of the model has the shape",
+    ),
     "coefficients that are no number": (lambda: changed(1, coef_=np.full((1, COLUMNS), np.nan)), "is not finite"),
     "infinite coefficients": (lambda: changed(1, coef_=np.full((1, COLUMNS), np.inf)), "is not finite"),
     "huge coefficients": (lambda: changed(1, coef_=np.full((1, COLUMNS), 1e7)), "beyond 1,000,000"),
-    "coefficients of whole numbers": (lambda: changed(1, coef_=np.ones((1, COLUMNS), int)), "dtype of the coefficients is i8"),
+    "coefficients of whole numbers": (
+        lambda: changed(1, coef_=np.ones((1, COLUMNS), int)),
+        "dtype of the coefficients is i8",
+    ),
     "an infinite intercept": (lambda: changed(1, intercept_=np.array([np.inf])), "in the intercept a number"),
     "an infinite idf": (lambda: changed_tfidf(idf_=np.full(COLUMNS, np.inf)), "in the idf a number"),
     "an infinite weight": (lambda: fitted(weighted(CheapFeatures(), 1e300)), "weight"),
@@ -167,7 +178,10 @@ CAN_ONLY_BE_RUN: dict[str, tuple[Callable[[], Any], str]] = {
 }
 DAMAGED: dict[str, tuple[Callable[[], Any], str]] = {
     "a pipeline of other things": (lambda: Pipeline([1, 2]), "no names and steps"),
-    "an unfitted classifier": (lambda: Pipeline([("a", TfidfVectorizer()), ("b", LogisticRegression())]), "no classes_"),
+    "an unfitted classifier": (
+        lambda: Pipeline([("a", TfidfVectorizer()), ("b", LogisticRegression())]),
+        "no classes_",
+    ),
     "an unfitted vectorizer": (lambda: unfitted(TfidfVectorizer()), "has no _tfidf"),
     "three classes": (lambda: fitted(labels=[0, 1, 2, 0, 1, 2]), r"classes are not \[0, 1\]"),
     "classes 1 and 2": (lambda: fitted(labels=[1, 2, 1, 2, 2, 1]), r"classes are not \[0, 1\]"),

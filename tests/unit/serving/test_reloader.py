@@ -11,8 +11,7 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 
 from pmip.errors import ModelNotReadyError
-from pmip.model.artifact import SCORER, Artifact, Metadata
-from pmip.model.packing import pack
+from pmip.model.artifact import SCORER, Artifact, Metadata, pack
 from pmip.serving.reloader import Reloader
 from pmip.store.objects import FolderStorage, S3Storage
 from pmip.store.versions import ModelStore

@@ -9,7 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
 
 from pmip import steps, text
-from pmip.model.export import export
+from pmip.model.artifact import dumps
+from pmip.model.reading import read
 from pmip.training import evaluation, scale
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
@@ -39,7 +40,7 @@ def test_in_parts_and_at_once_give_the_same_model(monkeypatch: pytest.MonkeyPatc
     assert in_parts["classifier"].coef_.dtype == np.float64
     texts = lesson()["CONTENT"]
     assert np.allclose(in_parts.predict_proba(texts), at_once.predict_proba(texts), atol=2e-3)
-    assert len(export(in_parts)["parts"]) == 2
+    assert len(read(dumps(in_parts))["parts"]) == 2
 
 
 def test_of_many_comments_the_features_are_learnt_from_some(monkeypatch: pytest.MonkeyPatch) -> None:

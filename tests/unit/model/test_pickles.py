@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joblib.numpy_pickle import NumpyArrayWrapper
+from pmip.model.unpickling import dumps, loads
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import dump_svmlight_file
 from sklearn.ensemble import RandomForestClassifier
@@ -32,7 +33,6 @@ from sklearn.svm import LinearSVC
 
 from pmip import steps, text
 from pmip.errors import ArtifactError
-from pmip.model.unpickling import dumps, loads
 
 COMMENTS, LABELS = ["free stuff", "nice song"] * 4, [1, 0] * 4
 UNREACHABLE = ["builtins getattr", "pmip.text re", "pmip.text html.unescape", "pmip.text lru_cache"]

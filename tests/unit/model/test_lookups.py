@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, SAMPLE
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pmip.model.export import export
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -20,7 +21,6 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from pmip import text
 from pmip.errors import ArtifactError
 from pmip.model.artifact import GOLDEN_COMMENTS
-from pmip.model.export import export
 from pmip.model.lookups import Lookup
 from pmip.steps import CheapFeatures
 from pmip.training.comments import read_comments
