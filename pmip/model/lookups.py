@@ -36,7 +36,7 @@ _NORMS: dict[str | None, tuple[Callable[[float], float], Callable[[float], float
 
 
 class Lookup:
-    """An exported model, ready to answer."""
+    """A model that was read, ready to answer."""
 
     def __init__(self, plain: dict[str, Any]) -> None:
         self._intercept: float = plain["intercept"]
@@ -47,11 +47,11 @@ class Lookup:
 
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> Self:
-        """Read what `pmip.model.export.export` returned; raises `ArtifactError` when it is something else."""
+        """Take what `pmip.model.reading.read` returned; raises `ArtifactError` when it is something else."""
         try:
             return cls(data)
         except (LookupError, TypeError, ValueError, re.error) as error:
-            raise ArtifactError(f"the exported model cannot be read ({type(error).__name__}: {error})") from error
+            raise ArtifactError(f"the plain model cannot be read ({type(error).__name__}: {error})") from error
 
     def spam_probability(self, comment: str) -> float:
         """Return the probability of class 1."""

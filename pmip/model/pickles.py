@@ -311,7 +311,8 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
 
     def load_frozenset(self) -> None:
         """Read a set as a list."""
-        self.append(self.pop_mark())
+        items = self.pop_mark()
+        self.append(items)
 
     def load_refused(self) -> NoReturn:
         """Refuse old-style instances, registered extensions, outside objects, and what Python 2 wrote."""

@@ -144,7 +144,7 @@ def verify_in_child(
     if ended.returncode == REFUSED:
         raise ArtifactError(ended.stdout.strip())
     if ended.returncode == -signal.SIGXCPU:
-        raise ArtifactError(f"its verification took more than {CPU_SECONDS} seconds of the processor's time")
+        raise ArtifactError(f"its verification took more of the processor's time than it may ({CPU_SECONDS} seconds)")
     lines = ended.stderr.splitlines()
     if ended.returncode:
         raise VerificationError(f"its verification ended with status {ended.returncode}; {' '.join(lines[-1:])}")

@@ -1,18 +1,24 @@
 """Pipelines of any settings, drawn by Hypothesis, and the ways in which people write a model to a file."""
 
 import io
+import json
 import pickle
 from collections.abc import Callable
 from typing import Any
 
 import joblib
 import numpy as np
+import pytest
+from hypothesis import assume
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from pmip import text
+from pmip.errors import NotReadableError
+from pmip.model.lookups import Lookup
+from pmip.model.reading import read
 from pmip.steps import CheapFeatures
 
 SNIPPETS = ["free", "song", "the", " ", "  ", "\n\t", "CHECK", "ch4nn3l", "é", "e\u0301", "İ", "ß", "!!", "\ud800", "."]
@@ -98,3 +104,23 @@ def pipelines(draw: st.DrawFn) -> tuple[Pipeline, bool]:
     )
     logistic = LogisticRegression(tol=0.1, C=30.0, fit_intercept=draw(st.booleans()), class_weight={0: 1.0, 1: 2.0})
     return Pipeline([("features", features), ("classifier", draw(st.sampled_from([logistic, sgd])))]), readable
+
+
+def check(model: Pipeline, readable: bool, write: Callable[[Any], bytes], corpus: list[str], others: list[str]) -> None:
+    """Fit and write a pipeline; compare its answers with those of the model that is read, or see it refused."""
+    try:
+        model.fit(corpus, [0, 1, 0, 1, 1, 0])
+    except ValueError as error:
+        assume("vocabulary" not in str(error) and "no terms remain" not in str(error).lower())
+        raise
+    content, asked = write(model), corpus + others
+    if not readable:
+        with pytest.raises(NotReadableError, match=r"'s (stop_words|token_pattern|ngram_range)"):
+            read(content)
+        return
+    plain = read(content)
+    assert json.loads(json.dumps(plain)) == plain
+    lookup = Lookup.from_plain(plain)
+    expected, log_odds = model.predict_proba(asked)[:, 1].tolist(), model.decision_function(asked).tolist()
+    assert [lookup.spam_probability(comment) for comment in asked] == pytest.approx(expected, rel=0, abs=1e-12)
+    assert [lookup.log_odds(comment) for comment in asked] == pytest.approx(log_odds, rel=1e-12, abs=1e-9)

@@ -3,6 +3,7 @@
 usage: python tests/support/fuzz.py TARGET [LIBFUZZER-ARGUMENT ...] FOLDER
 """
 
+import json
 import sys
 import tempfile
 import time
@@ -14,14 +15,16 @@ import atheris
 import hostile_files
 import hostile_zips
 
-with atheris.instrument_imports(include=["pmip", "json", "zipfile", "csv", "html"], enable_loader_override=False):
-    from pmip.model.unpickling import loads
-
+with atheris.instrument_imports(
+    include=["pmip", "json", "pickle", "zipfile", "csv", "html"], enable_loader_override=False
+):
     from pmip import text
     from pmip.disguises import undisguised
     from pmip.errors import ArtifactError, PayloadError, TrainingDataError
     from pmip.http.requests import Limits, comments_of
     from pmip.model.artifact import Metadata
+    from pmip.model.lookups import Lookup
+    from pmip.model.reading import read
     from pmip.training import augmentation
     from pmip.training.comments import CommentFile, read_comments
 
@@ -73,9 +76,11 @@ def zip_(content: bytes) -> None:
 
 
 def model(content: bytes) -> None:
-    """Open a pickle, or have it refused."""
+    """Read a pickle, or have it refused; what is read can be written as JSON, and scores."""
     with suppress(ArtifactError):
-        loads(content, max_bytes=2**20)
+        plain = read(content, max_bytes=2**20)
+        assert json.loads(json.dumps(plain)) == plain
+        Lookup.from_plain(plain).spam_probability("free stuff")
 
 
 def metadata(content: bytes) -> None:
@@ -96,7 +101,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 def seeds(target: str) -> list[bytes]:
     """Return what a reader is fed at first."""
-    models = [*hostile_files.CLAIMING.values(), *hostile_files.MISUSING.values(), *hostile_files.RUNNING.values()]
+    families = (hostile_files.CLAIMING, hostile_files.MISUSING, hostile_files.RUNNING, hostile_files.TRICKING)
+    models = [*hostile_files.SOUND.values(), *(content for family in families for content in family.values())]
     zips = [hostile_zips.ZIP, *hostile_zips.DAMAGED.values(), *hostile_zips.NAMING.values()]
     known = {"csv": [HEADER, b"\0" + HEADER], "zip": zips, "model": models, "payload": [b'{"comments": ["a"]}']}
     return [content for content in known.get(target, [b"{}"]) if len(content) < 4096]

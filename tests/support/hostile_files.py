@@ -7,16 +7,23 @@ import os
 import pickle
 import shutil
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fitted_models import WRITERS
+from joblib import Memory
 from joblib.numpy_pickle import NumpyArrayWrapper
 from scipy.sparse import csr_matrix
+from sklearn.ensemble import StackingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
+from pmip.steps import CheapFeatures
 from pmip.store.objects import FolderStorage
 
 Files = dict[str, bytes]
@@ -174,6 +181,39 @@ def _changed(step: str, **state: Any) -> bytes:
     return pickle.dumps(model)
 
 
+def _changed_vectorizer(**state: Any) -> bytes:
+    model = _fitted()
+    vars(model[0].transformer_list[0][1]).update(state)
+    return pickle.dumps(model, 2)
+
+
+def _with_deep(setting: str) -> bytes:
+    """Return a model with a setting so deep that hashing, comparing or printing it would end the process."""
+    return _changed_vectorizer(**{setting: "DEEP"}).replace(b"X\x04\0\0\0DEEP", DEEP)
+
+
+def _with_unions(depth: int) -> bytes:
+    """Return a model of unions each of which holds the one before twice."""
+    union = FeatureUnion([("no", "drop")])
+    for _ in range(depth):
+        union = FeatureUnion([("a", union), ("b", union)])
+    return pickle.dumps(Pipeline([("features", union), _fitted().steps[1]]))
+
+
+def _out_of_range() -> csr_matrix:
+    matrix = csr_matrix(np.ones((1, 6)))
+    matrix.indices[:] = 2**30
+    return matrix
+
+
+_SMALL = Pipeline(
+    [
+        ("features", FeatureUnion([("words", TfidfVectorizer()), ("cheap", CheapFeatures())])),
+        ("classifier", LogisticRegression()),
+    ]
+).fit(["spam", "ham"], [1, 0])
+SOUND: Files = {name: write(_SMALL) for name, write in WRITERS.items()}
+
 MISUSING: Files = {
     "many processes": _changed("features", n_jobs=8),
     "a cache on the disk": _changed("", memory="marker"),
@@ -195,4 +235,40 @@ MISUSING: Files = {
     "an outside object, shown": b"S'marker'\nQ.",
     "an outside buffer": b"\x80\x05\x97.",
     "an outside buffer, sealed": b"\x80\x05\x97\x98.",
+}
+
+# Each of these went past an allow-list of scikit-learn's classes.
+_STATE_OF_PAIRS = b"csklearn.feature_extraction.text\nTfidfVectorizer\n)\x81" + body([("input", "filename")]) + b"b"
+_ARRAY = body(np.zeros(2))
+TRICKING: Files = {
+    "methods named by a state": pickle.dumps(StackingClassifier([("a", LogisticRegression())])),
+    "any function as a transformer": pickle.dumps(FunctionTransformer(np.ndarray.tofile)),
+    "a grid of anything": pickle.dumps(GridSearchCV(LogisticRegression(), {"C": [1]})),
+    "a cache that is loaded": _changed("", memory=Memory("marker", verbose=0)),
+    "a method of its own": _changed("classifier", predict_proba=np.ndarray.tofile),
+    "an array that is built twice": b"\x80\x02" + _ARRAY + _ARRAY.partition(b"Rq\x09")[2] + b".",
+    "a state of pairs": b"\x80\x02" + _STATE_OF_PAIRS + b".",
+    "sparse coefficients out of range": _changed("classifier", coef_=_out_of_range()),
+    "terms out of range": _changed_vectorizer(vocabulary_={"spam": 2**40}),
+    "a negative term": _changed_vectorizer(vocabulary_={"spam": -1}),
+    "an expensive pattern": _changed_vectorizer(token_pattern=r"(\w+\s*)+!"),
+    "an expensive n-gram range": _changed_vectorizer(ngram_range=(1, 10_000)),
+    "a tokenizer that is a method": _changed_vectorizer(tokenizer="(a+)+b".split),
+    "files that are looked up as words": _changed_vectorizer(stop_words="english", input="filename"),
+    "zeros behind the end": pickle.dumps(_fitted()) + bytes(2**24),
+    "zeros behind the end, compressed": zlib.compress(pickle.dumps(_fitted()) + bytes(2**24)),
+    "zeros behind the end of what is compressed": zlib.compress(pickle.dumps(_fitted())) + bytes(2**24),
+    "a second pickle": pickle.dumps(_fitted()) * 2,
+    "numbers of one hash": b"\x80\x04}(" + b"".join(body(n * (2**61 - 1)) + b"N" for n in range(2**16)) + b"u.",
+    "parts numbered for one hash": b"\x80\x02N"
+    + b"".join(b"r" + struct.pack("<I", n << 16) for n in range(2**16))
+    + b".",
+    "one text again and again": _changed_vectorizer(stop_words=["x" * 2**20] * 2**10),
+    "unions of unions": _with_unions(40),
+    "a deep setting": _with_deep("analyzer"),
+    "a deep pattern": _with_deep("token_pattern"),
+}
+TRICKING |= {
+    f"importing {module}": b"\x80\x02c" + module.encode() + b"\nname\n."
+    for module in ("numpy.f2py.__main__", "antigravity", "idlelib.idle", "sklearn.conftest", "tests.conftest", "marker")
 }

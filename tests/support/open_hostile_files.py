@@ -12,10 +12,10 @@ from pathlib import Path
 import hostile_files
 import hostile_zips
 import psutil
-from pmip.model.packing import unpack
 
 from pmip.errors import ArtifactError, TrainingDataError
 from pmip.model.artifact import Artifact
+from pmip.model.verification import verify
 from pmip.training.comments import CommentFile, read_comments
 
 ADDRESS_SPACE, CPU_SECONDS = 6 * 2**30, 150
@@ -24,9 +24,9 @@ MAX_UNPACKED_BYTES = 2**24
 
 def trials(folder: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
     """Yield family and name of each file, and how pmip opens it."""
-    for family in ("RUNNING", "CLAIMING", "WALKED", "MISUSING"):
+    for family in ("RUNNING", "CLAIMING", "WALKED", "MISUSING", "TRICKING"):
         for name, content in getattr(hostile_files, family).items():
-            yield family, name, lambda content=content: unpack(Artifact(content, None))
+            yield family, name, lambda content=content: verify(Artifact(content, None), "20260101", "dev")
     for family in ("SLIPPING", "NAMING", "LINKING", "BOMBING", "DAMAGED"):
         for name, content in getattr(hostile_zips, family).items():
             path = folder / "x.zip"

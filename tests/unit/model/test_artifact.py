@@ -2,15 +2,17 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.pipeline import Pipeline
 
 from pmip.errors import ArtifactError
-from pmip.model.artifact import Artifact, Metadata, library_versions
+from pmip.model.artifact import GOLDEN_COMMENTS, Artifact, Metadata, library_versions, pack
 
 
 def test_library_versions_tell_what_a_pickle_depends_on() -> None:
@@ -18,6 +20,17 @@ def test_library_versions_tell_what_a_pickle_depends_on() -> None:
     versions = library_versions()
     assert versions.keys() == {"python", "scikit-learn", "numpy", "scipy", "joblib", "pmip"}
     assert versions["scikit-learn"] == sklearn.__version__
+
+
+def test_packing_completes_the_lineage(model: Pipeline) -> None:
+    """Hash, library versions and golden answers come with the model; the rest stays as the run wrote it."""
+    lineage = Metadata("20260101T000000Z", "prod", training_data_id="20260101", metrics={"mcc": 0.9})
+    artifact = pack(model, lineage)
+    assert artifact.metadata
+    assert artifact.metadata.sha256 == artifact.sha256
+    assert artifact.metadata.libraries == library_versions()
+    assert [item["comment"] for item in artifact.metadata.golden] == [*GOLDEN_COMMENTS]
+    assert replace(artifact.metadata, sha256=None, libraries={}, golden=[]) == lineage
 
 
 def test_metadata_survive_as_json(artifact: Artifact) -> None:

@@ -1,15 +1,13 @@
 """What is read from model.pkl gives the pipeline's own probabilities; what look-ups cannot give is refused by name."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from fitted_models import COMMENTS, WRITERS, joblib_dumps, pipelines
-from hypothesis import assume, given, settings
+from fitted_models import COMMENTS, WRITERS, check, joblib_dumps, pipelines
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from pmip.lookup import Lookup
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -22,28 +20,6 @@ from pmip.steps import CheapFeatures
 
 TEXTS = ["free song", "song of the day", "free free cards", "who is here", "Love the song", "cards"]
 LABELS = [1, 0, 1, 0, 0, 1]
-
-
-def check(model: Pipeline, readable: bool, write: Callable[[Any], bytes], corpus: list[str], others: list[str]) -> None:
-    """Fit and write a pipeline; compare its answers with those of the model that is read, or see it refused."""
-    try:
-        model.fit(corpus, LABELS)
-    except ValueError as error:
-        assume("vocabulary" not in str(error) and "no terms remain" not in str(error).lower())
-        raise
-    content, asked = write(model), corpus + others
-    if not readable:
-        with pytest.raises(
-            NotReadableError, match=r"vectorizer's (stop_words|token_pattern|ngram_range).*TRUST_PICKLES"
-        ):
-            read(content)
-        return
-    plain = read(content)
-    assert json.loads(json.dumps(plain)) == plain
-    lookup = Lookup.from_plain(plain)
-    expected, log_odds = model.predict_proba(asked)[:, 1].tolist(), model.decision_function(asked).tolist()
-    assert [lookup.spam_probability(comment) for comment in asked] == pytest.approx(expected, rel=0, abs=1e-12)
-    assert [lookup.log_odds(comment) for comment in asked] == pytest.approx(log_odds, rel=1e-12, abs=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:The parameter:UserWarning", "ignore:Your stop_words:UserWarning")

@@ -109,7 +109,5 @@ def test_a_model_that_is_not_linear_answers_by_itself() -> None:
     scorer = load(pack(bayes, Metadata("20260101T000000Z")), "20260101T000000Z", "staging", trust_pickles=True)
     assert scorer.kind == "estimator"
     assert scorer.classes(comments) == labels
-    with pytest.raises(
-        NotExplainableError, match="cannot be explained: the model contains sklearn.naive_bayes.MultinomialNB"
-    ):
+    with pytest.raises(NotExplainableError, match=r"explained: the model contains sklearn\.naive_bayes\."):
         scorer.explanations(comments)

@@ -38,8 +38,8 @@ class Telling(BaseEstimator):  # type: ignore[misc]
         """Tell, unless here where it is packed."""
         if "PYTEST_CURRENT_TEST" in os.environ:
             return [[0.5, 0.5]] * len(comments)
-        score = Path("/proc/self/oom_score_adj")
-        raise ValueError(" ".join([f"goes at {score.read_text().strip() if score.exists() else 1000}", *sorted(os.environ)]))
+        goes_at = Path("/proc/self/oom_score_adj").read_text().strip() if sys.platform == "linux" else 1000
+        raise ValueError(f"goes at {goes_at} {' '.join(sorted(os.environ))}")
 
 
 class Dying(Telling):
@@ -172,7 +172,9 @@ def test_what_is_no_spam_classifier_is_refused_even_where_pickles_are_trusted(mo
         verify(Artifact(dumps(model), None), "20260202", "prod", trust_pickles=True)
 
 
-def test_a_hostile_file_is_refused_even_where_pickles_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hostile_file_is_refused_even_where_pickles_are_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is damaged is not run to find out whether it works."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArtifactError, match="instruction that models do not need"):
@@ -262,4 +264,4 @@ def test_a_model_that_takes_too_long_is_refused(tmp_path: Path) -> None:
     """
     run = ["bash", "-c", 'ulimit -S -t 1; exec "$0" "$@"', sys.executable, "-c", script, str(tmp_path)]
     ended = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert "ArtifactError: its verification took more than" in ended.stderr
+    assert "ArtifactError: its verification took more of" in ended.stderr
