@@ -6,7 +6,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +120,8 @@ class Artifact:
 
 def library_versions() -> dict[str, str]:
     """Return the versions of what a pickle depends on."""
+    from importlib.metadata import version  # takes a fifth of the time in which a verification starts
+
     names = ("scikit-learn", "numpy", "scipy", "joblib", "pmip")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 

@@ -114,7 +114,7 @@ def test_an_explanation_is_the_scorers_or_a_reason(reloader: Reloader, tmp_path:
     refused = client_of(serving(tmp_path, of_another_kind(HalfPrecise()))).post(**asked)
     assert refused.status_code == 400
     assert refused.json == {
-        "message": "this model's answers cannot be explained: the model is a HalfPrecise, not a Pipeline"
+        "message": "this model's answers cannot be explained: the model contains test_routes.HalfPrecise"
     }
 
 
