@@ -69,7 +69,7 @@ def kind(something: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value of the pickle as a message can show it."""
-    return ascii(value)[1:-1][:100] if type(value) is str else value.path if type(value) is Name else kind(value)
+    return ascii(value[:100])[1:-1] if type(value) is str else value.path if type(value) is Name else kind(value)
 
 
 def _unpacked(content: bytes, max_bytes: int) -> bytes:
@@ -180,9 +180,9 @@ def _scalar(dtype: Any, content: Any) -> Any:
     return number
 
 
-def _listed(items: Any = ()) -> list[Any]:
-    require_sound(type(items) in (list, tuple), "the model holds a set that pickle did not write")
-    return list(items)
+def _listed(items: Any) -> Any:
+    require_sound(type(items) is list, "the model holds a set that pickle did not write")
+    return items
 
 
 # By the names that scikit-learn 1.5 to 1.9, numpy 1 and 2, and joblib write. Instances of these have a state.
@@ -330,4 +330,5 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
 def _is_text_function(module: str, name: str) -> bool:
     found = vars(text).get(name)
     function = getattr(found, "__wrapped__", found)  # behind a cache
-    return module == "pmip.text" and isinstance(function, FunctionType) and function.__module__ == "pmip.text"
+    public = module == "pmip.text" and not name.startswith("_")
+    return public and isinstance(function, FunctionType) and function.__module__ == "pmip.text"

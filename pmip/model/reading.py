@@ -15,7 +15,7 @@ from pmip.errors import ArtifactError
 from pmip.model.artifact import MAX_MODEL_BYTES
 from pmip.model.pickles import Array, Dtype, Made, Name, kind, require, require_sound, shown, stand_ins
 
-MAX_TRANSFORMERS = 100  # unions that hold one another twice could be walked forever
+MAX_TRANSFORMERS = 20  # each of them takes time for each comment
 MAX_NGRAM = 10  # a comment has about as many n-grams of each length as it has characters
 # Larger ones lose so many digits in a sum that another order of the terms gives another probability.
 LARGEST_NUMBER = 1e6
@@ -207,7 +207,7 @@ def _tokenisation(vectorizer: Made) -> dict[str, Any]:
     return {
         "tokenizer": None if tokenizer is None else _function(tokenizer),
         "token_pattern": pattern if tokenizer is None else None,
-        "stop_words": words and sorted(words),
+        "stop_words": words and sorted(set(words)),
     }
 
 

@@ -26,7 +26,7 @@ GOLDEN_TOLERANCE = 1e-6
 REFUSED = 65  # EX_DATAERR of sysexits.h
 SECONDS = 180
 CPU_SECONDS = 120
-MEMORY_BYTES = 8 * 2**30
+READING_BYTES, RUNNING_BYTES = 2 * 2**30, 8 * 2**30
 
 log = logging.getLogger(__name__)
 
@@ -165,16 +165,17 @@ def _environ() -> dict[str, str]:
 
 def main(folder: str, model_id: str, environment: str, *trust: str) -> int:
     """Verify a folder; return 0, or `REFUSED` after writing the reason to stdout."""
-    _limit_resources()
+    trust_pickles = trust == ("trust",)
+    _limit_resources(RUNNING_BYTES if trust_pickles else READING_BYTES)
     try:
-        verify_folder(Path(folder), model_id, environment, trust_pickles=trust == ("trust",))
+        verify_folder(Path(folder), model_id, environment, trust_pickles=trust_pickles)
     except ArtifactError as error:
         sys.stdout.write(str(error))
         return REFUSED
     return 0
 
 
-def _limit_resources() -> None:
+def _limit_resources(memory: int) -> None:
     """Leave the processor to the requests, and end a model that takes too much of the machine."""
     os.nice(5)
     _limit(resource.RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS + 5)  # the first of them tells itself by its signal
@@ -182,7 +183,7 @@ def _limit_resources() -> None:
     if sys.platform == "linux":
         with suppress(OSError):  # where memory runs out, this process goes before a worker does
             Path("/proc/self/oom_score_adj").write_text("1000")
-        _limit(resource.RLIMIT_AS, MEMORY_BYTES, MEMORY_BYTES)
+        _limit(resource.RLIMIT_AS, memory, memory)
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:

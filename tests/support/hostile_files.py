@@ -263,7 +263,11 @@ TRICKING: Files = {
     "parts numbered for one hash": b"\x80\x02N"
     + b"".join(b"r" + struct.pack("<I", n << 16) for n in range(2**16))
     + b".",
-    "one text again and again": _changed_vectorizer(stop_words=["x" * 2**20] * 2**10),
+    "instances of instances": b"\x80\x02cpmip.steps\nCheapFeatures\nq\0"
+    + b"h\0)\x81" * 10**6
+    + b"b" * (10**6 - 1)
+    + b".",
+    "lists of lists": b"\x80\x02" + b"]" * 10**6 + b"a" * (10**6 - 1) + b".",
     "unions of unions": _with_unions(40),
     "a deep setting": _with_deep("analyzer"),
     "a deep pattern": _with_deep("token_pattern"),

@@ -73,7 +73,14 @@ def test_an_attack_never_runs(attack: str, wrapper: str, tmp_path: Path, monkeyp
     assert [*tmp_path.iterdir()]
 
 
-NAMED = ["builtins getattr", "pmip.text re", "pmip.text html.unescape", "pmip.text lru_cache", "pmip.text undisguised"]
+NAMED = [
+    "builtins getattr",
+    "pmip.text re",
+    "pmip.text html.unescape",
+    "pmip.text lru_cache",
+    "pmip.text undisguised",
+    "pmip.text _normalised",
+]
 NAMED += [
     "pmip.steps CheapFeatures.fit",
     "numpy load",

@@ -206,17 +206,18 @@ def test_the_settings_of_the_fit_count() -> None:
 
 
 def test_unions_that_hold_one_another_end() -> None:
-    """What would be walked 2^60 times is refused after a hundred steps."""
+    """What would be walked 2^60 times is refused after twenty steps."""
     union = FeatureUnion([("no", "drop")])
     for _ in range(60):
         union = FeatureUnion([("a", union), ("b", union)])
-    with pytest.raises(NotReadableError, match="more than 100 transformers"):
+    with pytest.raises(NotReadableError, match="more than 20 transformers"):
         read(joblib_dumps(unfitted(union)))
 
 
 def test_a_text_is_not_used_again_and_again() -> None:
     """A file of a megabyte must not become data of a gigabyte."""
-    model, word = fitted(), "x" * 100_000
-    model[0].stop_words = [word] * 50
+    model = changed(1, coef_=np.ones((1, 15 * COLUMNS)))
+    model[0].stop_words = ["x" * 100_000]
+    model.steps[0] = ("features", FeatureUnion([(f"part {n}", model[0]) for n in range(15)]))
     with pytest.raises(NotReadableError, match="the same texts again and again"):
         read(WRITERS["pickle 5"](model))
