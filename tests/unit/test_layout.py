@@ -11,7 +11,17 @@ from pathlib import Path
 from conftest import ROOT
 from packaging.requirements import Requirement
 
-ROOT_ENTRIES = {"pmip", "notebooks", "scripts", "tests", "setup.py", "README.md", "requirements.txt", "LICENSE"}
+ROOT_ENTRIES = {
+    "pmip",
+    "notebooks",
+    "scripts",
+    "tests",
+    "setup.py",
+    "README.md",
+    "requirements.txt",
+    "LICENSE",
+    "CHANGELOG.md",
+}
 FOR_LATER = {"Dockerfile", "Dockerfile.train", "Dockerrun.aws.json"}
 
 PACKAGE = ROOT / "pmip"
