@@ -80,7 +80,7 @@ def _unpacked(content: bytes, max_bytes: int) -> bytes:
             unpacker = decompressor()
             content = unpacker.decompress(content, max_bytes + 1)
             require_sound(len(content) > max_bytes or unpacker.eof, "model.pkl is cut short")
-            require_sound(not unpacker.unused_data, "model.pkl goes on behind its end")
+            require_sound(not unpacker.unused_data, "model.pkl has bytes after its end")
             break
     require_sound(len(content) <= max_bytes, f"model.pkl unpacks to more than {max_bytes:,} bytes")
     require_sound(content[:1] == pickle.PROTO, "model.pkl is no pickle of protocol 2 to 5")
@@ -232,7 +232,7 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
     def load(self) -> Any:
         """Return what the pickle holds; nothing may follow."""
         value = super().load()
-        require_sound(not self.read(1), "model.pkl goes on behind its end")
+        require_sound(not self.read(1), "model.pkl has bytes after its end")
         return value
 
     def find_class(self, module: str, name: str) -> Name:
@@ -306,7 +306,7 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
             target.extend(items)
             return
         plain = all(type(key) is str or (type(key) is int and abs(key) <= MAX_KEY) for key in items[::2])
-        require_sound(plain, "the model holds a dict with keys that are no texts")
+        require(plain, "the model holds a dict with keys that are no texts")
         target.update(zip(items[::2], items[1::2], strict=True))
 
     def load_frozenset(self) -> None:

@@ -255,9 +255,9 @@ TRICKING: Files = {
     "an expensive n-gram range": _changed_vectorizer(ngram_range=(1, 10_000)),
     "a tokenizer that is a method": _changed_vectorizer(tokenizer="(a+)+b".split),
     "files that are looked up as words": _changed_vectorizer(stop_words="english", input="filename"),
-    "zeros behind the end": pickle.dumps(_fitted()) + bytes(2**24),
-    "zeros behind the end, compressed": zlib.compress(pickle.dumps(_fitted()) + bytes(2**24)),
-    "zeros behind the end of what is compressed": zlib.compress(pickle.dumps(_fitted())) + bytes(2**24),
+    "zeros after the end": pickle.dumps(_fitted()) + bytes(2**24),
+    "zeros after the end, compressed": zlib.compress(pickle.dumps(_fitted()) + bytes(2**24)),
+    "zeros after the end of what is compressed": zlib.compress(pickle.dumps(_fitted())) + bytes(2**24),
     "a second pickle": pickle.dumps(_fitted()) * 2,
     "numbers of one hash": b"\x80\x04}(" + b"".join(body(n * (2**61 - 1)) + b"N" for n in range(2**16)) + b"u.",
     "parts numbered for one hash": b"\x80\x02N"

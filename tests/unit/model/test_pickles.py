@@ -200,20 +200,20 @@ def test_a_memo_is_numbered_as_picklers_do() -> None:
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_file_that_was_cut_or_goes_on_is_refused(model: Pipeline, writer: str) -> None:
-    """A file that was cut anywhere is no model; bytes behind its end could take all memory."""
+    """A file that was cut anywhere is no model; bytes after its end could take all memory."""
     content = WRITERS[writer](model)
     for end in (0, 1, 2, 10, len(content) // 2, len(content) - 1):
         with pytest.raises(ArtifactError):
             read(content[:end])
     for more in (b"\0", b"\0" * 2**20, content):
-        with pytest.raises(ArtifactError, match=r"behind its end|more than"):
+        with pytest.raises(ArtifactError, match=r"after its end|more than"):
             read(content + more)
 
 
 @pytest.mark.parametrize("compress", [zlib.compress, gzip.compress, bz2.compress, lzma.compress])
-def test_bytes_behind_the_end_of_a_compressed_pickle_are_refused(compress: Callable[[bytes], bytes]) -> None:
+def test_bytes_after_the_end_of_a_compressed_pickle_are_refused(compress: Callable[[bytes], bytes]) -> None:
     """Also where they unpack from next to nothing."""
-    with pytest.raises(ArtifactError, match="goes on behind its end"):
+    with pytest.raises(ArtifactError, match="has bytes after its end"):
         opened(compress(b"\x80\x02N." + bytes(2**19)))
 
 
