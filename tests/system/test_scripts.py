@@ -133,6 +133,7 @@ def quickstart_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     run("local_s3.sh", "stop", **settings)
 
 
+@pytest.mark.slow
 def test_the_quick_start_answers_and_a_second_run_trains_a_newer_version(quickstart_settings: dict[str, str]) -> None:
     """Nothing but the answer on stdout; the bucket is kept, and both runs stop what they started."""
     runs = [run("quickstart.sh", "--once", timeout=600, **quickstart_settings) for _ in range(2)]
