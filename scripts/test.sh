@@ -10,7 +10,6 @@
 #                  machine (an engine, Chromium, nginx, wrk, faketime) is skipped and told at the end
 # --coverage       tells in the end which lines and branches of pmip/ no test ran, in whatever process; slower by a half
 # PYTEST-ARGUMENT  with a path these tests alone run, and no linters: scripts/test.sh tests/unit/test_text.py -k html
-set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 
