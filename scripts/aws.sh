@@ -1,7 +1,7 @@
 # Sourced, in place of common.sh, by the scripts that ask AWS. Region and credentials are the aws command's own business.
 # shellcheck shell=bash
 # shellcheck source=scripts/common.sh
-. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname "$0")/common.sh"
 
 export AWS_PAGER=  # version 2 would show answers page by page
 

@@ -19,7 +19,6 @@
 # Ready is the time from the start to the first right answer: cold with an empty model cache, and again with what that
 # start left there. Memory is the PSS after load, in which shared pages count once; Linux alone tells it.
 # It needs wrk, and the extras 'train' and 'test'. Servers listen on 127.0.0.1 alone, and end with the script.
-set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"

@@ -5,7 +5,6 @@
 # a million comments about 8 GB of memory. Nothing is published.
 #
 # usage: scripts/benchmark_training.sh [COMMENTS ...]      default: 10000 100000 1000000
-set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"

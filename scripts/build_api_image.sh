@@ -5,7 +5,6 @@
 # usage: scripts/build_api_image.sh
 #
 # API_IMAGE  the image's name; default: pmip_api. For the others see scripts/build_training_image.sh --help
-set -euo pipefail
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 help_if_asked "$@"

@@ -5,7 +5,6 @@
 #
 # PYTHON_IMAGE    the Python to build on; default: python:3.11-slim
 # TRAINING_IMAGE  the image's name; default: pmip
-set -euo pipefail
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 help_if_asked "$@"

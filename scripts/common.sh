@@ -1,5 +1,14 @@
-# Sourced by every script: the project's root, its Python, and one way to print help, progress and errors.
+# Sourced by every script: strict mode, the project's root, its Python, and one way to print help, progress and errors.
 # shellcheck shell=bash
+
+# sh and zsh read this far, too.
+case ${BASH_VERSION:-}:${SHELLOPTS:-} in
+  :* | *posix*)
+    echo "the scripts of this project run with bash alone, as in: bash scripts/quickstart.sh" >&2
+    exit 2
+    ;;
+esac
+set -euo pipefail
 
 script=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
 caller_dir=$PWD
@@ -15,8 +24,47 @@ die() { # die [-STATUS] MESSAGE
   exit "$status"
 }
 
+# Runs a command with its stderr in a file, whose end is shown if it fails. On a terminal one line follows it: how many
+# seconds it has taken, and the last that it said.
+with_progress() { # with_progress LOG WHAT COMMAND [ARGUMENT ...]
+  local log=$1 what=$2 status=0 follower=
+  shift 2
+  say "$what"
+  : >"$log"
+  if [ -t 2 ]; then follow "$log" "$what" >&2 & follower=$!; fi
+  ("$@") 2>"$log" || status=$?  # in a subshell: the traps of this one print to its own stderr
+  if [ -n "$follower" ]; then
+    kill "$follower" 2>/dev/null || true
+    wait "$follower" 2>/dev/null || true
+    printf '\r\033[K' >&2
+  fi
+  if [ "$status" != 0 ]; then tail -n 20 "$log" >&2; fi
+  return "$status"
+}
+
+# Ends with this script, however that ends.
+follow() { # follow LOG WHAT
+  local start=$SECONDS last columns LC_ALL=C
+  columns=$(tput cols 2>/dev/null || echo 80)
+  while kill -0 $$ 2>/dev/null; do
+    last=$(tail -n 1 "$1" | tr '\r' '\n' | tr -cd '[:print:]\n' | awk 'NF { last = $0 } END { print last }')
+    printf '\r\033[K%.*s' $((columns - 1)) "    $((SECONDS - start)) s  ${last#==> }"
+    sleep 1
+  done
+}
+
+# Tells whether this process got a lock, which the kernel frees when the process and its children have ended.
+# The caller has opened the file as DESCRIPTOR.
+lock() { # lock PYTHON DESCRIPTOR [LOCK_NB]
+  "$1" -c 'import fcntl, sys
+try:
+    fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX | getattr(fcntl, sys.argv[2], 0))
+except BlockingIOError:
+    sys.exit(1)' "$2" "${3:-}"
+}
+
 # The comment at the head of the script is its help.
-usage() { awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$script"; }
+usage() { awk 'NR > 1 && (!/^#/ || /^# shellcheck/) { exit } NR > 1 { sub(/^# ?/, ""); print }' "$script"; }
 
 help_if_asked() {
   case ${1:-} in -h | --help) usage; exit 0 ;; esac
@@ -24,6 +72,19 @@ help_if_asked() {
 
 # A path as the caller meant it: scripts work from the root, whatever folder they are called from.
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$caller_dir/$1" ;; esac; }
+
+# The Python to make .venv with: the caller's choice, else the first on the path that is new enough.
+base_python() {
+  local candidate candidates=(python3 python3.13 python3.12 python3.11)
+  if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
+  for candidate in "${candidates[@]}"; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  die "${candidates[0]} is not Python 3.11 or later; PYTHON=/path/to/python3 chooses another one"
+}
 
 # The Python that has pmip: the caller's choice, else the one on the path, else the project's .venv.
 # -I keeps the working directory off its path, where pmip/ is always importable but its dependencies may not be.

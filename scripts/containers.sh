@@ -1,7 +1,7 @@
 # Sourced, in place of common.sh, by the scripts that build, run and push images.
 # shellcheck shell=bash
 # shellcheck source=scripts/common.sh
-. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname "$0")/common.sh"
 
 # shellcheck disable=SC2034  # used by the scripts
 training_image=${TRAINING_IMAGE:-pmip}

@@ -4,7 +4,6 @@
 # usage: scripts/delete_stack.sh foundation|training|serving|lambda
 #
 # The foundation goes last: the others use it.
-set -euo pipefail
 # shellcheck source=scripts/aws.sh
 . "$(dirname "$0")/aws.sh"
 

@@ -10,7 +10,6 @@
 # HEALTH_SECONDS  how long its health may take to become Green after the update; default: 300
 #
 # The same image makes the same version: after a failure call it again, to roll back call it with the image before.
-set -euo pipefail
 # shellcheck source=scripts/aws.sh
 . "$(dirname "$0")/aws.sh"
 

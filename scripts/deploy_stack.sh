@@ -4,7 +4,6 @@
 # usage: scripts/deploy_stack.sh foundation|training|serving|lambda [PARAMETER=VALUE ...]
 #
 # PARAMETER=VALUE  a parameter of scripts/cloudformation/STAGE.yml; what is left out stays as it is, at first the default
-set -euo pipefail
 # shellcheck source=scripts/aws.sh
 . "$(dirname "$0")/aws.sh"
 

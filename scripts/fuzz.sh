@@ -8,7 +8,6 @@
 # DATA_DIR    what led to new code is kept in DATA_DIR/fuzz/TARGET and begun with the next time; default: data
 #
 # A finding ends it with status 1: the bytes are in DATA_DIR/fuzz/crash-*. It needs the extras 'train' and 'fuzz'.
-set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"

@@ -2,7 +2,6 @@
 # Downloads the newest training data and the newest model into data/, where dev finds them, and prints the model id.
 #
 # usage: BUCKET=NAME scripts/get_latest_model.sh [staging|prod]      default: staging
-set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"

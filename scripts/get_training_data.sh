@@ -2,7 +2,6 @@
 # Downloads the newest training data to data/training/<YYYYMMDD>/ and prints the paths of its files.
 #
 # usage: BUCKET=NAME scripts/get_training_data.sh
-set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"

@@ -12,9 +12,8 @@
 # The data set is by T. C. Alberto and J. V. Lochter, from the UCI Machine Learning Repository, under CC BY 4.0:
 # https://archive.ics.uci.edu/dataset/380/youtube+spam+collection
 
-set -euo pipefail
 # shellcheck source=scripts/common.sh
-. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname "$0")/common.sh"
 
 page="https://archive.ics.uci.edu/dataset/380/youtube+spam+collection"
 url=${YOUTUBE_SPAM_COLLECTION_URL:-"https://archive.ics.uci.edu/static/public/380/youtube+spam+collection.zip"}

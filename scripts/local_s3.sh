@@ -16,9 +16,8 @@
 #           DATA_DIR       the data folder (default data)
 #           PYTHON         a Python that has pmip and its extra 'local'
 
-set -euo pipefail
 # shellcheck source=scripts/common.sh
-. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname "$0")/common.sh"
 
 port=${LOCAL_S3_PORT:-8333}
 data_dir=${DATA_DIR:-data}
@@ -80,13 +79,16 @@ status_server() {
   echo "$endpoint"
 }
 
-# A profile, a session's token or an address for S3 alone would win over these settings.
+# A profile, a session's token or an address for S3 alone would win over these settings; a proxy does not get here.
 env_server() {
   must_run
   echo "unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL_S3"
   echo "export AWS_ENDPOINT_URL=$endpoint"
   sed 's/^/export /' "$credentials"
   echo "export AWS_DEFAULT_REGION=us-east-1"
+  if [ -n "${HTTP_PROXY:-}${http_proxy:-}" ]; then
+    printf 'export NO_PROXY=%q\n' "127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}"
+  fi
 }
 
 # --- the running server ---

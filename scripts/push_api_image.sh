@@ -6,7 +6,6 @@
 # --dry-run       prints the commands instead
 # REPOSITORY-URI  e.g. 123456789012.dkr.ecr.eu-west-1.amazonaws.com/pmip_api; the aws command logs in there
 # API_IMAGE       default: pmip_api
-set -euo pipefail
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 help_if_asked "$@"

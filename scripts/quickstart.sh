@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # The whole loop on this machine, with nothing but Python 3.11: installs pmip into .venv, starts a local S3 server,
 # uploads training data, trains a model as in production, serves it on 127.0.0.1 and asks it about two comments.
-# Ctrl-C ends all that it started. A second run keeps the bucket and trains a newer version.
+# Ctrl-C ends all that it started. A second run keeps the bucket and trains a newer version. The first call takes two to
+# three minutes, most of them to install 0.8 GB; the next ones half a minute.
 #
 # usage: scripts/quickstart.sh [--once] [--port N] [--containers] [ZIP]
 #
 # --once        end by itself after the answers
-# --port N      the port of the API; default: 8000
+# --port N      the port of the API; default: PORT, else 8000
 # --containers  train and serve in containers, whose images it builds; .venv then holds the local S3 server alone
 # ZIP           training data, such as the YouTube Spam Collection; default: the sample that comes with the project
-set -euo pipefail
+#
+# LOCAL_S3_PORT  the port of the local S3 server; default: 8333
+# DATA_DIR       what it writes: models, reports, logs, the server's objects; default: data. One quick start uses it at a time
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 
@@ -22,17 +25,21 @@ started_s3=false
 
 main() {
   read_arguments "$@"
+  python=$(base_python)
   if $containers; then require_engine; fi
+  one_quick_start_at_a_time
+  prepare_settings
+  require_free_ports
   bash scripts/install.sh --venv "$(if ! $containers; then echo train,; fi)local"
-  export PYTHON=$root/.venv/bin/python DATA_DIR=${DATA_DIR:-data}
-  require_free_port
+  export PYTHON=$root/.venv/bin/python
   trap clean_up EXIT
-  trap 'exit 0' INT TERM
+  trap 'exit 130' INT
+  trap 'exit 143' HUP TERM
   if $containers; then bash scripts/build_api_image.sh >/dev/null; fi
   start_s3
   seed
-  say "training a model (about 20 seconds)"
-  model_id=$(in_training scripts/train.sh REPORT=short)
+  model_id=$(with_progress "$DATA_DIR/quickstart.log" "training a model (half a minute on two free cores)" \
+    in_training scripts/train.sh REPORT=short)
   start_api
   ask
   tell_where
@@ -55,12 +62,35 @@ read_arguments() {
   [ -z "$zip" ] || [ -f "$zip" ] || die -2 "$zip: there is no such file"
 }
 
-require_free_port() {
-  "$PYTHON" -c 'import socket, sys
+# Two of them would mix their logs and models, and the first to end would stop the S3 server of both.
+one_quick_start_at_a_time() {
+  export DATA_DIR=${DATA_DIR:-data}
+  mkdir -p "$DATA_DIR" || die "$DATA_DIR cannot be made; DATA_DIR names another folder"
+  exec 7>>"$DATA_DIR/quickstart.lock"
+  lock "$python" 7 LOCK_NB || die "another quick start, or its API, runs on $DATA_DIR; end it, or set another DATA_DIR"
+}
+
+# Settings of the shell that are meant for another API, or for the way to other machines.
+prepare_settings() {
+  local name
+  for name in API_KEYS PINNED_MODEL_ID; do
+    if [ -n "${!name:-}" ]; then say "$name of this shell is not used"; fi
+    unset "$name"
+  done
+  export NO_PROXY=127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY} no_proxy=127.0.0.1,localhost${no_proxy:+,$no_proxy}
+}
+
+require_free_ports() {
+  require_free_port "$port" "--port or PORT chooses another one"
+  bash scripts/local_s3.sh status >/dev/null 2>&1 ||
+    require_free_port "${LOCAL_S3_PORT:-8333}" "LOCAL_S3_PORT chooses another one for the local S3 server"
+}
+
+require_free_port() { # require_free_port PORT HINT
+  "$python" -c 'import socket, sys
 server = socket.socket()
 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-server.bind(("127.0.0.1", int(sys.argv[1])))' "$port" 2>/dev/null ||
-    die "port $port is in use or not allowed; --port chooses another one"
+server.bind(("127.0.0.1", int(sys.argv[1])))' "$1" 2>/dev/null || die "port $1 is in use or not allowed; $2"
 }
 
 start_s3() {
@@ -83,7 +113,6 @@ seed() {
   local files=(notebooks/sample-training-data/*.csv) name=sample
   if [ -n "$zip" ]; then files=("$(visible "$zip")"); name=$(cksum <"$zip" | tr -d ' '); fi
   export ENVIRONMENT=staging BUCKET=pmip-quickstart-$name
-  unset PINNED_MODEL_ID
   "$PYTHON" -m pmip make-bucket
   in_training scripts/seed_training_data.sh --if-empty "${files[@]}" >/dev/null
 }
@@ -111,27 +140,36 @@ start_api() {
 
 # Waits for the API, shows the answer as curl would, and makes sure that it is the new model's.
 ask() {
-  "$PYTHON" - "http://127.0.0.1:$port" "$model_id" <<'PYTHON' || die "no answer; the API's log is $DATA_DIR/api.log"
+  "$PYTHON" - "http://127.0.0.1:$port" "$model_id" "$api_pid" <<'PYTHON' || api_failed
+import os
 import sys
 import time
 import urllib.request
 
-address, model_id = sys.argv[1:]
+address, model_id, process = sys.argv[1:]
 body = b'{"comments": ["Check it out this free stuff", "I take issue with your characterization"]}'
 question = urllib.request.Request(address + "/predict?type=class", body, {"Content-Type": "application/json"})
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 for attempt in range(150):
     try:
+        os.kill(int(process), 0)
         with direct.open(question, timeout=10) as answer:
             text = answer.read().decode().strip()
             if answer.headers["X-Model-Id"] == model_id:  # it may begin with the one that this host had verified before
                 print(text, flush=True)
                 sys.exit()
+    except ProcessLookupError:
+        sys.exit(1)
     except OSError:
         pass
     time.sleep(0.2)
 sys.exit(1)
 PYTHON
+}
+
+api_failed() {
+  tail -n 5 "$DATA_DIR/api.log" >&2
+  die "the API does not answer; its log is $DATA_DIR/api.log"
 }
 
 tell_where() {
@@ -146,7 +184,8 @@ tell_where() {
 }
 
 serve() {
-  wait "$api_pid" || die "the API ended; its log is $DATA_DIR/api.log"
+  trap 'exit 0' INT TERM
+  wait "$api_pid" || api_failed
 }
 
 clean_up() {

@@ -8,7 +8,6 @@
 # -          a shell
 # PORT       the port on 127.0.0.1; default: 8000
 # API_IMAGE  default: pmip_api
-set -euo pipefail
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 help_if_asked "$@"

@@ -9,7 +9,6 @@
 # -               a shell
 # JUPYTER_PORT    where port 8888 of the container is published on 127.0.0.1; default: 8888
 # TRAINING_IMAGE  default: pmip
-set -euo pipefail
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 help_if_asked "$@"

@@ -5,7 +5,6 @@
 # usage: BUCKET=NAME scripts/seed_training_data.sh [--if-empty] FILE... [YYYYMMDD]      default: today (UTC)
 #
 # --if-empty   does nothing when the bucket holds training data already
-set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"

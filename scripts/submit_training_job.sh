@@ -7,7 +7,6 @@
 # POLL_SECONDS  how often to look at the job; default: 5
 #
 # Ctrl-C ends the looking, not the job.
-set -euo pipefail
 # shellcheck source=scripts/aws.sh
 . "$(dirname "$0")/aws.sh"
 

@@ -6,7 +6,6 @@
 #
 # NAME=VALUE   a parameter of the notebook's cell "parameters"; a blank VALUE is the default
 # BUCKET       where the training data is; may be left out in dev, which then reads data/training/ or the sample
-set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 from typing import Any, NoReturn
 
 import boto3
@@ -36,36 +36,31 @@ from pmip.training.data import local_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
+# Which tests wait for `scripts/test.sh --all`: whole folders, these files, and single tests that are marked `slow`.
+SLOW_FOLDERS = ("aws", "containers", "browser", "hostile")
 SLOW_FILES = (
-    "test_hostile_comments",
-    "test_fuzz",
-    "test_hostile_files",
-    "test_local_s3",
-    "test_cloudformation",
-    "test_iam",
-    "test_aws_page",
     "test_training_run",
     "test_notebook",
-    "test_scripts",
-    "test_container_scripts",
-    "test_stack_scripts",
-    "test_submit_training_job",
-    "test_deploy_api",
-    "test_benchmark",
-    "test_gunicorn_conf",
-    "test_lambda_handler",
-    "test_batch_job",
+    "test_attacks",
     "test_loop",
-    "test_schema",
-    "test_serving",
-    "test_load",
-    "test_browser",
-    "test_behind_nginx",
-    "test_generated_client",
     "test_readme",
-    "test_containers",
-    "test_container_editing",
+    "test_serving",
+    "test_gunicorn_conf",
+    "test_behind_nginx",
+    "test_schema",
+    "test_generated_client",
+    "test_benchmark",
+    "test_parallel",  # needs the extra 'dask'
 )
+ALONE_FILES = ("test_load", "test_benchmark", "test_behind_nginx")
+# What each process of pytest-xdist has to itself: the containers' images and the emulator are made once.
+SHARED_FIXTURES = ("engine", "cloud")
+
+# pytest-xdist's processes take the seed over, or draw the same tests otherwise than their parent told.
+SEED = os.environ.setdefault("TEST_SEED", str(SystemRandom().randrange(10**6)))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+PORTS = Random(os.getpid())
 
 pytest_plugins = ["aws_recorder", "engine", "emulator"]
 
@@ -87,9 +82,24 @@ os.environ |= {"PYTHON": sys.executable, "AWS_EC2_METADATA_DISABLED": "true", "A
 os.environ |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull, "NO_PROXY": "127.0.0.1,localhost"}
 
 
+def pytest_report_header() -> str:
+    """Tell the seed of all random choices; the same one repeats them."""
+    return f"TEST_SEED={os.environ['TEST_SEED']}"
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tests first."""
-    items.sort(key=lambda item: SLOW_FILES.index(item.path.stem) if item.path.stem in SLOW_FILES else -1)
+    """Mark what is slow, keep the tests of a file in one process, and begin with the slow folders."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder in SLOW_FOLDERS or item.path.stem in SLOW_FILES:
+            item.add_marker("slow")
+        if item.path.stem in ALONE_FILES:
+            item.add_marker("alone")
+        shared = [name for name in SHARED_FIXTURES if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group((shared or [item.path.stem])[0]))
+    order = ["containers", "aws", "system", "hostile", "browser", "unit"]
+    items.sort(key=lambda item: order.index(item.path.relative_to(ROOT / "tests").parts[0]))
 
 
 def without(what: str, reason: str) -> NoReturn:
@@ -98,12 +108,17 @@ def without(what: str, reason: str) -> NoReturn:
 
 
 def free_port(low: int = 10_000, high: int = 17_000) -> int:
-    """Return a port of 127.0.0.1 that nothing listens on."""
+    """Return a port of 127.0.0.1 that nothing listens on, and that no other process of the tests draws."""
     while True:
-        port = Random().randrange(low, high)
+        port = PORTS.randrange(low + WORKER, high, WORKERS)
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port
+
+
+def seeded(what: str) -> Random:
+    """Return random choices that TEST_SEED repeats."""
+    return Random(f"{what} {SEED}")
 
 
 def publish(store: ModelStore, artifact: Artifact, model_id: str, *, broken: bool = False) -> None:

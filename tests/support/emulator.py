@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import boto3
@@ -16,7 +15,7 @@ import pytest
 import yaml
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError
-from conftest import ROOT, free_port, without
+from conftest import ROOT, free_port, seeded, without
 
 TEMPLATES = ROOT / "scripts" / "cloudformation"
 STAGES = ("foundation", "training", "serving", "lambda")
@@ -78,6 +77,7 @@ class Emulator:
         self.port, self.account = port, account
         self.url = f"http://127.0.0.1:{port}"
         self.outputs: dict[str, dict[str, str]] = {}
+        self._others = seeded(account)
         self._clients: dict[tuple[str, str], BaseClient] = {}
 
     def client(self, service: str, credentials: dict[str, str] | None = None) -> BaseClient:
@@ -92,7 +92,7 @@ class Emulator:
 
     def elsewhere(self) -> "Emulator":
         """Return an account in which nothing is yet."""
-        return Emulator(self.port, f"{Random().randrange(10**11, 10**12)}")
+        return Emulator(self.port, f"{self._others.randrange(10**11, 10**12)}")
 
     def deploy(self, stage: str, **parameters: str) -> dict[str, str]:
         """Make the stack of a stage; return its outputs."""

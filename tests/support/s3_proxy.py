@@ -1,7 +1,6 @@
 """A proxy before the real S3 server that counts requests and can be told to fail them."""
 
 import http.client
-import random
 import re
 import time
 from collections.abc import Iterator
@@ -9,6 +8,8 @@ from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import urlsplit
+
+from conftest import seeded
 
 ANSWERS = {
     503: b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>",
@@ -33,6 +34,7 @@ class S3Proxy(ThreadingHTTPServer):
         self.fault: str | int | None = None
         self.failing, self.passed = re.compile(""), 0
         self.slow_seconds = 5.0
+        self.random = seeded("s3_proxy")
         self.requests: list[tuple[float, str, str]] = []
 
     @property
@@ -93,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
                 yield body[: len(body) // 2]
             case "corrupted":
                 changed = bytearray(body)
-                for place in random.sample(range(len(body)), min(3, len(body))):
+                for place in self.server.random.sample(range(len(body)), min(3, len(body))):
                     changed[place] ^= 1
                 yield bytes(changed)
             case "throttled":
