@@ -95,7 +95,7 @@ def score(settings: Settings, options: argparse.Namespace) -> list[str]:
         raise SettingsError("--model-id needs ENVIRONMENT=staging or prod: dev has data/model.pkl alone")
     else:
         model_id, artifact = LOCAL, LocalModel(settings.data_dir).fetch()
-    load = partial(verification.load, artifact, model_id, settings.environment, settings.model_trusted_types)
+    load = partial(verification.load, artifact, model_id, settings.environment, trust_pickles=settings.trust_pickles)
     scored = score(options.files, options.column, load)
     if options.output is None:
         return [scored.removesuffix("\n")]

@@ -70,7 +70,7 @@ def pull(storage: Storage, data_dir: Path, training_data_id: str | None = None) 
     return TrainingData(training_data_id, tuple(files))
 
 
-def find_local(data_dir: Path, sample: Path, training_data_id: str = "") -> TrainingData:
+def find_local(data_dir: Path, sample: Path, training_data_id: str | None = None) -> TrainingData:
     """Return the newest training data below `data_dir`, or the given id; the sample where there is no file at all."""
     storage = FolderStorage(data_dir)
     if not training_data_id and all(is_hidden(found.key.removeprefix(PREFIX)) for found in storage.objects(PREFIX)):

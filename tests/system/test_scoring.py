@@ -116,7 +116,7 @@ def test_a_terminal_sees_how_far_it_is(folder: Path) -> None:
     )
     os.close(end)
     shown = b""
-    with suppress(OSError), open(terminal, "rb", buffering=0) as screen:  # Linux ends it by an error
+    with suppress(OSError), os.fdopen(terminal, "rb", buffering=0) as screen:  # Linux ends it by an error
         while piece := screen.read(2**16):
             shown += piece
     assert b"score: 100%" in shown
