@@ -6,13 +6,16 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pmip.config import Settings
 from pmip.errors import PmipError, SettingsError, Stopped
-from pmip.store.objects import S3Storage
-from pmip.store.versions import LocalModel, ModelStore
+from pmip.model import verification
+from pmip.store.objects import FolderStorage, S3Storage
+from pmip.store.versions import LOCAL, LocalModel, ModelStore
 
+KINDS = ".csv, .tsv, .csv.gz or .zip"
 Command = Callable[[Settings, argparse.Namespace], list[str]]
 
 
@@ -79,6 +82,27 @@ def seed_training_data(settings: Settings, options: argparse.Namespace) -> list[
     return seed(_bucket(settings), [Path(file) for file in options.files], day)
 
 
+def score(settings: Settings, options: argparse.Namespace) -> list[str]:
+    """Score the comments in files; write their columns with class and probability (of spam) as CSV."""
+    from pmip.training.scoring import score
+
+    if settings.environment != "dev":
+        store = _store(settings)
+        model_id, artifact = (
+            (options.model_id, store.fetch(options.model_id)) if options.model_id else store.fetch_newest()
+        )
+    elif options.model_id:
+        raise SettingsError("--model-id needs ENVIRONMENT=staging or prod: dev has data/model.pkl alone")
+    else:
+        model_id, artifact = LOCAL, LocalModel(settings.data_dir).fetch()
+    load = partial(verification.load, artifact, model_id, settings.environment, trust_pickles=settings.trust_pickles)
+    scored = score(options.files, options.column, load)
+    if options.output is None:
+        return [scored.removesuffix("\n")]
+    FolderStorage(options.output.parent).write(options.output.name, scored.encode())
+    return []
+
+
 def get_latest_model(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Download the newest model into the data folder; print its id."""
     store = ModelStore(_bucket(settings), options.environment)
@@ -143,9 +167,14 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("notebook", nargs="?", type=Path, help="another notebook; what runs is always the project's")
     add(get_training_data)
     seeding = add(seed_training_data)
-    seeding.add_argument("files", nargs="+", metavar="FILE", help=".csv or .zip")
+    seeding.add_argument("files", nargs="+", metavar="FILE", help=KINDS)
     seeding.add_argument("--if-empty", action="store_true", help="do nothing when there is training data already")
     seeding.add_argument("--day", metavar="YYYYMMDD", help="default: today (UTC)")
+    scoring = add(score)
+    scoring.add_argument("files", nargs="+", type=Path, metavar="FILE", help=KINDS)
+    scoring.add_argument("--column", default="CONTENT", help="the column of the comments; default: CONTENT")
+    scoring.add_argument("--model-id", help="a version of ENVIRONMENT; default: the newest, or data/model.pkl in dev")
+    scoring.add_argument("--output", type=Path, metavar="FILE", help="default: stdout")
     add(get_latest_model).add_argument("environment", nargs="?", default="staging", choices=("staging", "prod"))
     add(versions)
     add(retire).add_argument("model_id")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks .csv and .zip files of comments, uploads them as the training data of a day, and prints their addresses.
+# Checks files of comments (.csv, .tsv, .csv.gz, .zip), uploads them as the training data of a day, and prints their
+# addresses.
 # A day that holds data already is refused: a new day becomes the newest and is what the next run trains on.
 #
 # usage: BUCKET=NAME scripts/seed_training_data.sh [--if-empty] FILE... [YYYYMMDD]      default: today (UTC)

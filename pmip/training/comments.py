@@ -1,33 +1,75 @@
-"""Comment files, CSV or zips of CSVs, read into one checked table."""
+"""Files of comments (CSV, also with tabs or semicolons, gzipped or in a zip), read into one checked table.
 
+The csv module parses them: pandas' reader fills rows that are too short, drops stray quotes and cannot tell the line.
+"""
+
+import codecs
 import csv
+import gzip
 import io
+import logging
+import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import file_digest
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
 from pmip.errors import TrainingDataError
 
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+KINDS = ".csv, .tsv, .csv.gz or .zip"  # as messages name them
+SOURCES = ("source", "video_name", "video_id")  # columns that name the source of a comment, in any case
+LABELS = dict.fromkeys(("0", "0.0", "false", "ham"), 0) | dict.fromkeys(("1", "1.0", "true", "spam"), 1)
 MIN_COMMENTS = 20
 MAX_UNPACKED_BYTES = 2**30
 MAX_ENTRIES = 2000  # a table each, whatever is in it
 BYTE_ORDER_MARK = "\ufeff"
-UNREADABLE_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
+BLANK = f' ,;|\t\r\n"{BYTE_ORDER_MARK}'
+SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s]|\t)"?\s*', re.IGNORECASE)  # Excel reads it, and writes it for Excel
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
+CONTENT_TYPES = "[Content_Types].xml"  # stands in each workbook
+WORKBOOK = "an Excel workbook; save it from Excel as 'CSV UTF-8'"
+EMPTY = "an empty file; save or download it again"
+WEB_PAGE = "a web page; download the file itself, after signing in where that is needed"
+PACKED = {
+    b"PK\x03\x04": "a zip file; give it a name that ends in .zip",
+    b"\x1f\x8b": "a gzip file; give it a name that ends in .csv.gz",
+}
+OTHER_KINDS = {  # by their first bytes, in lower case
+    b"\xd0\xcf\x11\xe0": WORKBOOK,
+    b"par1": "a Parquet file; save the table as CSV",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run 'git lfs pull'",
+    b"<!doctype": WEB_PAGE,
+    b"<html": WEB_PAGE,
+    b'{"': "JSON; save the table as CSV",
+    b"[{": "JSON; save the table as CSV",
+}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CommentFile:
-    """A .csv or .zip file on this machine; `origin` (a path or an s3:// address) names it in messages."""
+    """A file of comments on this machine; `origin` (a path or an s3:// address) names it in messages.
+
+    Raises `TrainingDataError` when its name would leave the folder it is put into, or could not be shown.
+    """
 
     path: Path
     name: str
     origin: str
+
+    def __post_init__(self) -> None:
+        folder = self.origin.removesuffix(self.name)
+        _require_inside_folder(self.name, folder)
+        _require_printable(self.name, folder)
 
     @property
     def sha256(self) -> str:
@@ -36,40 +78,57 @@ class CommentFile:
             return file_digest(file, "sha256").hexdigest()
 
 
+def is_hidden(name: str) -> bool:
+    """Tell hidden files, folder marks and what a Mac puts into a zip: nobody counts them as data."""
+    parts = [part for part in PurePosixPath(name).parts if part != ".."]  # refused later, so it must not pass unseen
+    return name.endswith("/") or any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
 def is_comment_file(name: str) -> bool:
-    """Tell a .csv or .zip from folder marks, hidden files and what a Mac puts into a zip."""
-    path = PurePosixPath(name)
-    parts = [part for part in path.parts if part != ".."]  # `require_inside_folder` refuses it; don't pass it over
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return path.suffix.lower() in (".csv", ".zip") and not hidden and not name.endswith("/")
+    """Tell by its name whether a file is read."""
+    return name.lower().endswith((*TABLES, ".zip")) and not is_hidden(name)
 
 
-def require_inside_folder(name: str, origin: str) -> None:
-    """Refuse a name that would leave the folder it is put into."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name.split("/", maxsplit=1)[0]:
-        raise TrainingDataError(f"{origin}: {name!r} would leave its folder; it is refused")
-
-
-def require_printable(name: str, origin: str) -> None:
-    """Refuse a name that would do something to the terminal or the log that shows it."""
-    if not name.isprintable():
-        raise TrainingDataError(f"{origin}: {name!r} has characters that cannot be printed; give it another name")
+def named(names: Sequence[str]) -> str:
+    """List the first of some names for a person, in a form that can be printed."""
+    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:5])
+    return f"{shown} and {len(names) - 5:,} more" if len(names) > 5 else shown
 
 
 def read_comments(files: Iterable[CommentFile], max_unpacked_bytes: int = MAX_UNPACKED_BYTES) -> pd.DataFrame:
     """Read all comments into one table, one row each, in the order of the files.
 
-    Columns: `source_file`, `source_row` (1 = the file's first comment), then those of the files, with CONTENT (text)
-    and CLASS (0 or 1). Raises `TrainingDataError` naming the file and the line of the first mistake.
+    Columns: `source_file`, `source_row` (1 = the file's first comment), those of the files, with CONTENT (text) and
+    CLASS (0 or 1), and `source` (what the files say, or else the file's name). Raises `TrainingDataError` naming the
+    file and the line of the first mistake.
     """
-    tables = []
-    for file in files:
-        for name, origin, content in _csvs_in(file, max_unpacked_bytes):
-            tables.append(_table(content, name, origin))
+    files, tables = list(files), []
+    for name, origin, table in read_tables(files, ("CONTENT", "CLASS"), max_unpacked_bytes):
+        if "source_file" in table or "source_row" in table:
+            raise TrainingDataError(f"{origin}: a column is named source_file or source_row; give it another name")
+        table["CLASS"] = table["CLASS"].astype("int64")
+        table.insert(0, "source_file", name)
+        table.insert(1, "source_row", range(1, len(table) + 1))
+        tables.append(table)
     comments = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"CLASS": []})
-    _require_trainable(comments)
+    _require_trainable(comments, named([file.origin for file in files]))
+    comments["source"] = _sources(comments)
     return comments
+
+
+def read_tables(
+    files: Iterable[CommentFile], required: tuple[str, ...], max_bytes: int = MAX_UNPACKED_BYTES
+) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield name, origin and table of each table in some files; the first required column holds the texts.
+
+    All columns are text, but for CLASS where it is required. Then a text must not be empty either.
+    """
+    for file in files:
+        for name, origin, content in _contents_in(file, max_bytes):
+            table = _table(content, name, origin, required)
+            if table.empty:
+                log.warning("%s: holds no comment", origin)
+            yield name, origin, table
 
 
 def describe(files: Iterable[CommentFile], comments: pd.DataFrame) -> list[dict[str, Any]]:
@@ -82,119 +141,210 @@ def describe(files: Iterable[CommentFile], comments: pd.DataFrame) -> list[dict[
     return [{"name": file.name, "sha256": file.sha256, "rows": rows(file)} for file in files]
 
 
-def _require_trainable(comments: pd.DataFrame) -> None:
+def _require_inside_folder(name: str, origin: str) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name.split("/", maxsplit=1)[0]:
+        raise TrainingDataError(f"{origin}: {name!r} would leave its folder; give it a name without '..', ':' and '\\'")
+
+
+def _require_printable(name: str, origin: str) -> None:
+    if not name.isprintable():
+        raise TrainingDataError(f"{origin}: {name!r} has characters that cannot be printed; give it another name")
+
+
+def _require_trainable(comments: pd.DataFrame, where: str) -> None:
     if len(comments) < MIN_COMMENTS:
-        raise TrainingDataError(f"{len(comments)} comments are too few to train on; at least {MIN_COMMENTS} are needed")
+        few = f"{len(comments)} comments are too few to train on"
+        raise TrainingDataError(f"{few}; at least {MIN_COMMENTS} are needed: {where}")
     if comments["CLASS"].nunique() < 2:
-        raise TrainingDataError(f"every comment has CLASS {comments['CLASS'].iloc[0]}; both 0 and 1 are needed")
+        one = f"every comment has CLASS {comments['CLASS'].iloc[0]}"
+        raise TrainingDataError(f"{one}; both 0 and 1 are needed: {where}")
 
 
-def _csvs_in(file: CommentFile, max_bytes: int) -> Iterator[tuple[str, str, bytes]]:
-    """Yield name, origin and bytes of each CSV in a file; a zip is read in memory, never unpacked to disk."""
-    if _is_csv(file.name):
-        yield file.name, file.origin, file.path.read_bytes()
-        return
+def _sources(comments: pd.DataFrame) -> pd.Series:
+    """Name the source of each comment by a column of the files that tells several apart, or else by its file."""
+    stems = comments["source_file"].str.rsplit("/").str[-1].str.replace(r"(?i)\.[ct]sv(\.gz)?$", "", regex=True)
+    for wanted in SOURCES:
+        columns = [column for column in comments if str(column).casefold() == wanted]
+        if columns:
+            told = comments[columns].apply(lambda column: column.str.strip()).replace("", None).bfill(axis=1).iloc[:, 0]
+            if told.nunique() > 1:
+                return told.fillna(stems)
+    return stems
+
+
+def _contents_in(file: CommentFile, max_bytes: int) -> Iterator[tuple[str, str, bytes]]:
+    """Yield name, origin and bytes of each table in a file; a zip is read in memory, never unpacked to disk."""
+    ending = PurePosixPath(file.name).suffix.lower()
     try:
-        with zipfile.ZipFile(file.path) as archive:
-            left = max_bytes
-            for entry in _csv_entries(archive, file.origin):
-                content = _unpacked(archive, entry, left + 1)
-                left -= len(content)
-                if left < 0:
-                    raise TrainingDataError(
-                        f"{file.origin}: unpacks to more than {max_bytes:,} bytes; split it into several files"
-                    )
-                yield f"{file.name}/{entry.filename}", f"{file.origin}, entry {entry.filename}", content
-    except UNREADABLE_ZIP as error:
-        raise TrainingDataError(f"{file.origin}: not a zip that can be read ({error}); upload it again") from error
+        with file.path.open("rb") as stream:
+            _require_kind(stream.peek(512), file.origin, OTHER_KINDS)
+            if ending != ".zip":
+                yield file.name, file.origin, _unpacked(stream, file, file.name, max_bytes, 0)
+                return
+            done = 0
+            with zipfile.ZipFile(stream) as archive:
+                for entry in _entries(archive, file.origin):
+                    with archive.open(entry) as packed:
+                        content = _unpacked(packed, file, entry.filename, max_bytes, done)
+                    done += len(content)
+                    yield f"{file.name}/{entry.filename}", f"{file.origin}, entry {entry.filename}", content
+    except UNREADABLE as error:
+        kind = {".zip": "zip", ".gz": "gzip file"}.get(ending, "file")
+        mend = "take .gz off its name if it is plain CSV, or " if ending == ".gz" else ""
+        reason = f"{file.origin}: not a {kind} that can be read ({error}); {mend}upload it again"
+        raise TrainingDataError(reason) from error
 
 
-def _is_csv(name: str) -> bool:
-    return name.lower().endswith(".csv")
+def _unpacked(stream: IO[bytes], file: CommentFile, name: str, max_bytes: int, done: int) -> bytes:
+    """Read no more than allowed: the size that an archive states may be a lie."""
+    content = io.BytesIO()
+    unpacking: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=stream) if name.lower().endswith(".gz") else stream
+    while chunk := unpacking.read(2**16):
+        content.write(chunk)
+        if done + content.tell() > max_bytes:
+            raise TrainingDataError(f"{file.origin}: holds more than {max_bytes:,} bytes; split it into several files")
+    return content.getvalue()
 
 
-def _csv_entries(archive: zipfile.ZipFile, origin: str) -> list[zipfile.ZipInfo]:
-    for entry in archive.infolist():
-        require_inside_folder(entry.filename, origin)
-    entries = [entry for entry in archive.infolist() if is_comment_file(entry.filename) and _is_csv(entry.filename)]
+def _entries(archive: zipfile.ZipFile, origin: str) -> list[zipfile.ZipInfo]:
+    """Return what is read of a zip, and log the names of the rest."""
+    names = archive.namelist()
+    for name in names:
+        _require_inside_folder(name, origin)
+    if CONTENT_TYPES in names:
+        raise TrainingDataError(f"{origin}: this is {WORKBOOK}")
+    entries = [entry for entry in archive.infolist() if _is_table(entry.filename)]
+    others = [name for name in names if not _is_table(name) and not is_hidden(name)]
     if not entries:
-        raise TrainingDataError(f"{origin}: holds no .csv file")
+        raise TrainingDataError(f"{origin}: holds no .csv file, only: {named(others) or 'nothing'}")
     if len(entries) > MAX_ENTRIES:
-        raise TrainingDataError(f"{origin}: holds {len(entries):,} .csv files; put them into at most {MAX_ENTRIES:,}")
+        raise TrainingDataError(f"{origin}: holds {len(entries):,} tables; put them into at most {MAX_ENTRIES:,}")
+    if others:
+        log.warning("%s: only CSV files are read; left out: %s", origin, named(others))
     for entry in entries:
-        require_printable(entry.filename, origin)
+        _require_printable(entry.filename, origin)
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks others unbounded
             raise TrainingDataError(f"{origin}, entry {entry.filename}: not compressed by deflate; zip it again")
     return entries
 
 
-def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, max_bytes: int) -> bytes:
-    """Unpack no more than allowed: the size that an entry states may be a lie."""
-    with archive.open(entry) as file:
-        return file.read(max_bytes)
+def _is_table(name: str) -> bool:
+    return is_comment_file(name) and not name.lower().endswith(".zip")
 
 
-def _table(content: bytes, name: str, origin: str) -> pd.DataFrame:
-    rows = _numbered_rows(_decoded(content, origin), origin)
-    header = [column.strip() for column in next(rows, (1, []))[1]]
-    _require_columns(header, origin)
-    table = pd.DataFrame(list(_checked_rows(rows, header, origin)), columns=header)
-    table["CLASS"] = table["CLASS"].astype("int64")
-    table.insert(0, "source_file", name)
-    table.insert(1, "source_row", range(1, len(table) + 1))
-    return table
+def _require_kind(content: bytes, origin: str, others: dict[bytes, str]) -> None:
+    """Refuse what is no table by its first bytes, saying what it is."""
+    head = content[:512].lstrip()
+    kinds = [kind for beginning, kind in others.items() if head.lower().startswith(beginning.lower())]
+    if kinds or not content:
+        raise TrainingDataError(f"{origin}: this is {kinds[0] if kinds else EMPTY}")
 
 
-def _decoded(content: bytes, origin: str) -> str:
+def _table(content: bytes, name: str, origin: str, required: tuple[str, ...]) -> pd.DataFrame:
+    rows = _numbered_rows(_lines(content, origin), name, origin, required)
+    line, first = next(rows, (1, []))
+    header = _header(first, required)
+    _require_columns(header, required, f"{origin}, line {line}")
+    return pd.DataFrame(list(_checked_rows(rows, header, required, origin)), columns=header)
+
+
+def _lines(content: bytes, origin: str) -> io.TextIOWrapper:
+    """Open a table as text; what is not text is told by kind or line."""
+    if content.startswith(b"PK") and CONTENT_TYPES.encode() in content:
+        raise TrainingDataError(f"{origin}: this is {WORKBOOK}")
+    _require_kind(content, origin, OTHER_KINDS | PACKED)
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return content.decode("utf-8-sig")
+        content.decode(encoding)  # decoding by pieces does not tell the line
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise TrainingDataError(f"{origin}, line {line}: not UTF-8; save the file as UTF-8") from error
+        line = error.object[: error.start].decode(encoding, "ignore").count("\n") + 1
+        wanted = encoding.removesuffix("-sig").upper()
+        raise TrainingDataError(f"{origin}, line {line}: not {wanted}; save the file as UTF-8") from None
+    return io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
 
 
-def _numbered_rows(text: str, origin: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row with the line where it begins."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    line = 1
+def _numbered_rows(
+    lines: Iterator[str], name: str, origin: str, required: tuple[str, ...]
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the header and then each row, with the line where it begins."""
+    number, text, delimiter = 1, "", ""
+    for number, text in enumerate(lines, 1):  # noqa: B007 - used after the loop
+        if separator := SEPARATOR_LINE.fullmatch(text):
+            delimiter = separator[1]
+        elif text.strip(BLANK):
+            break
+    delimiter = delimiter or _delimiter(text, name, required)
+    reader = csv.reader(chain([text], lines), delimiter=delimiter, strict=True)
+    line = number
     try:
         for row in reader:
             yield line, row
-            line = reader.line_num + 1
+            line = number + reader.line_num
     except csv.Error as error:
         raise TrainingDataError(f"{origin}, line {line}: not a well-formed CSV row ({error})") from error
 
 
-def _require_columns(header: list[str], origin: str) -> None:
+def _delimiter(line: str, name: str, required: tuple[str, ...]) -> str:
+    """Return what separates the header into the required columns, and the most of them where several would do."""
+
+    def columns(delimiter: str) -> int:
+        with suppress(csv.Error):
+            header = _header(next(csv.reader([line], delimiter=delimiter)), required)
+            return len(header) * set(required).issubset(header)
+        return 0
+
+    return max("\t,;|" if ".tsv" in name.lower() else ",;\t|", key=columns)
+
+
+def _header(row: list[str], required: tuple[str, ...]) -> list[str]:
+    """Return the names of the columns: the required ones as they are asked for, those without a name as pandas does."""
+    header = [name.strip(f" {BYTE_ORDER_MARK}") or f"Unnamed: {place}" for place, name in enumerate(row)]
+    for column in required:
+        alike = [place for place, name in enumerate(header) if name.casefold() == column.casefold()]
+        if column not in header and len(alike) == 1:
+            header[alike[0]] = column
+    return header
+
+
+def _require_columns(header: list[str], required: tuple[str, ...], where: str) -> None:
     """Refuse a header, never quoting it: in a file without one it is a comment."""
-    missing = [column for column in ("CONTENT", "CLASS") if column not in header]
+    missing = [column for column in required if column not in header]
     if missing:
-        raise TrainingDataError(
-            f"{origin}, line 1: no column {' and no column '.join(missing)}; the first line must name the columns"
-        )
-    columns = ["source_file", "source_row", *header]
-    if len(set(columns)) < len(columns):
-        raise TrainingDataError(f"{origin}, line 1: two columns are named alike, or one source_file or source_row")
+        hint = "the first line must name the columns, the texts CONTENT and the labels CLASS"
+        if "CLASS" not in required:
+            hint = "--column names the one that holds the texts"
+        if any("\0" in name for name in header):
+            hint = "save the file as UTF-8, or as UTF-16 with a byte order mark"
+        raise TrainingDataError(f"{where}: no column {' and no column '.join(missing)}; {hint}")
+    if len(set(header)) < len(header):
+        raise TrainingDataError(f"{where}: two columns are named alike; give one of them another name")
 
 
-def _checked_rows(rows: Iterable[tuple[int, list[str]]], header: list[str], origin: str) -> Iterator[list[str]]:
-    """Yield the rows, blank lines left out."""
-    content, label = header.index("CONTENT"), header.index("CLASS")
+def _checked_rows(
+    rows: Iterable[tuple[int, list[str]]], header: list[str], required: tuple[str, ...], origin: str
+) -> Iterator[list[Any]]:
+    """Yield the rows, blank ones and a repeated header left out; a label becomes 0 or 1."""
+    text, label = header.index(required[0]), header.index("CLASS") if "CLASS" in required else None
     for line, row in rows:
-        if row:
-            mistake = _mistake(row, len(header), content, label)
-            if mistake:
-                raise TrainingDataError(f"{origin}, line {line}: {mistake}")
-            row[label] = row[label].strip()
-            yield row
+        if len(row) <= len(header) and not any(map(str.strip, row)):
+            continue
+        if row[-1].strip().casefold() == header[-1].casefold() and len(row) > 1 and _header(row, required) == header:
+            continue  # the files were joined with their headers
+        if label is not None and len(row) > label:
+            row[label] = row[label].strip().casefold()
+        mistake = _mistake(row, len(header), text, label)
+        if mistake:
+            raise TrainingDataError(f"{origin}, line {line}: {mistake}")
+        yield row if label is None else [*row[:label], LABELS[row[label]], *row[label + 1 :]]
 
 
-def _mistake(row: list[str], width: int, content: int, label: int) -> str | None:
+def _mistake(row: list[str], width: int, text: int, label: int | None) -> str | None:
     """Say what is wrong with a row, never quoting the comment."""
     if len(row) != width:
         return f"{len(row)} fields where the header has {width}; is a quote or a comma missing?"
-    if row[label].strip() not in ("0", "1"):
-        return "CLASS must be 0 (not spam) or 1 (spam)"
-    if not row[content].replace(BYTE_ORDER_MARK, "").strip():
+    if label is not None and row[label] not in LABELS:
+        return f"CLASS must be 0 (not spam) or 1 (spam){'' if row[label] else '; it is empty'}"
+    if label is not None and not row[text].replace(BYTE_ORDER_MARK, "").strip():
         return "CONTENT is empty"
     return None

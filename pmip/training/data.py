@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pmip.errors import AlreadyExistsError, TrainingDataError
 from pmip.store.objects import FolderStorage, Storage, StoredObject
-from pmip.training.comments import CommentFile, is_comment_file, read_comments, require_inside_folder, require_printable
+from pmip.training.comments import KINDS, CommentFile, is_comment_file, is_hidden, named, read_comments
 
 PREFIX = "training/"
 HOW_TO_SEED = "'bash scripts/seed_training_data.sh FILE' uploads training data"
@@ -48,41 +48,35 @@ def find_newest(storage: Storage) -> tuple[str, list[StoredObject]]:
         objects = _data_objects(storage, training_data_id)
         if objects:
             return training_data_id, objects
-        log.warning("%s%s/ holds no .csv or .zip file and is passed over", where, training_data_id)
+        log.warning("%s%s/ holds no %s file and is passed over", where, training_data_id, KINDS)
+        _warn_of_others(storage, training_data_id)
     if ids:
-        raise TrainingDataError(f"{where}: no .csv or .zip file in any of its {len(ids)} dated folders; {HOW_TO_SEED}")
+        raise TrainingDataError(f"{where}: no {KINDS} file in any of its {len(ids)} dated folders; {HOW_TO_SEED}")
     raise TrainingDataError(f"{where}: no folder that is named by a day (YYYYMMDD); {HOW_TO_SEED}")
 
 
 def pull(storage: Storage, data_dir: Path, training_data_id: str | None = None) -> TrainingData:
     """Download the newest training data, or the given id, to `data_dir/training/<id>/`, with a progress bar."""
-    if training_data_id:
-        _require_training_data_id(training_data_id)
-        objects = _data_objects(storage, training_data_id)
-    else:
-        training_data_id, objects = find_newest(storage)
-    if not objects:
-        raise TrainingDataError(f"{storage.url(PREFIX)}{training_data_id}/ holds no .csv or .zip file; {HOW_TO_SEED}")
+    training_data_id, objects = _find(storage, training_data_id)
     prefix = f"{PREFIX}{training_data_id}/"
     total = sum(found.size for found in objects)
     with tqdm(total=total, unit="B", unit_scale=True, desc=f"download {prefix}", disable=None) as bar:
         files = []
         for found in objects:
             name = found.key.removeprefix(prefix)
-            require_inside_folder(name, storage.url(prefix))
-            require_printable(name, storage.url(prefix))
-            storage.download(found.key, data_dir / prefix / name, bar.update)
-            files.append(CommentFile(data_dir / prefix / name, name, storage.url(found.key)))
+            file = CommentFile(data_dir / prefix / name, name, storage.url(found.key))
+            storage.download(found.key, file.path, bar.update)
+            files.append(file)
     return TrainingData(training_data_id, tuple(files))
 
 
-def find_local(data_dir: Path, sample: Path) -> TrainingData:
-    """Return the newest training data below `data_dir`, or the sample where there is none."""
-    try:
-        training_data_id, objects = find_newest(FolderStorage(data_dir))
-    except TrainingDataError:
+def find_local(data_dir: Path, sample: Path, training_data_id: str | None = None) -> TrainingData:
+    """Return the newest training data below `data_dir`, or the given id; the sample where there is no file at all."""
+    storage = FolderStorage(data_dir)
+    if not training_data_id and all(is_hidden(found.key.removeprefix(PREFIX)) for found in storage.objects(PREFIX)):
         log.warning("no training data in %s: using the sample", data_dir / PREFIX)
         return TrainingData("sample", local_files(sorted(sample.glob("*.csv"))))
+    training_data_id, objects = _find(storage, training_data_id)
     prefix = f"{PREFIX}{training_data_id}/"
     files = (CommentFile(data_dir / key, key.removeprefix(prefix), str(data_dir / key)) for key, *_ in objects)
     return TrainingData(training_data_id, tuple(files))
@@ -110,7 +104,7 @@ def local_files(paths: Iterable[Path]) -> tuple[CommentFile, ...]:
     files = tuple(CommentFile(path, path.name, str(path)) for path in paths)
     for file in files:
         if not is_comment_file(file.name):
-            raise TrainingDataError(f"{file.origin}: not a .csv or .zip file")
+            raise TrainingDataError(f"{file.origin}: not a {KINDS} file; save it as one of these")
         if not file.path.is_file():
             raise TrainingDataError(f"{file.origin}: there is no such file")
     return files
@@ -119,6 +113,19 @@ def local_files(paths: Iterable[Path]) -> tuple[CommentFile, ...]:
 def _require_training_data_id(text: str) -> None:
     if not is_training_data_id(text):
         raise TrainingDataError(f"{text!r} is no day of the calendar, written as YYYYMMDD")
+
+
+def _find(storage: Storage, training_data_id: str | None) -> tuple[str, list[StoredObject]]:
+    """Return the given id, or the newest, and its objects; log the names of other files in its folder."""
+    if training_data_id:
+        _require_training_data_id(training_data_id)
+        objects = _data_objects(storage, training_data_id)
+    else:
+        training_data_id, objects = find_newest(storage)
+    _warn_of_others(storage, training_data_id)
+    if not objects:
+        raise TrainingDataError(f"{storage.url(PREFIX)}{training_data_id}/ holds no {KINDS} file; {HOW_TO_SEED}")
+    return training_data_id, objects
 
 
 def _ids_newest_first(storage: Storage) -> list[str]:
@@ -132,3 +139,12 @@ def _ids_newest_first(storage: Storage) -> list[str]:
 def _data_objects(storage: Storage, training_data_id: str) -> list[StoredObject]:
     prefix = f"{PREFIX}{training_data_id}/"
     return [found for found in storage.objects(prefix) if is_comment_file(found.key.removeprefix(prefix))]
+
+
+def _warn_of_others(storage: Storage, training_data_id: str) -> None:
+    """Log the names of the files of a day that are not read, although a person may count them."""
+    prefix = f"{PREFIX}{training_data_id}/"
+    names = [found.key.removeprefix(prefix) for found in storage.objects(prefix)]
+    others = [name for name in names if not is_comment_file(name) and not is_hidden(name)]
+    if others:
+        log.warning("%s: only %s files are read; left out: %s", storage.url(prefix), KINDS, named(others))

@@ -34,7 +34,7 @@ BAD_FILES = {
     "empty comment": ("a.csv", HEADER + ROWS + b" ,1\n", r"training/20260101/a\.csv, line 42: CONTENT is empty"),
     "one class": ("a.csv", HEADER + b"hello there,0\n" * 40, r"every comment has CLASS 0"),
     "few rows": ("a.csv", HEADER + b"hello,0\nbuy,1\n", r"2 comments are too few to train on"),
-    "no data": ("notes.txt", b"no data", r"no \.csv or \.zip file in any of its 1 dated folders"),
+    "no data": ("notes.txt", b"no data", r"no \.csv, .* file in any of its 1 dated folders"),
 }
 
 

@@ -1,6 +1,7 @@
 """Comment files: what is read, exactly as it stands there, and what is refused, with file and line and no comment."""
 
 import csv
+import gzip
 import io
 import re
 import traceback
@@ -10,6 +11,7 @@ from contextlib import suppress
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmip.errors import TrainingDataError
-from pmip.training.comments import CommentFile, describe, read_comments
+from pmip.training.comments import CommentFile, describe, read_comments, read_tables
 from pmip.training.data import local_files
 
 HEADER = "CONTENT,CLASS\n"
@@ -62,12 +64,13 @@ def refusal(file: CommentFile, **limits: int) -> str:
 def test_the_sample_is_read() -> None:
     """Every row of every file is there once, in order, under its file and its number."""
     comments = read_comments(local_files(SAMPLE))
-    assert " ".join(comments.columns) == "source_file source_row COMMENT_ID AUTHOR DATE CONTENT CLASS"
+    assert " ".join(comments.columns) == "source_file source_row COMMENT_ID AUTHOR DATE CONTENT CLASS source"
     assert (len(comments), set(comments["CLASS"])) == (554, {0, 1})
     assert comments["CONTENT"].str.strip().all()
     sizes = comments.groupby("source_file").size()
     assert list(sizes.index) == [path.name for path in SAMPLE]
     assert list(comments["source_row"]) == [row for size in sizes for row in range(1, size + 1)]
+    assert list(comments["source"].unique()) == [path.stem for path in SAMPLE]
 
 
 def test_describe_counts_the_comments_of_each_file(tmp_path: Path) -> None:
@@ -81,14 +84,152 @@ def test_describe_counts_the_comments_of_each_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_zip_is_read_with_all_its_csv_files(tmp_path: Path, compression: int) -> None:
-    """Folders of any depth count; folder entries, hidden files, a Mac's shadows and other kinds do not."""
-    others = ["notes.txt", "__MACOSX/._a.csv", "deep/__MACOSX/b.csv", ".hidden.csv", ".git/c.csv", "inner.zip"]
+def test_a_zip_is_read_with_all_its_csv_files(
+    tmp_path: Path, compression: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Folders of any depth count; hidden files and a Mac's shadows do not, and other kinds are named in a warning."""
+    hidden = ["__MACOSX/._a.csv", "deep/__MACOSX/b.csv", ".hidden.csv", ".git/c.csv"]
     entries = {"a.csv": HEADER + ROWS, "deep/": "", "deep/er/B.CSV": HEADER + "last,1\n"}
-    entries |= dict.fromkeys(others, MARKER)
+    entries |= dict.fromkeys([*hidden, "notes.txt", "inner.zip", "more.xlsx"], MARKER)
     comments = read_comments([saved(tmp_path, "Day.ZIP", zipped(entries, compression))])
     assert list(comments["source_file"].unique()) == ["Day.ZIP/a.csv", "Day.ZIP/deep/er/B.CSV"]
-    assert list(comments.iloc[-1]) == ["Day.ZIP/deep/er/B.CSV", 1, "last", 1]
+    assert list(comments.iloc[-1]) == ["Day.ZIP/deep/er/B.CSV", 1, "last", 1, "B"]
+    left_out = "s3://bucket/Day.ZIP: only CSV files are read; left out: notes.txt, inner.zip, more.xlsx"
+    assert caplog.messages == [left_out]
+
+
+def packed(content: bytes, ending: str) -> bytes:
+    """Pack a table as a file of that ending holds it."""
+    if ending == ".zip":
+        return zipped({"in/x.csv": content})
+    return gzip.compress(content, mtime=0) if ending.endswith(".gz") else content
+
+
+TEXTS = [
+    "a, b; c\td|e",
+    'said "so"\nand\n\nwent',
+    " déjà ",
+    "🎉 😀",
+    "NA",
+    "007",
+    *(f"text {n}" for n in range(20)),
+]
+LABELS = [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("ham", "SPAM"), ("false ", " true")]
+ENDINGS = [".csv", ".tsv", ".csv.gz", ".zip"]
+PANDAS = {"dtype": str, "keep_default_na": False}  # reads a table as it stands there
+FRAME = pd.DataFrame({"CONTENT": TEXTS, "CLASS": [str(number % 2) for number in range(len(TEXTS))]})
+SHAPES = list(product(["utf-8", "utf-8-sig", "utf-16"], [",", ";", "\t"], ENDINGS))
+
+
+@pytest.mark.parametrize(
+    ("number", "shape"), list(enumerate(SHAPES)), ids=[" ".join(map(repr, shape)) for shape in SHAPES]
+)
+def test_a_table_is_read_as_pandas_reads_it_when_told_its_shape(
+    tmp_path: Path, number: int, shape: tuple[str, str, str]
+) -> None:
+    """Encoding, separator, labels and archive are found out; rows, texts and labels are those that pandas reads."""
+    (encoding, separator, ending), labels = shape, LABELS[number % len(LABELS)]
+    table = FRAME.assign(CLASS=[labels[int(label)] for label in FRAME["CLASS"]])
+    content = table.to_csv(sep=separator, index=number % 2 == 0, lineterminator="\r\n" if number % 3 else "\n")
+    content = content.encode(encoding)
+    comments = read_comments([saved(tmp_path, f"x{ending}", packed(content, ending))])
+    read = pd.read_csv(io.BytesIO(content), sep=separator, encoding=encoding, **PANDAS)
+    assert list(comments["CONTENT"]) == list(read["CONTENT"]) == TEXTS
+    assert [labels[label] for label in comments["CLASS"]] == list(read["CLASS"])
+    assert set(comments["source"]) == {"x"}
+
+
+TABLE = FRAME.to_csv(index=False)
+ODD_SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "blank lines before the header": ("\n \n" + TABLE, {"skiprows": 2}),
+    "a line that tells Excel the separator": (
+        "sep=;\r\n" + FRAME.to_csv(index=False, sep=";"),
+        {"skiprows": 1, "sep": ";"},
+    ),
+    "bars": (FRAME.to_csv(index=False, sep="|"), {"sep": "|"}),
+    "all fields in quotes": (FRAME.to_csv(index=False, quoting=csv.QUOTE_ALL), {}),
+    "two index columns without a name": (FRAME.set_index([FRAME.index, FRAME.index]).to_csv(), {}),
+    "rows of commas alone": (TABLE.replace("NA,", ",\n\n , \nNA,"), {}),
+    "files joined with their headers": (TABLE + "\ufeff" + TABLE, {}),
+    "names of columns in other letters": (
+        TABLE.replace("CONTENT,CLASS", " Content,class "),
+        {"names": ["CONTENT", "CLASS"], "header": 0},
+    ),
+    "another column whose name differs in its letters": (
+        TABLE.replace("CONTENT,CLASS", "CONTENT,CLASS,class").replace(",0\n", ",0,x\n").replace(",1\n", ",1,x\n"),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_SHAPES)
+def test_an_odd_table_is_read_where_it_can_mean_one_thing_alone(tmp_path: Path, name: str) -> None:
+    """No row that a person would count is lost, and none is made up."""
+    content, how = ODD_SHAPES[name]
+    comments = read_comments([saved(tmp_path, "x.csv", content)])
+    read = pd.read_csv(io.StringIO(content), **PANDAS | how)
+    read = read[read["CONTENT"].str.strip().ne("") & ~read["CONTENT"].str.endswith("CONTENT")]
+    assert len(comments) >= len(FRAME)
+    assert list(comments["CONTENT"]) == list(read["CONTENT"])
+    assert list(comments["CLASS"].astype(str)) == list(read["CLASS"])
+
+
+WORKBOOK = zipped({"_rels/.rels": "x" * 9999, "[Content_Types].xml": "", "xl/workbook.xml": ""})
+OTHER_KINDS = {
+    "an Excel workbook; save it from Excel as 'CSV UTF-8'": [WORKBOOK, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"],
+    "a zip file; give it a name that ends in .zip": [zipped({"x.csv": HEADER + ROWS})],
+    "a gzip file; give it a name that ends in .csv.gz": [gzip.compress(HEADER.encode())],
+    "a Git LFS pointer, not the file itself; run 'git lfs pull'": [b"version https://git-lfs.github.com/spec/v1\noid"],
+    "a web page; download the file itself, after": [b"\n<!DOCTYPE html><html>", b"<HTML><body>"],
+    "an empty file; save or download it again": [b""],
+    "JSON; save the table as CSV": [b'{"CONTENT": "x"}\n', b'[{"CONTENT": "x"}]'],
+    "a Parquet file; save the table as CSV": [b"PAR1\x15\x04"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"), [(kind, content) for kind in OTHER_KINDS for content in OTHER_KINDS[kind]]
+)
+def test_what_is_no_table_is_told_by_its_kind(tmp_path: Path, kind: str, content: bytes) -> None:
+    """The person hears what the file is and how to mend it, alone and inside a zip."""
+    assert refusal(saved(tmp_path, "x.csv", content)).startswith(f"s3://bucket/x.csv: this is {kind}")
+    inside = refusal(saved(tmp_path, "x.zip", zipped({"x.csv": content})))
+    assert inside.startswith(f"s3://bucket/x.zip, entry x.csv: this is {kind}")
+
+
+def test_a_workbook_a_web_page_and_nothing_are_no_zip_or_gzip_file(tmp_path: Path) -> None:
+    """The name does not hide what a file is; a gzip file that is none can be read under another name."""
+    assert "this is an Excel workbook" in refusal(saved(tmp_path, "x.zip", WORKBOOK))
+    assert "this is a web page" in refusal(saved(tmp_path, "x.csv.gz", b"<html>"))
+    assert "this is an empty file" in refusal(saved(tmp_path, "x.csv.gz", b""))
+    plain = refusal(saved(tmp_path, "x.csv.gz", HEADER + ROWS))
+    assert re.fullmatch(
+        r"s3://bucket/x.csv.gz: not a gzip file that can be read \(.*\); take .gz off its name .*", plain
+    )
+    assert "not a gzip file that can be read" in refusal(saved(tmp_path, "x.csv.gz", gzip.compress(ROWS.encode())[:-9]))
+
+
+@pytest.mark.parametrize("column", ["source", "VIDEO_NAME", "Video_Id"])
+def test_a_column_names_the_source_where_it_tells_several_apart(tmp_path: Path, column: str) -> None:
+    """Rows without a value, files without the column, and a column of one value alone fall back on the file's name."""
+    head, rows = f"{column},{HEADER}", "".join(f"one,{row}\n" for row in ROWS.splitlines())
+    one = saved(tmp_path, "one.csv", head + rows)
+    other = saved(tmp_path, "b.csv.gz", gzip.compress((HEADER + ROWS).encode()))
+    assert set(read_comments([one])["source"]) == {"one"}
+    two = saved(tmp_path, "two.tsv", head + rows.replace("one,", " two ,", 5).replace("one,", ",", 1))
+    assert read_comments([one, two, other])["source"].value_counts().to_dict() == {"one": 34, "b": 20, "two": 6}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_are_read_without_labels(tmp_path: Path, separator: str) -> None:
+    """One column is asked for, in whatever letters; a comment may be empty, or read like the name of the column."""
+    content = f"id{separator}Comment\n1{separator}first\n2{separator}\n"
+    [(name, _, table)] = read_tables([saved(tmp_path, "x.tsv", content)], ("comment",))
+    assert (name, table.to_dict("list")) == ("x.tsv", {"id": ["1", "2"], "comment": ["first", ""]})
+    [(_, _, alone)] = read_tables([saved(tmp_path, "x.csv", "text\ntext\n")], ("text",))
+    assert list(alone["text"]) == ["text"]
+    with pytest.raises(TrainingDataError, match=r"x.csv, line 1: no column words; --column names the one"):
+        list(read_tables([saved(tmp_path, "x.csv", content)], ("words",)))
 
 
 def test_files_with_other_columns_are_read_together(tmp_path: Path) -> None:
@@ -137,10 +278,14 @@ def test_any_bytes_are_comments_or_an_error_of_the_file(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        *((text + ROWS, "line 1: no column CONTENT and no column CLASS") for text in ("", "\n", f"{MARKER},0\n")),
+        *((text + ROWS, "line 1: no column CONTENT and no column CLASS") for text in ("", f"{MARKER},0\n")),
+        ("\n" + ROWS, "line 2: no column CONTENT and no column CLASS"),
         ("CONTENT,LABEL\n" + SPAM, "line 1: no column CLASS;"),
-        *((HEADER.replace("\n", f",{column}\n"), "line 1: two columns are") for column in ("CLASS", "source_row")),
-        *((HEADER + ROWS + f"{MARKER},{bad}\n", "line 22: CLASS must be 0") for bad in ("2", "", "spam", "1.0", "-1")),
+        *((HEADER.replace("\n", f",{column}\n"), "line 1: two columns are") for column in ("CLASS", "AUTHOR,AUTHOR")),
+        *((HEADER + ROWS + f"{MARKER},{bad}\n", "line 22: CLASS must be 0") for bad in ("2", "", "yes", "1.5", "-1")),
+        (HEADER + ROWS + f"{MARKER},\n", "line 22: CLASS must be 0 .*; it is empty"),
+        (HEADER + f"{MARKER},1\n,,\n", "line 3: 3 fields where the header has 2"),
+        (HEADER.replace(",", ";") + f"{MARKER}, x;1;1\n", "line 2: 3 fields where the header has 2"),
         *((HEADER + f"{bad},1\n" + SPAM, "line 2: CONTENT is empty") for bad in ("", '"  "', "\ufeff \ufeff \ufeff")),
         (HEADER + f'"one\ntwo",0\n"three\n{MARKER},1"\n', "line 4: 1 fields where the header has 2"),
         (HEADER + f"fine,1\n{MARKER},{MARKER},1\n", "line 3: 3 fields where the header has 2"),
@@ -149,7 +294,11 @@ def test_any_bytes_are_comments_or_an_error_of_the_file(
         *((HEADER + f"{bad},0\n", "line 2: not a well-formed") for bad in (f'"{MARKER}" again', MARKER * 20_000)),
         (f'"{MARKER}\n\n', "line 1: not a well-formed CSV row"),
         ((HEADER + f"fine,1\n{MARKER} déjà,1\n").encode("latin-1"), "line 3: not UTF-8; save the file as UTF-8"),
-        ((HEADER + SPAM).encode("utf-16"), "line 1: not UTF-8"),
+        ((HEADER + f"fine,1\n{MARKER},1\n").encode("utf-16")[:-1], "line 3: not UTF-16; save the file as UTF-8"),
+        *(
+            ((HEADER + SPAM).encode(bare), "line 1: no column .*; save the file as UTF-8")
+            for bare in ("utf-16-le", "utf-32")
+        ),
     ],
 )
 def test_a_file_with_a_mistake_is_refused(tmp_path: Path, content: str | bytes, reason: str) -> None:
@@ -174,10 +323,13 @@ ZIP = zipped({"x.csv": HEADER + ROWS + SPAM})
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        *((text, "not a zip that can be read") for text in (b"", (HEADER + MARKER).encode())),
+        *((text, "not a zip that can be read") for text in (b"PK", (HEADER + MARKER).encode())),
         (patched(ZIP, 6, b"\x01"), "not a zip that can be read .*encrypted"),
         *((patched(ZIP, at, b"\x10\0\0\0"), "not a zip that can be read .*CRC") for at in (14, 22)),
-        (zipped({"x.txt": MARKER, ".x.csv": "", "__MACOSX/x.csv": "", "x.csv/": ""}), "holds no .csv file"),
+        (
+            zipped({"x.txt": MARKER, ".x.csv": "", "__MACOSX/x.csv": "", "x.csv/": ""}),
+            "holds no .csv file, only: x.txt",
+        ),
         *((zipped({"a.csv": HEADER + ROWS, name: MARKER}), "'.+' would leave its folder") for name in OUTSIDE),
         (zipped({"x.csv": HEADER + ROWS}, zipfile.ZIP_LZMA), "not compressed by deflate"),
     ],
@@ -199,7 +351,7 @@ def test_a_name_that_cannot_be_shown_is_refused(tmp_path: Path, name: str) -> No
 def test_a_zip_of_very_many_files_is_refused(tmp_path: Path) -> None:
     """Each would be a table of its own, which takes longer than its rows."""
     reason = refusal(saved(tmp_path, "x.zip", zipped({f"{number}.csv": "" for number in range(2001)})))
-    assert reason == "s3://bucket/x.zip: holds 2,001 .csv files; put them into at most 2,000"
+    assert reason == "s3://bucket/x.zip: holds 2,001 tables; put them into at most 2,000"
 
 
 def test_a_damaged_zip_is_refused_or_read_right(tmp_path: Path) -> None:
@@ -215,13 +367,16 @@ def test_a_damaged_zip_is_refused_or_read_right(tmp_path: Path) -> None:
             assert list(comments["CONTENT"]) == [f"comment {number}" for number in range(20)]
 
 
-def test_a_zip_may_unpack_to_so_much_and_no_more(tmp_path: Path) -> None:
-    """The limit holds for all entries of a zip together, and what is exactly as large is read."""
-    size = len(HEADER + ROWS)
-    file = saved(tmp_path, "x.zip", zipped({"a.csv": HEADER + ROWS, "b.csv": HEADER + ROWS}))
-    assert len(read_comments([file, file], max_unpacked_bytes=2 * size)) == 80
-    reason = refusal(file, max_unpacked_bytes=2 * size - 1)
-    assert reason.startswith(f"s3://bucket/x.zip: unpacks to more than {2 * size - 1} bytes")
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".zip"])
+def test_a_file_may_hold_so_much_and_no_more(tmp_path: Path, ending: str) -> None:
+    """The limit holds for each kind of file, for all entries of a zip together; what is exactly as large is read."""
+    content, size = (HEADER + ROWS).encode(), len(HEADER + ROWS)
+    file = saved(tmp_path, f"x{ending}", packed(content, ending))
+    if ending == ".zip":
+        file, size = saved(tmp_path, "x.zip", zipped({"a.csv": content, "b.csv": content})), 2 * size
+    assert len(read_comments([file, file], max_unpacked_bytes=size)) == 2 * size // len(content) * 20
+    reason = refusal(file, max_unpacked_bytes=size - 1)
+    assert reason == f"s3://bucket/x{ending}: holds more than {size - 1} bytes; split it into several files"
 
 
 @pytest.mark.parametrize("stated", [b"\x10\0\0\0", b"\xff\xff\xff\x7f", None])

@@ -15,6 +15,7 @@ from pmip.store.objects import FolderStorage, S3Storage, Storage
 from pmip.training.comments import describe, read_comments
 from pmip.training.data import find_local, find_newest, holds_data, pull, seed
 
+KINDS = ".csv, .tsv, .csv.gz or .zip"
 SAMPLE_FOLDER = ROOT / "notebooks" / "sample-training-data"
 NO_DAYS = ("20261340", "20260230", "00000101", "2026010", "20260101x", "2026-01-01", "２０２６０１０１", "latest")
 
@@ -50,26 +51,28 @@ def test_folders_that_are_no_days_are_ignored(storage: Storage, caplog: pytest.L
 
 
 def test_a_day_without_comment_files_is_passed_over(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
-    """Hidden files, a Mac's shadows and other kinds are no data."""
+    """Hidden files, a Mac's shadows and other kinds are no data; those that a person may count are named."""
     others = ("notes.txt", ".x.csv", "__MACOSX/._x.csv", "deep/.git/x.zip")
     fill(storage, *(f"training/20260202/{name}" for name in others), "training/20260101/deep/X.CSV")
     training_data_id, objects = find_newest(storage)
     assert (training_data_id, [found.key for found in objects]) == ("20260101", ["training/20260101/deep/X.CSV"])
-    assert caplog.messages == [f"{storage.url('training/20260202/')} holds no .csv or .zip file and is passed over"]
+    where = storage.url("training/20260202/")
+    left_out = f"{where}: only {KINDS} files are read; left out: notes.txt"
+    assert caplog.messages == [f"{where} holds no {KINDS} file and is passed over", left_out]
 
 
 @pytest.mark.parametrize("name", ["x.csv", "latest/x.csv", "20260101/x.txt", "20260101/.x.csv"])
 def test_no_training_data_says_where_and_how_to_seed(storage: Storage, name: str) -> None:
     """The address and the command that mends it are told; data of another prefix is none."""
     fill(storage, f"training/{name}", "models/20260101/x.csv")
-    reason = "no .csv or .zip file in any of its 1 dated" if name.startswith("2026") else "no folder that is named by"
+    reason = f"no {KINDS} file in any of its 1 dated" if name.startswith("2026") else "no folder that is named by"
     with pytest.raises(TrainingDataError, match=rf"training/: {reason}.*seed_training_data\.sh"):
         find_newest(storage)
     assert not holds_data(storage)
 
 
-def test_pull_downloads_the_newest_day(storage: Storage, tmp_path: Path) -> None:
-    """Its files, in folders too, come under data/training/<id>/ with the names and addresses they have in the store."""
+def test_pull_downloads_the_newest_day(storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its files, in folders too, come under data/training/<id>/ with their names; what is left out is named."""
     fill(storage, "training/20251231/old.csv")
     fill(storage, *(f"training/20260101/{name}" for name in ("b.csv", "a/b.csv", "a.txt")), content=b"comments")
     found = pull(storage, tmp_path / "data")
@@ -77,6 +80,8 @@ def test_pull_downloads_the_newest_day(storage: Storage, tmp_path: Path) -> None
     assert [file.origin for file in found.files] == [storage.url(f"training/20260101/{f.name}") for f in found.files]
     copies = {"training/20260101/a/b.csv": b"comments", "training/20260101/b.csv": b"comments"}
     assert everything(FolderStorage(tmp_path / "data")) == copies
+    where = storage.url("training/20260101/")
+    assert caplog.messages == [f"{where}: only {KINDS} files are read; left out: a.txt"]
 
 
 def test_pull_respects_a_given_id(storage: Storage, tmp_path: Path) -> None:
@@ -87,7 +92,7 @@ def test_pull_respects_a_given_id(storage: Storage, tmp_path: Path) -> None:
     for empty in ("20260303", "20260404"):
         with pytest.raises(TrainingDataError, match=r"seed_training_data\.sh") as raised:
             pull(storage, tmp_path, empty)
-        assert str(raised.value).startswith(storage.url(f"training/{empty}/ holds no .csv or .zip file"))
+        assert str(raised.value).startswith(storage.url(f"training/{empty}/ holds no {KINDS} file"))
     with pytest.raises(TrainingDataError, match="'latest' is no day"):
         pull(storage, tmp_path, "latest")
 
@@ -152,11 +157,30 @@ def test_find_local_returns_the_newest_day_of_this_machine(tmp_path: Path) -> No
     assert describe(found.files, read_comments(found.files)) == describe(pulled.files, read_comments(pulled.files))
 
 
+def test_find_local_respects_a_given_id(tmp_path: Path) -> None:
+    """It is used or refused as with a bucket, also where there is no data at all."""
+    with pytest.raises(TrainingDataError, match=rf"training/20260101/ holds no {KINDS} file"):
+        find_local(tmp_path, SAMPLE_FOLDER, "20260101")
+    fill(FolderStorage(tmp_path), "training/20260101/x.csv", "training/20260202/x.csv")
+    assert find_local(tmp_path, SAMPLE_FOLDER, "20260101").training_data_id == "20260101"
+    with pytest.raises(TrainingDataError, match="'sample' is no day"):
+        find_local(tmp_path, SAMPLE_FOLDER, "sample")
+
+
 def test_find_local_falls_back_on_the_sample(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without any training data a first run works, and says what it works with."""
+    fill(FolderStorage(tmp_path), "training/.DS_Store", "training/20260101/.gitkeep")
     found = find_local(tmp_path, SAMPLE_FOLDER)
     assert (found.training_data_id, [file.path for file in found.files]) == ("sample", SAMPLE)
     assert caplog.messages == [f"no training data in {tmp_path}/training: using the sample"]
+
+
+@pytest.mark.parametrize("name", ["20260101/comments.xlsx", "mine/x.csv", "x.csv"])
+def test_find_local_never_takes_the_sample_for_data_that_it_cannot_find(tmp_path: Path, name: str) -> None:
+    """Whoever put a file there wants it used: what is wrong with its name or place is an error."""
+    fill(FolderStorage(tmp_path), f"training/{name}")
+    with pytest.raises(TrainingDataError, match=r"training/: no .*seed_training_data\.sh"):
+        find_local(tmp_path, SAMPLE_FOLDER)
 
 
 def test_seed_uploads_a_new_day(storage: Storage) -> None:
@@ -193,16 +217,19 @@ def test_seed_refuses_a_day_that_holds_data(storage: Storage) -> None:
     ("names", "reason"),
     [
         (["good.csv", "missing.csv"], "missing.csv: there is no such file"),
-        *((["good.csv", bad], f"{bad}: not a .csv or .zip file") for bad in ("good.txt", ".hidden.csv")),
+        *((["good.csv", bad], f"{bad}: not a {KINDS} file") for bad in ("good.txt", ".hidden.csv")),
         (["good.csv", "other/good.csv"], "two of the files have the same name"),
         (["good.csv", "bad.csv"], "bad.csv, line 2: CLASS must be"),
         (["good.csv", "bad.zip"], "bad.zip: not a zip"),
+        (["good.csv", "day 10:30.csv"], r"local/: 'day 10:30.csv' would leave its folder; give it a name without"),
+        (["day 10.30\u202fAM.csv"], r"local/: 'day 10.30\\u202fAM.csv' has characters that cannot be printed; give it"),
     ],
 )
 def test_seed_refuses_files_that_no_run_could_use(tmp_path: Path, names: list[str], reason: str) -> None:
     """All files are checked before the first is uploaded: the store stays as it was."""
     local, store = FolderStorage(tmp_path / "local"), FolderStorage(tmp_path / "store")
-    fill(local, "good.csv", "other/good.csv", "good.txt", ".hidden.csv", content=SAMPLE[0].read_bytes())
+    names_of_good = ("good.csv", "other/good.csv", "good.txt", ".hidden.csv", "day 10:30.csv", "day 10.30\u202fAM.csv")
+    fill(local, *names_of_good, content=SAMPLE[0].read_bytes())
     fill(local, "bad.csv", "bad.zip", content=b"CONTENT,CLASS\nx,2\n")
     with pytest.raises(TrainingDataError, match=reason):
         seed(store, [local.root / name for name in names], "20260101")
