@@ -9,10 +9,12 @@
 #                  about 30 minutes, 1.8 GB for .venv and, with a Docker engine, 3 GB for images. What is not on this
 #                  machine (an engine, Chromium, nginx, wrk, faketime) is skipped and told at the end
 # --coverage       tells in the end which lines and branches of pmip/ no test ran, in whatever process; slower by a half
-# PYTEST-ARGUMENT  with a path these tests alone run, and no linters: scripts/test.sh tests/unit/test_text.py -k html
+# PYTEST-ARGUMENT  with a path these tests alone run, and no linters: scripts/test.sh tests/unit/test_text.py -k html;
+#                  with --all before it in two processes: scripts/test.sh --all tests/aws
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 
+in_parallel=(-n 2 --dist loadgroup --no-loadscope-reorder)
 all=false
 pytest=(-m pytest)
 status=0
@@ -29,12 +31,11 @@ main() {
   done
   bash scripts/install.sh --venv "$(extras "$@")"
   export PATH=$root/.venv/bin:$PATH PYTHON=$root/.venv/bin/python
-  if names_a_path "$@"; then
-    run_tests "$@"
-  else
+  if ! names_a_path "$@"; then
     linters
-    if $all; then all_tests "$@"; else run_tests "${in_parallel[@]}" -m "not slow" tests/unit tests/system "$@"; fi
+    if $all; then set -- tests "$@"; else set -- "${in_parallel[@]}" -m "not slow" tests/unit tests/system "$@"; fi
   fi
+  if $all; then all_tests "$@"; else run_tests "$@"; fi
   if [ "${pytest[1]}" = coverage ]; then report_coverage; fi
   exit "$status"
 }
@@ -70,12 +71,10 @@ linters() {
   hadolint Dockerfile Dockerfile.train
 }
 
-in_parallel=(-n 2 --dist loadgroup --no-loadscope-reorder)
-
 # What measures time has the machine for itself.
 all_tests() { # all_tests [PYTEST-ARGUMENT ...]
-  run_tests "${in_parallel[@]}" -m "not alone" tests "$@"
-  run_tests -m alone tests "$@"
+  run_tests "${in_parallel[@]}" -m "not alone" "$@"
+  run_tests -m alone "$@"
 }
 
 run_tests() { # run_tests PYTEST-ARGUMENT ...
