@@ -36,22 +36,18 @@ from pmip.training.data import local_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
-# Which tests wait for `scripts/test.sh --all`: whole folders, these files, and single tests that are marked `slow`.
-SLOW_FOLDERS = ("aws", "containers", "browser", "hostile")
-SLOW_FILES = (
-    "test_training_run",
-    "test_notebook",
-    "test_attacks",
-    "test_loop",
-    "test_readme",
-    "test_serving",
-    "test_gunicorn_conf",
-    "test_behind_nginx",
-    "test_schema",
-    "test_generated_client",
-    "test_benchmark",
-    "test_parallel",  # needs the extra 'dask'
+# Before a commit a person runs the folder unit and these files of system; all else, and what is marked `slow`, waits
+# for `scripts/test.sh --all`.
+QUICK_SYSTEM_FILES = (
+    "test_get_youtube_spam_collection",
+    "test_lambda_handler",
+    "test_local_s3",
+    "test_main",
+    "test_s3_objects",
+    "test_s3_versions",
+    "test_scripts",
 )
+SLOW_FIXTURES = ("start_cluster",)  # needs the extra 'dask'
 ALONE_FILES = ("test_load", "test_benchmark", "test_behind_nginx")
 # What each process of pytest-xdist has to itself: the containers' images and the emulator are made once.
 SHARED_FIXTURES = ("engine", "cloud")
@@ -91,12 +87,12 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, keep the tests of a file in one process, and begin with the slow folders."""
     for item in items:
-        folder = item.path.relative_to(ROOT / "tests").parts[0]
-        if folder in SLOW_FOLDERS or item.path.stem in SLOW_FILES:
+        folder, fixtures = item.path.relative_to(ROOT / "tests").parts[0], getattr(item, "fixturenames", ())
+        if (folder != "unit" and item.path.stem not in QUICK_SYSTEM_FILES) or set(SLOW_FIXTURES) & set(fixtures):
             item.add_marker("slow")
         if item.path.stem in ALONE_FILES:
             item.add_marker("alone")
-        shared = [name for name in SHARED_FIXTURES if name in getattr(item, "fixturenames", ())]
+        shared = [name for name in SHARED_FIXTURES if name in fixtures]
         item.add_marker(pytest.mark.xdist_group((shared or [item.path.stem])[0]))
     order = ["containers", "aws", "system", "hostile", "browser", "unit"]
     items.sort(key=lambda item: order.index(item.path.relative_to(ROOT / "tests").parts[0]))
