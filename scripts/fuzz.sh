@@ -7,22 +7,25 @@
 # --seconds   how long each is fed, default 60
 # DATA_DIR    what led to new code is kept in DATA_DIR/fuzz/TARGET and begun with the next time; default: data
 #
-# A finding ends it with status 1: the bytes are in DATA_DIR/fuzz/crash-*. It needs the extras 'train' and 'fuzz'.
+# A finding ends it with status 1: the bytes are in DATA_DIR/fuzz/crash-*. It needs the extras 'train' and 'fuzz',
+# which has a wheel for Linux on x86-64 with Python 3.11.
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"
 
+targets="payload normaliser csv zip model metadata"
 seconds=60
 if [ "${1:-}" = --seconds ]; then
   seconds=${2:-}
   case $seconds in '' | *[!0-9]* | 0*) die -2 "--seconds wants a whole number of at least 1" ;; esac
   shift 2
 fi
-[ $# -gt 0 ] || set -- payload normaliser csv zip model metadata
+# shellcheck disable=SC2086  # one word each
+[ $# -gt 0 ] || set -- $targets
 for target in "$@"; do
-  case $target in
-    payload | normaliser | csv | zip | model | metadata) ;;
-    *) die -2 "$target is no target; these are: payload, normaliser, csv, zip, model, metadata" ;;
+  case " $targets " in
+    *" $target "*) ;;
+    *) die -2 "$target is no target; these are: $targets" ;;
   esac
 done
 

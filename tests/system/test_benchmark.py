@@ -17,7 +17,6 @@ from pmip.model.artifact import Artifact
 from pmip.store.versions import LocalModel
 
 SCRIPT = ROOT / "scripts" / "benchmark.sh"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 NO_ERRORS = '{"requests": 9, "microseconds": 1, "p50": 1, "p99": 1, "errors": {"status other than 2xx": 0, "read": 0}}'
 needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
 
@@ -157,22 +156,11 @@ def test_the_words_model_is_fitted_saved_and_timed(saved: Path) -> None:
     assert float(stdout.split("mean ")[1].split(" ")[0]) > 0
 
 
-def test_the_default_comment_is_the_readmes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figures that the README quotes are those of its own example."""
-    monkeypatch.syspath_prepend(ROOT / "scripts" / "benchmark")
-    from models import EXAMPLE
-
-    assert f'{{"comments": ["{EXAMPLE}",' in README
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (["in-process", "no-such.pkl"], 1, "no-such.pkl: there is no such model"),
         (["in-process", "--comments", "no-such.csv", "model/model.pkl"], 1, "no-such.csv: there is no such file"),
-        (["in-process", "--twice"], 2, "unrecognized arguments: --twice"),
         (["--rounds", "0"], 2, "'0' is no whole number of at least 1"),
-        (["fit-words", "words"], 2, "the following arguments are required: FILE"),
     ],
 )
 def test_a_wrong_call_is_told_without_a_traceback(
