@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import termios
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -109,6 +110,7 @@ def test_a_model_that_must_not_be_used_is_refused(folder: Path, content: bytes |
 def test_a_terminal_sees_how_far_it_is(folder: Path) -> None:
     """A progress bar is on stderr, and the answers on stdout are the same."""
     terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 80))
     command = [sys.executable, "-P", "-m", "pmip", "score", "x.csv", "--column", "Text"]
     settings = os.environ | {"DATA_DIR": "data", "ENVIRONMENT": "dev"}
     outcome = subprocess.run(
