@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,10 +56,11 @@ class Updater:
     def _candidates(self, current: Entry | None) -> Iterator[Version]:
         """Yield the versions that may be served, newest first; one request tells that all is as it was."""
         if self._pinned:
-            yield Version(self._pinned)
+            with suppress(ModelNotFoundError):
+                yield self.store.version(self._pinned)
             return
         if current:
-            yield from self.store.since(current.model_id)
+            yield from self.store.versions(since=current.model_id)
         yield from self.store.versions()
 
     def _take_up(self, candidates: Iterator[Version], current: Entry | None) -> str | None:
@@ -66,7 +68,7 @@ class Updater:
         newest_error = None
         for found in candidates:
             try:
-                self._serve(found if found.mark else self.store.marked(found), current)
+                self._serve(found, current)
                 return newest_error
             except ModelNotFoundError:  # it is just being published, or was just retired
                 continue
@@ -76,7 +78,7 @@ class Updater:
         return newest_error or f"{self.store} does not hold {missing}; 'bash scripts/train.sh' publishes one"
 
     def _serve(self, version: Version, current: Entry | None) -> None:
-        if current is None or version != (current.model_id, current.mark):
+        if current is None or version[:2] != (current.model_id, current.mark):
             entry = self._verified(version)
             self._cache.prune(entry, self._state.current)
             refused = {name: why for name, why in self._state.refused.items() if name.split()[0] > entry.model_id}
@@ -89,7 +91,7 @@ class Updater:
 
     def _verified(self, version: Version) -> Entry:
         """Download and verify a version; a refusal is remembered until another file stands under its id."""
-        name = " ".join(version)
+        name = " ".join(version[:2])
         if name in self._state.refused:
             raise ArtifactError(self._state.refused[name])
         try:
@@ -103,4 +105,4 @@ class Updater:
         with self._cache.incoming() as folder:
             self.store.fetch(version.model_id).write(folder)
             self._verify(folder, version.model_id)
-            return self._cache.adopt(folder, *version)
+            return self._cache.adopt(folder, *version[:2])
