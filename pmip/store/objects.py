@@ -9,8 +9,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -191,6 +189,9 @@ class S3Storage:
 
     @cached_property
     def _client(self) -> "S3Client":
+        import boto3  # here, because an API that starts from its cache is ready without it, a sixth of a second sooner
+        from botocore.config import Config
+
         connect, read, attempts = self._patience
         config = Config(
             connect_timeout=connect,
