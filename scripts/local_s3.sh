@@ -10,9 +10,9 @@
 #              eval "$(bash scripts/local_s3.sh env)"
 #
 # It listens on 127.0.0.1 alone and wants credentials, made at random at the first start. Objects, credentials
-# and the log of the last start stand in DATA_DIR/local-s3. No port of it reads or writes an object for a web page.
-# Other users of this machine can reach SeaweedFS's maintenance calls, which know no password and can, for example,
-# delete a bucket: keep no data in it that have no copy or that must stay secret from them.
+# and the log of the last start stand in DATA_DIR/local-s3. No port of it gives
+# or takes an object without a password. SeaweedFS's maintenance calls know no password, however, and can delete a
+# bucket: whatever runs on this machine can call them, so keep no data in it that have no copy elsewhere.
 #
 # Settings: LOCAL_S3_PORT  port of the S3 API (default 8333); nine more ports are derived from it
 #           DATA_DIR       the data folder (default data)

@@ -22,7 +22,8 @@ OTHER = "other"  # for every path that no route has: a path may hold anything, a
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
 KINDS = {  # as `kind` of the errors in pmip.errors, and "unexpected" for any other exception
-    "reason": "damaged too_large metadata not_readable golden_answers unusable not_verified access_denied unexpected",
+    "reason": "damaged too_large metadata not_readable golden_answers unusable not_verified access_denied storage "
+    "unexpected",
     "kind": "away access_denied no_bucket no_version storage cache unexpected",
 }
 
