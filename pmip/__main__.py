@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from pmip.model import verification
 from pmip.store.objects import FolderStorage, S3Storage
 from pmip.store.versions import LOCAL, LocalModel, ModelStore
 
+log = logging.getLogger("pmip")
+
 KINDS = ".csv, .tsv, .csv.gz or .zip"
 Command = Callable[[Settings, argparse.Namespace], list[str]]
 
@@ -26,9 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_environ()
         logging.basicConfig(format="==> %(message)s")  # libraries tell warnings only
-        logging.getLogger("pmip").setLevel(settings.log_level.upper())
+        log.setLevel(settings.log_level.upper())
         for line in options.run(settings, options):
             print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads the lines wants no more of them, as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SettingsError as error:
         print(f"pmip: {error}", file=sys.stderr)
         return 2
@@ -55,13 +61,16 @@ def train(settings: Settings, options: argparse.Namespace) -> list[str]:
 
 
 def check(_settings: Settings, options: argparse.Namespace) -> list[str]:
-    """Check the training notebook, and run it on a small sample; print nothing when all is well."""
+    """Check the training notebook, and run it on a small sample; say so when all is well."""
     from pmip.training import preflight
     from pmip.training.run import NOTEBOOK, ROOT
 
     preflight.check(options.notebook or NOTEBOOK)
     if not options.only_read:
         preflight.run(ROOT, NOTEBOOK.parent / "sample-training-data")
+    log.info(
+        "%s can be committed%s", options.notebook or NOTEBOOK, "" if options.only_read else ": it ran on the sample"
+    )
     return []
 
 
@@ -111,27 +120,41 @@ def get_latest_model(settings: Settings, options: argparse.Namespace) -> list[st
     return [model_id]
 
 
-def versions(settings: Settings, _options: argparse.Namespace) -> list[str]:
-    """Print the versions of ENVIRONMENT, newest first."""
-    return _store(settings).published()
+def versions(settings: Settings, options: argparse.Namespace) -> list[str]:
+    """Print the versions of ENVIRONMENT with their data and figures, newest first."""
+    from pmip.store.table import table
+
+    store = _store(settings)
+    return store.published() if options.ids else table(store.recent(), store.recent(retired=True))
 
 
 def retire(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Take a version out of service: the rollback."""
-    _store(settings).retire(options.model_id)
+    store = _store(settings)
+    store.retire(options.model_id)
+    log.info("%s is retired from %s; %s", options.model_id, settings.environment, _served(store))
     return []
 
 
 def restore(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Put a retired version back into service."""
-    _store(settings).restore(options.model_id)
+    store = _store(settings)
+    store.restore(options.model_id)
+    log.info("%s is restored in %s; %s", options.model_id, settings.environment, _served(store))
     return []
 
 
 def promote(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Copy a version from staging to prod, whose APIs then serve it."""
-    ModelStore(_bucket(settings), "staging").promote(options.model_id, "prod")
+    bucket = _bucket(settings)
+    ModelStore(bucket, "staging").promote(options.model_id, "prod")
+    log.info("%s is copied from staging to prod; %s", options.model_id, _served(ModelStore(bucket, "prod")))
     return []
+
+
+def _served(store: ModelStore) -> str:
+    newest = next(iter(store.published()), None)
+    return f"its APIs serve {newest}" if newest else "it holds no version: its APIs keep the one that they have"
 
 
 def make_bucket(settings: Settings, _options: argparse.Namespace) -> list[str]:
@@ -176,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--model-id", help="a version of ENVIRONMENT; default: the newest, or data/model.pkl in dev")
     scoring.add_argument("--output", type=Path, metavar="FILE", help="default: stdout")
     add(get_latest_model).add_argument("environment", nargs="?", default="staging", choices=("staging", "prod"))
-    add(versions)
+    add(versions).add_argument("--ids", action="store_true", help="the ids alone, of the versions in service")
     add(retire).add_argument("model_id")
     add(restore).add_argument("model_id")
     add(promote).add_argument("model_id")

@@ -2,7 +2,9 @@
 
 
 class PmipError(Exception):
-    """Base of all errors that the person who meets them can mend."""
+    """Base of all errors that the person who meets them can mend; /metrics counts them by their `kind`."""
+
+    kind = "other"
 
 
 class SettingsError(PmipError):
@@ -12,9 +14,19 @@ class SettingsError(PmipError):
 class StorageError(PmipError):
     """Raised when the storage did not answer as it should; a later try may succeed."""
 
+    kind = "storage"
+
+
+class StorageAwayError(StorageError):
+    """Raised when the storage cannot be reached, or is out of order for all objects alike."""
+
+    kind = "away"
+
 
 class BucketNotFoundError(StorageError):
     """Raised when the bucket does not exist."""
+
+    kind = "no_bucket"
 
 
 class ObjectNotFoundError(StorageError):
@@ -23,6 +35,8 @@ class ObjectNotFoundError(StorageError):
 
 class AccessDeniedError(StorageError):
     """Raised when the storage refuses the caller's credentials, or there are none."""
+
+    kind = "access_denied"
 
 
 class AlreadyExistsError(StorageError):
@@ -34,7 +48,14 @@ class TrainingDataError(PmipError):
 
 
 class ArtifactError(PmipError):
-    """Raised when a model must not be served: damaged, untrusted or not giving its golden answers."""
+    """Raised when a model must not be served.
+
+    Its `kind` is one of `damaged`, `too_large`, `metadata`, `not_readable`, `golden_answers` or `unusable`.
+    """
+
+    def __init__(self, text: str, kind: str = "unusable") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class NotReadableError(ArtifactError):
@@ -44,20 +65,27 @@ class NotReadableError(ArtifactError):
         self.reason = reason
         super().__init__(
             f"{reason}: this model can only be run, not read; TRUST_PICKLES=true serves it through joblib.load "
-            "if you trust everybody who can write to this bucket"
+            "if you trust everybody who can write to this bucket",
+            "not_readable",
         )
 
 
 class VerificationError(PmipError):
     """Raised when it could not be found out whether a model may be served; a later try may succeed."""
 
+    kind = "not_verified"
+
 
 class CacheError(PmipError):
     """Raised when the host's cache of verified models cannot be used."""
 
+    kind = "cache"
+
 
 class ModelNotFoundError(PmipError):
     """Raised when the model store has no such version."""
+
+    kind = "no_version"
 
 
 class ModelNotReadyError(PmipError):

@@ -21,7 +21,7 @@ try:
 except SettingsError as error:
     sys.exit(f"pmip: {error}")
 
-bind = f"{_settings.host}:{_settings.port}"
+bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.workers
 loglevel = _settings.log_level
 preload_app = True  # the workers share what was imported before they were forked

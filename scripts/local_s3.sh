@@ -10,7 +10,9 @@
 #              eval "$(bash scripts/local_s3.sh env)"
 #
 # It listens on 127.0.0.1 alone and wants credentials, made at random at the first start. Objects, credentials
-# and the log of the last start stand in DATA_DIR/local-s3.
+# and the log of the last start stand in DATA_DIR/local-s3. No port of it gives
+# or takes an object without a password. SeaweedFS's maintenance calls know no password, however, and can delete a
+# bucket: whatever runs on this machine can call them, so keep no data in it that have no copy elsewhere.
 #
 # Settings: LOCAL_S3_PORT  port of the S3 API (default 8333); nine more ports are derived from it
 #           DATA_DIR       the data folder (default data)
@@ -183,6 +185,7 @@ use_seaweedfs() { # use_seaweedfs WEED
   server=("$1" -logtostderr=true mini "-dir=$objects" -ip=127.0.0.1 -ip.bind=127.0.0.1
     -master.telemetry=false -master.resumeState=false -volume.preStopSeconds=0
     -admin.ui=false -webdav=false -s3.port.iceberg=0
+    "-s3.allowedOrigins=http://127.0.0.1:$port" "-filer.allowedOrigins=http://127.0.0.1:$port"
     -s3.autoCreateBucket=false -s3.allowDeleteBucketNotEmpty=false
     "-s3.port=${ports[0]}" "-s3.port.grpc=${ports[1]}" -s3.localSocket=s3.sock
     "-master.port=${ports[2]}" "-master.port.grpc=${ports[3]}"
@@ -242,6 +245,7 @@ os.execvp(sys.argv[2], sys.argv[2:])'
   mkdir -p "$objects"
   (
     use_credentials
+    use_signing_keys
     exec "$python" -c "$detach" "$folder" "${server[@]}"
   ) </dev/null >"$log" 2>&1 &
   pid=$!
@@ -256,6 +260,14 @@ use_credentials() {
   set +a
   unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN  # they would win in boto3
   unset S3_BUCKET S3_TABLE_BUCKET S3_EXTERNAL_URL          # SeaweedFS reads these, whoever they are meant for
+}
+
+# Without these, SeaweedFS's inner servers give every object to whoever asks them, and take any.
+use_signing_keys() {
+  local name
+  for name in JWT_FILER_SIGNING_KEY JWT_FILER_SIGNING_READ_KEY JWT_SIGNING_KEY JWT_SIGNING_READ_KEY; do
+    export "WEED_$name=$("$python" -c 'import secrets; print(secrets.token_hex(20))')"
+  done
 }
 
 # Waits for it. A server that lists buckets may still fail to return objects: only a real object tells.

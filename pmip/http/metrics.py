@@ -1,6 +1,6 @@
 """What Prometheus reads: the figures of all workers together, and the state of the worker that is asked for them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,11 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 OTHER = "other"  # for every path that no route has: a path may hold anything, and each label value costs memory
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
+KINDS = {  # as `kind` of the errors in pmip.errors, and "unexpected" for any other exception
+    "reason": "damaged too_large metadata not_readable golden_answers unusable not_verified access_denied storage "
+    "unexpected",
+    "kind": "away access_denied no_bucket no_version storage cache unexpected",
+}
 
 Series = TypeVar("Series", Counter, Histogram)
 
@@ -78,12 +83,27 @@ class _State(Collector):
         self._reloader = reloader
 
     def collect(self) -> Iterator[Metric]:
-        failures = self._reloader.load_failures
-        yield CounterMetricFamily("pmip_load_failures", "Models that could not be loaded", value=failures)
+        state = self._reloader.state
+        yield _counts("pmip_load_failures", "Versions that could not be loaded", "reason", state.load_failures)
+        yield _counts("pmip_check_errors", "Looks for a model that failed", "kind", state.check_errors)
         model = GaugeMetricFamily("pmip_model_info", "The model that answers", labels=["model_id"])
         with suppress(ModelNotReadyError):
             model.add_metric([self._reloader.scorer.model_id], 1)
         yield model
-        if self._reloader.last_check_at:
-            moment = datetime.fromisoformat(self._reloader.last_check_at).timestamp()
-            yield GaugeMetricFamily("pmip_last_check_timestamp_seconds", "Newest look for a model", value=moment)
+        is_newest = self._reloader.is_ready and not self._reloader.last_error
+        yield GaugeMetricFamily("pmip_model_is_newest", "1 unless something stands in the way", value=is_newest)
+        for name, help_text, moment in (
+            ("pmip_last_check", "Newest look for a model", state.last_check_at),
+            ("pmip_last_successful_check", "Newest look that the store answered well", state.last_success_at),
+        ):
+            if moment:
+                value = datetime.fromisoformat(moment).timestamp()
+                yield GaugeMetricFamily(f"{name}_timestamp_seconds", help_text, value=value)
+
+
+def _counts(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    """Return a counter with one label; kinds that never occurred are 0, so that the first of them is an increase."""
+    family = CounterMetricFamily(name, help_text, labels=[label])
+    for kind in sorted({*KINDS[label].split(), *counts}):
+        family.add_metric([kind], counts.get(kind, 0))
+    return family

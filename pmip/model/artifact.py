@@ -14,6 +14,7 @@ from pmip.errors import ArtifactError
 # An artifact is the first two; the third is what its verification made of them.
 MODEL, METADATA, SCORER = "model.pkl", "metadata.json", "scorer.json"
 MAX_MODEL_BYTES = 2**30  # as a file, and unpacked
+MAX_METADATA_BYTES = 2**25  # a run on all comments that were ever labelled writes about 2**20
 GOLDEN_COMMENTS = (
     "",
     "Check it out this free stuff",
@@ -81,11 +82,14 @@ class Metadata:
         try:
             written = json.loads(content, parse_constant=lambda _: None).items()  # NaN is no JSON
             metadata = cls(**{name: value for name, value in written if name in _KINDS})
+            json.dumps(asdict(metadata), ensure_ascii=False, allow_nan=False).encode()  # it is written again as JSON
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise ArtifactError(f"metadata.json cannot be read ({error})") from error
+            raise ArtifactError(f"metadata.json cannot be read ({error})", "metadata") from error
         wrong = [name for name, kind in _KINDS.items() if not isinstance(getattr(metadata, name), kind)]
         if wrong:
-            raise ArtifactError(f"metadata.json cannot be read (values of a wrong type: {', '.join(wrong)})")
+            raise ArtifactError(
+                f"metadata.json cannot be read (values of a wrong type: {', '.join(wrong)})", "metadata"
+            )
         return metadata
 
 

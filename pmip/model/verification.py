@@ -52,12 +52,12 @@ def verify(
     model, lookup, reason = None, None, ""
     try:
         lookup = read(artifact.model)
-        _replay(_scores(Lookup.from_plain(lookup)), lineage.golden)
+        replay(_scores(Lookup.from_plain(lookup)), lineage.golden)
     except NotReadableError as error:
         if not trust_pickles:
             raise
         model, reason = _run(artifact.model), error.reason
-        _replay(lambda comments: spam_probabilities(model, comments), lineage.golden)
+        replay(lambda comments: spam_probabilities(model, comments), lineage.golden)
     plain = {
         "metadata": asdict(lineage.known_as(model_id, environment)) | {"held_out": {}},  # of use to training alone
         "verified": artifact.metadata is not None,
@@ -71,7 +71,8 @@ def _require_same_bytes(artifact: Artifact, lineage: Metadata) -> None:
     if artifact.sha256 != lineage.sha256:
         raise ArtifactError(
             f"the sha-256 of model.pkl is {artifact.sha256}, metadata.json says {lineage.sha256}: the file is damaged "
-            "or belongs to another run"
+            "or belongs to another run",
+            "damaged",
         )
 
 
@@ -96,7 +97,7 @@ def _run(content: bytes) -> Any:
     return model
 
 
-def _replay(score: Score, golden: list[dict[str, Any]]) -> None:
+def replay(score: Score, golden: list[dict[str, Any]]) -> None:
     """Require probabilities of any model, and of one with golden answers those that it gave at training."""
     try:
         probable = all(0 <= probability <= 1 for probability in score(GOLDEN_COMMENTS))
@@ -109,7 +110,8 @@ def _replay(score: Score, golden: list[dict[str, Any]]) -> None:
     if not all(gap <= GOLDEN_TOLERANCE for gap in gaps):
         raise ArtifactError(
             f"golden comment {gaps.index(max(gaps))} scores {max(gaps):.2g} away from its answer at training; "
-            "the libraries or pmip.text differ from those that trained the model"
+            "the libraries or pmip.text differ from those that trained the model",
+            "golden_answers",
         )
 
 
@@ -142,7 +144,8 @@ def verify_in_child(
     except subprocess.TimeoutExpired:
         raise VerificationError(f"its verification took more than {seconds} seconds") from None
     if ended.returncode == REFUSED:
-        raise ArtifactError(ended.stdout.strip())
+        kind, _, reason = ended.stdout.strip().partition(" ")
+        raise ArtifactError(reason, kind)
     if ended.returncode == -signal.SIGXCPU:
         raise ArtifactError(f"its verification took more of the processor's time than it may ({CPU_SECONDS} seconds)")
     lines = ended.stderr.splitlines()
@@ -164,13 +167,13 @@ def _environ() -> dict[str, str]:
 
 
 def main(folder: str, model_id: str, environment: str, *trust: str) -> int:
-    """Verify a folder; return 0, or `REFUSED` after writing the reason to stdout."""
+    """Verify a folder; return 0, or `REFUSED` after writing kind and reason to stdout."""
     trust_pickles = trust == ("trust",)
     _limit_resources(RUNNING_BYTES if trust_pickles else READING_BYTES)
     try:
         verify_folder(Path(folder), model_id, environment, trust_pickles=trust_pickles)
     except ArtifactError as error:
-        sys.stdout.write(str(error))
+        sys.stdout.write(f"{error.kind} {error}")
         return REFUSED
     return 0
 

@@ -12,10 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pmip.errors import ArtifactError, CacheError
-from pmip.model.artifact import MODEL, SCORER, library_versions
+from pmip.model.artifact import MODEL, SCORER, library_versions, run_pickle
+from pmip.model.scorer import Scorer
+from pmip.model.verification import replay
 
 STATE, LOCK, INCOMING = "state.json", "leader.lock", "incoming-"
 UNUSED_SECONDS = 30 * 24 * 3600
@@ -31,15 +33,30 @@ class Entry:
     sha256: str
 
 
+class Fault(NamedTuple):
+    """Why a version is not served: a kind, by which /metrics counts it, and a text for a person."""
+
+    kind: str
+    text: str
+
+
 @dataclass(frozen=True)
 class State:
-    """What the leader tells all workers; `refused` holds the reason for each version that must not be served."""
+    """What the leader tells all workers.
+
+    - `last_success_at`: the last check that the store answered and that left the newest usable version in service.
+    - `last_error`: what stands between this host and the newest version.
+    - `check_errors`, `load_failures`: how many checks, and how many versions, failed, by kind.
+    - `refused`: why each version, named by id and mark, must not be served.
+    """
 
     current: Entry | None = None
     last_check_at: str | None = None
+    last_success_at: str | None = None
     last_error: str | None = None
-    load_failures: int = 0
-    refused: dict[str, str] = field(default_factory=dict)
+    check_errors: dict[str, int] = field(default_factory=dict)
+    load_failures: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, Fault] = field(default_factory=dict)
 
 
 def cache_folder(base: Path | None, *served: object) -> Path:
@@ -50,7 +67,10 @@ def cache_folder(base: Path | None, *served: object) -> Path:
 
 
 class HostCache:
-    """A folder that this user alone can read and write; whatever is damaged in it counts as missing."""
+    """A folder that this user alone can read and write; whatever is damaged in it counts as missing.
+
+    Its owner and mode are checked before every read: another user may have made it first.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,8 +82,9 @@ class HostCache:
         if self._lock is not None and not (path.exists() and os.path.samestat(os.fstat(self._lock), path.stat())):
             self.resign()  # someone emptied the folder: the lock guards nothing any more
         if self._lock is None:
-            _make_private(self._folder.parent)
-            _make_private(self._folder)
+            for folder in (self._folder.parent, self._folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._require_private()
             self._lock = _locked(path)
             if self._lock is not None:
                 self._remove_leftovers()
@@ -78,6 +99,7 @@ class HostCache:
     def changed(self) -> tuple[int, ...] | None:
         """Return what differs after each `save`."""
         try:
+            self._require_private()
             found = (self._folder / STATE).stat()
         except OSError:
             return None
@@ -86,9 +108,11 @@ class HostCache:
     def state(self) -> State:
         """Return what the leader wrote last."""
         try:
+            self._require_private()
             written = json.loads((self._folder / STATE).read_bytes())
-            entry = written.pop("current")
-            return State(current=None if entry is None else Entry(**entry), **written)
+            entry, refused = written.pop("current"), written.pop("refused")
+            faults = {name: Fault(*fault) for name, fault in refused.items()}
+            return State(current=None if entry is None else Entry(**entry), refused=faults, **written)
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
             return State()
 
@@ -122,14 +146,15 @@ class HostCache:
             return bool(self._read(entry, SCORER, entry.sha256))
         return False
 
-    def plain(self, entry: Entry) -> dict[str, Any]:
-        """Return what the verification wrote of an entry, for `Scorer.from_plain`."""
-        plain: dict[str, Any] = json.loads(self._read(entry, SCORER, entry.sha256))
-        return plain
-
-    def model(self, entry: Entry, digest: str) -> bytes:
-        """Return an entry's pickle, which is kept where look-ups cannot answer."""
-        return self._read(entry, MODEL, digest)
+    def scorer(self, entry: Entry) -> Scorer:
+        """Return an entry ready to answer, as this process answers: its golden comments are replayed here."""
+        plain = json.loads(self._read(entry, SCORER, entry.sha256))
+        scorer = Scorer.from_plain(plain, lambda: self._unpickled(entry, plain["metadata"]["sha256"]))
+        try:
+            replay(scorer.answers.spam, scorer.metadata.golden)
+        except ArtifactError as error:
+            raise ArtifactError(f"{error}; the code was changed while the API ran: restart it", error.kind) from error
+        return scorer
 
     def prune(self, *kept: Entry | None) -> None:
         """Remove all entries but these."""
@@ -140,12 +165,27 @@ class HostCache:
 
     def _read(self, entry: Entry, name: str, digest: str) -> bytes:
         try:
+            self._require_private()
             content = (self._folder / entry.folder / name).read_bytes()
         except OSError as error:
             raise ArtifactError(f"{name} in the host's cache cannot be read ({error.strerror})") from error
         if sha256(content).hexdigest() != digest:
             raise ArtifactError(f"{name} in the host's cache is damaged")
         return content
+
+    def _unpickled(self, entry: Entry, digest: str) -> Any:
+        content = self._read(entry, MODEL, digest)
+        try:
+            return run_pickle(content)
+        except Exception as error:  # whatever the classes in it raise here, though not in the verification
+            raise ArtifactError(f"the model cannot be unpickled ({type(error).__name__}: {error})") from error
+
+    def _require_private(self) -> None:
+        for folder in (self._folder.parent, self._folder):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                advice = "remove it, or set MODEL_CACHE_DIR to another folder"
+                raise CacheError(f"{folder}: other users can reach it; {advice}")
 
     def _remove_leftovers(self) -> None:
         """Remove what a killed leader left half done, and the folders of other releases that nobody uses any more."""
@@ -165,10 +205,3 @@ def _locked(path: Path) -> int | None:
         os.close(file)
         return None
     return file
-
-
-def _make_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise CacheError(f"{folder}: other users can reach it; remove it, or set MODEL_CACHE_DIR to another folder")

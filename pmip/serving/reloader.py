@@ -4,10 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
-from pmip.errors import ModelNotReadyError, PmipError
-from pmip.model.artifact import run_pickle
+from pmip.errors import ArtifactError, ModelNotReadyError, PmipError
 from pmip.model.scorer import Scorer
 from pmip.serving.cache import Entry, HostCache, State
 from pmip.serving.updater import Updater
@@ -55,6 +53,11 @@ class Reloader:
         return self._current is not None
 
     @property
+    def state(self) -> State:
+        """What the leader of this host told last."""
+        return self._state
+
+    @property
     def last_check_at(self) -> str | None:
         """When a process of this host last asked the store (ISO 8601, UTC)."""
         return self._state.last_check_at
@@ -63,11 +66,6 @@ class Reloader:
     def last_error(self) -> str | None:
         """What stands between this process and the newest version."""
         return self._fault or self._state.last_error
-
-    @property
-    def load_failures(self) -> int:
-        """How often a version was refused or could not be verified on this host."""
-        return self._state.load_failures
 
     def start(self, wait_seconds: float = 5) -> None:
         """Look at the cache twice a second from a thread of this process; wait a little for a first model."""
@@ -95,28 +93,32 @@ class Reloader:
             time.sleep(min(LOOK_SECONDS, self._poll_seconds))
 
     def _look(self) -> None:
+        """Take up what the cache holds, if it changed since the last look."""
         with self._looking:
-            seen = self._cache.changed()
-            if seen == self._seen:
+            try:
+                seen = self._cache.changed()
+                if seen == self._seen:
+                    return
+                self._state = self._cache.state()
+            except PmipError as problem:  # another user's folder
+                self._tell(f"the host's cache does not work: {problem}")
                 return
-            self._state = self._cache.state()
             try:
                 self._swap(self._state.current)
-            except PmipError as problem:  # damaged, or replaced meanwhile: the leader mends it, and then it is seen
-                self._tell(f"the host's cache does not work: {problem}")
+            except ArtifactError as problem:
+                self._tell(f"model {self._state.current and self._state.current.model_id}: {problem}")
+                if problem.kind != "golden_answers":  # the leader mends damage, and then it is seen
+                    return
             else:
-                self._seen, self._fault = seen, None
+                self._fault = None
+            self._seen = seen
 
     def _swap(self, entry: Entry | None) -> None:
         if entry is None or (self._current and self._current[0] == entry):
             return
-        plain = self._cache.plain(entry)
-        self._current = (entry, Scorer.from_plain(plain, lambda: self._unpickled(entry, plain)))
+        self._current = (entry, self._cache.scorer(entry))
         self._has_scorer.set()
         log.info("model %s is in service", entry.model_id)
-
-    def _unpickled(self, entry: Entry, plain: dict[str, Any]) -> Any:
-        return run_pickle(self._cache.model(entry, plain["metadata"]["sha256"]))
 
     def _tell(self, fault: str) -> None:
         if fault != self._fault:

@@ -1,27 +1,39 @@
-"""Objects by key, in an S3 bucket; the only user of boto3. A local folder of the same layout is in `folder_storage`."""
+"""Objects by key, in an S3 bucket or in a local folder of the same layout; the only user of boto3."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    LoginError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
 
 from pmip.errors import (
     AccessDeniedError,
     AlreadyExistsError,
     BucketNotFoundError,
     ObjectNotFoundError,
+    StorageAwayError,
     StorageError,
 )
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
 
 
 class StoredObject(NamedTuple):
@@ -137,18 +149,34 @@ class Patience(NamedTuple):
 PATIENT = Patience(connect_seconds=5, read_seconds=15, attempts=3)
 HURRIED = Patience(connect_seconds=1, read_seconds=1, attempts=2)  # twice: a connection may be dead after a pause
 
+DENIED = "access denied; check the AWS credentials and what their policy allows"
+EXPIRED = "the AWS credentials have expired; renew them, for example with 'aws sso login'"
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 ERROR_BY_CODE: dict[str, tuple[type[StorageError], str]] = {
     "NoSuchBucket": (BucketNotFoundError, "there is no such bucket; check BUCKET, the region and AWS_ENDPOINT_URL"),
     "NoSuchKey": (ObjectNotFoundError, "there is no such object"),
     "404": (ObjectNotFoundError, "there is no such object"),
     "PreconditionFailed": (AlreadyExistsError, "exists already and is not overwritten"),
-    "RequestTimeTooSkewed": (StorageError, "refused, because the clock of this machine is wrong; set it"),
     "ConditionalRequestConflict": (AlreadyExistsError, "is being written by someone else"),
-} | dict.fromkeys(
-    ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AllAccessDisabled"),
-    (AccessDeniedError, "access denied; check the AWS credentials and what their policy allows"),
+    "RequestTimeTooSkewed": (StorageAwayError, "refused, because the clock of this machine is wrong; set it"),
+}
+ERROR_BY_CODE |= dict.fromkeys(
+    ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AllAccessDisabled"),
+    (AccessDeniedError, DENIED),
 )
+ERROR_BY_CODE |= dict.fromkeys(
+    ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), (AccessDeniedError, EXPIRED)
+)
+UNUSABLE_CREDENTIALS = (
+    CredentialRetrievalError,
+    LoginError,
+    NoAuthTokenError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+SERVER_ERROR = 500
+NO_CONDITIONS = "%s: this S3 server has no conditional writes: two runs of the same second could overwrite each other"
 
 
 class S3Storage:
@@ -157,9 +185,13 @@ class S3Storage:
     def __init__(self, bucket: str, patience: Patience = PATIENT) -> None:
         self.bucket = bucket
         self._patience = patience
+        self._knows_conditions = False
 
     @cached_property
     def _client(self) -> "S3Client":
+        import boto3  # here, because an API that starts from its cache is ready without it, a sixth of a second sooner
+        from botocore.config import Config
+
         connect, read, attempts = self._patience
         config = Config(
             connect_timeout=connect,
@@ -168,6 +200,8 @@ class S3Storage:
         )
         try:
             return boto3.session.Session().client("s3", config=config)
+        except UNUSABLE_CREDENTIALS:
+            raise
         except (BotoCoreError, ValueError) as error:  # an unknown profile, no region, an unusable endpoint
             raise StorageError(
                 f"s3://{self.bucket}: {error}; check AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL"
@@ -213,7 +247,30 @@ class S3Storage:
             if overwrite:
                 self._client.put_object(Bucket=self.bucket, Key=key, Body=content)
             else:
-                self._client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
+                self._write_new(key, content)
+
+    def _write_new(self, key: str, content: bytes) -> None:
+        """Store an object unless there is one; it is listed first, because some servers ignore the condition."""
+        if any(found.key == key for found in self.objects(key)):
+            raise AlreadyExistsError(f"{self.url(key)}: exists already and is not overwritten")
+        put = partial(self._client.put_object, Bucket=self.bucket, Key=key, Body=content)
+        try:
+            put(IfNoneMatch="*")
+        except ClientError as error:
+            if _code(error) != "NotImplemented":
+                raise
+            log.warning(NO_CONDITIONS, self.url(key))
+            put()
+        else:
+            if not self._knows_conditions and len(content) <= CHUNK_BYTES:
+                self._try_conditions(put, key)
+
+    def _try_conditions(self, put: Callable[..., object], key: str) -> None:
+        """Write the same bytes once more, which only a server that ignores conditions accepts."""
+        with suppress(ClientError, BotoCoreError):
+            put(IfNoneMatch="*")
+            log.warning(NO_CONDITIONS, self.url(key))
+        self._knows_conditions = True
 
     def create(self) -> None:
         """Make the bucket; one that is the caller's already is no error."""
@@ -243,16 +300,36 @@ class S3Storage:
         try:
             yield
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            kind, meaning = ERROR_BY_CODE.get(code, (StorageError, f"S3 answered {code or 'an error'}"))
-            raise kind(f"{self.url(key)}: {meaning}") from None
+            kind, meaning = _meaning(error)
+            raise self._told(kind, key, meaning) from None
         except NoCredentialsError:
             meaning = "there are no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            raise AccessDeniedError(f"{self.url(key)}: {meaning}") from None
+            raise self._told(AccessDeniedError, key, meaning) from None
+        except UNUSABLE_CREDENTIALS as error:
+            meaning = f"the AWS credentials cannot be used ({type(error).__name__}); renew them, as by 'aws sso login'"
+            raise self._told(AccessDeniedError, key, meaning) from None
         except BotoCoreError as error:
-            raise StorageError(f"{self.url(key)}: S3 did not answer ({type(error).__name__})") from None
+            raise self._told(StorageAwayError, key, f"S3 did not answer ({type(error).__name__})") from None
         except OSError as error:
             raise StorageError(f"{error.filename or self.url(key)}: {error.strerror}") from error
+
+    def _told(self, kind: type[StorageError], key: str, meaning: str) -> StorageError:
+        """Make an error; one of access ends the session, because a session reads a file of credentials only once."""
+        if issubclass(kind, AccessDeniedError):
+            self.__dict__.pop("_client", None)
+        return kind(f"{self.url(key)}: {meaning}")
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def _meaning(error: ClientError) -> tuple[type[StorageError], str]:
+    """Return the kind of an answer of S3, and what it means for a person."""
+    code = _code(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    other = StorageAwayError if status >= SERVER_ERROR else StorageError
+    return ERROR_BY_CODE.get(code, (other, f"S3 answered {code or 'an error'}"))
 
 
 Storage = S3Storage | FolderStorage

@@ -3,7 +3,8 @@
 import fcntl
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pmip.errors import AlreadyExistsError, ArtifactError, ModelNotFoundError, ObjectNotFoundError
-from pmip.model.artifact import MAX_MODEL_BYTES, METADATA, MODEL, Artifact, Metadata
+from pmip.model.artifact import MAX_METADATA_BYTES, MAX_MODEL_BYTES, METADATA, MODEL, Artifact, Metadata
 from pmip.store.objects import FolderStorage, Storage, StoredObject
 
 RUN_ID = "%Y%m%dT%H%M%SZ"
@@ -47,10 +48,19 @@ RECENT = 20  # versions among which a retried job looks for its own
 
 
 class Version(NamedTuple):
-    """A model id, and a mark that changes whenever the same id stands for another file."""
+    """A model id, a mark that changes whenever the same id stands for another file, and the sizes of its files."""
 
     model_id: str
     mark: str = ""
+    model_bytes: int = 0
+    metadata_bytes: int | None = None  # None where there is no metadata.json
+
+    def require_loadable(self) -> None:
+        """Raise `ArtifactError` when a file is larger than what is read into memory."""
+        sizes = ((MODEL, self.model_bytes, MAX_MODEL_BYTES), (METADATA, self.metadata_bytes or 0, MAX_METADATA_BYTES))
+        for name, size, most in sizes:
+            if size > most:
+                raise ArtifactError(f"{name} has {size:,} bytes; at most {most:,} are loaded", "too_large")
 
 
 class ModelStore:
@@ -64,53 +74,52 @@ class ModelStore:
     def __str__(self) -> str:
         return self._storage.url(self._prefix)
 
-    def versions(self) -> list[Version]:
-        """Return all versions, newest first; a folder whose model.pkl is not there yet is among them."""
-        names = self._storage.prefixes(self._prefix)
-        return [Version(name) for name in sorted(filter(is_model_id, names), reverse=True)]
+    def versions(self, since: str = "") -> list[Version]:
+        """Return all versions that have their model.pkl, or those from one id on, newest first.
+
+        One request of S3 lists about 250 versions.
+        """
+        start = self._key(since, "") if since else ""
+        return _versions(self._storage.objects(self._prefix, after=start), self._prefix)
+
+    def version(self, model_id: str) -> Version:
+        """Return one version; raises `ModelNotFoundError` when its model.pkl is not there."""
+        folder = self._key(model_id, "")
+        for version in _versions(self._storage.objects(folder), self._prefix):
+            return version
+        raise ModelNotFoundError(f"{self}{model_id}/ holds no {MODEL}")
 
     def published(self) -> list[str]:
-        """Return the ids of all versions that have their model.pkl, newest first."""
-        names = (found.key.removeprefix(self._prefix) for found in self._storage.objects(self._prefix))
-        ids = [name.removesuffix(f"/{MODEL}") for name in names if name.endswith(f"/{MODEL}")]
-        return sorted(filter(is_model_id, ids), reverse=True)
+        """Return the ids of all versions, newest first."""
+        return [version.model_id for version in self.versions()]
 
-    def since(self, model_id: str) -> list[Version]:
-        """Return a version and all that are newer, newest first, by one request as long as these are few.
+    def recent(self, count: int | None = None, *, retired: bool = False) -> list[Metadata]:
+        """Return the metadata of the newest versions, newest first, of those in service or of the retired ones.
 
-        Each has its mark, but for a model that is too large; a version whose model.pkl is not there is left out.
+        A version without a readable metadata.json is told by its `model_id` alone. `count` is how many; None means all.
         """
-        folders: dict[str, dict[str, StoredObject]] = {}
-        for found in self._storage.objects(self._prefix, after=self._key(model_id, "")):
-            folder, _, name = found.key.removeprefix(self._prefix).partition("/")
-            folders.setdefault(folder, {})[name] = found
-        there = [folder for folder, files in folders.items() if is_model_id(folder) and MODEL in files]
-        return [Version(folder, _mark(folders[folder])) for folder in sorted(there, reverse=True)]
-
-    def marked(self, version: Version) -> Version:
-        """Return a version with the mark of its files; raises `ModelNotFoundError` when its model.pkl is not there."""
-        folder = self._key(version.model_id, "")
-        files = {found.key.removeprefix(folder): found for found in self._storage.objects(folder)}
-        if MODEL not in files:
-            raise ModelNotFoundError(f"{self}{version.model_id}/ holds no {MODEL}")
-        if not (mark := _mark(files)):
-            raise ArtifactError(f"{MODEL} has {files[MODEL].size:,} bytes; at most {MAX_MODEL_BYTES:,} are loaded")
-        return version._replace(mark=mark)
+        prefix = f"{'retired' if retired else 'models'}/{self.environment}/"
+        found = _versions(self._storage.objects(prefix), prefix)[:count]
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(lambda version: self._metadata(version, prefix), found))
 
     def fetch(self, model_id: str) -> Artifact:
         """Return a version's artifact; raises `ModelNotFoundError` when there is none."""
         # Listed, because who may not list the whole bucket gets from S3 for a missing object that access is denied:
         # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
-        keys = {found.key for found in self._storage.objects(self._key(model_id, ""))}
-        model, metadata = (self._read_if(self._key(model_id, name), keys) for name in (MODEL, METADATA))
-        if model is None:
-            raise ModelNotFoundError(f"{self}{model_id}/ holds no {MODEL}")
+        version = self.version(model_id)
+        version.require_loadable()
+        try:
+            model = self._storage.read(self._key(model_id, MODEL))
+            metadata = None if version.metadata_bytes is None else self._storage.read(self._key(model_id, METADATA))
+        except ObjectNotFoundError as error:  # retired since it was listed
+            raise ModelNotFoundError(f"{self}{model_id}/ holds no {MODEL}") from error
         return Artifact(model, None if metadata is None else Metadata.from_json(metadata))
 
     def fetch_newest(self) -> tuple[str, Artifact]:
         """Return the model id and the artifact of the newest version."""
         for version in self.versions():
-            with suppress(ModelNotFoundError):  # its model.pkl is not there yet
+            with suppress(ModelNotFoundError):  # retired since it was listed
                 return version.model_id, self.fetch(version.model_id)
         raise ModelNotFoundError(f"{self} holds no version; 'bash scripts/train.sh' publishes one")
 
@@ -125,7 +134,7 @@ class ModelStore:
         earlier = self._published_by(metadata.batch_job_id)
         if earlier:
             return earlier
-        newest = max((found.model_id for found in self.since(metadata.model_id)), default="")
+        newest = max((found.model_id for found in self.versions(since=metadata.model_id)), default="")
         while True:
             metadata = replace(metadata, report=self._key(metadata.model_id, f"{REPORT}.html"))
             if self._claim(metadata, artifact.model):
@@ -161,18 +170,19 @@ class ModelStore:
     def _key(self, model_id: str, name: str) -> str:
         return f"{self._prefix}{model_id}/{name}"
 
-    def _read_if(self, key: str, keys: set[str]) -> bytes | None:
-        with suppress(ObjectNotFoundError):  # retired since it was listed
-            return self._storage.read(key) if key in keys else None
-        return None
+    def _metadata(self, version: Version, prefix: str) -> Metadata:
+        if version.metadata_bytes is not None:
+            with suppress(ArtifactError, ObjectNotFoundError):  # damaged, or moved since it was listed
+                version.require_loadable()
+                metadata = Metadata.from_json(self._storage.read(f"{prefix}{version.model_id}/{METADATA}"))
+                return metadata.known_as(version.model_id, self.environment)
+        return Metadata(version.model_id, self.environment)
 
     def _published_by(self, batch_job_id: str | None) -> Artifact | None:
-        for model_id in self.published()[:RECENT] if batch_job_id else []:
-            with suppress(ModelNotFoundError, ArtifactError):  # retired meanwhile, or nobody's
-                keys = {found.key for found in self._storage.objects(self._key(model_id, ""))}
-                metadata = self._read_if(self._key(model_id, METADATA), keys)
-                if metadata and Metadata.from_json(metadata).batch_job_id == batch_job_id:
-                    return self.fetch(model_id)
+        for metadata in self.recent(RECENT) if batch_job_id else []:
+            if metadata.batch_job_id == batch_job_id:
+                with suppress(ModelNotFoundError, ArtifactError):  # retired meanwhile
+                    return self.fetch(metadata.model_id)
         return None
 
     def _claim(self, metadata: Metadata, model: bytes) -> bool:
@@ -206,10 +216,22 @@ class ModelStore:
         return keys
 
 
-def _mark(files: dict[str, StoredObject]) -> str:
-    """Return what changes with the files of a version; nothing where its model is too large to be loaded."""
-    model, metadata = files[MODEL], files.get(METADATA)
-    return "" if model.size > MAX_MODEL_BYTES else f"{model.tag} {metadata.tag if metadata else None}"
+def _versions(objects: Iterable[StoredObject], prefix: str) -> list[Version]:
+    """Return the versions among listed objects, newest first."""
+    folders: dict[str, dict[str, StoredObject]] = {}
+    for found in objects:
+        folder, _, name = found.key.removeprefix(prefix).partition("/")
+        folders.setdefault(folder, {})[name] = found
+    return [
+        _version(name, files[MODEL], files.get(METADATA))
+        for name, files in sorted(folders.items(), reverse=True)
+        if is_model_id(name) and MODEL in files
+    ]
+
+
+def _version(name: str, model: StoredObject, metadata: StoredObject | None) -> Version:
+    tags = f"{model.tag} {metadata.tag if metadata else None}"
+    return Version(name, tags, model.size, metadata.size if metadata else None)
 
 
 LOCAL = "local"
@@ -225,19 +247,17 @@ class LocalModel:
     def __str__(self) -> str:
         return self._folder.url(MODEL)
 
-    def versions(self) -> list[Version]:
+    def versions(self, since: str = "") -> list[Version]:  # noqa: ARG002 - asked like a model store
         """Return the local model, marked by its files' sizes and times, or nothing."""
         paths = [self._folder.root / name for name in (MODEL, METADATA)]
         marks = [f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path.exists() else "none" for path in paths]
         return [Version(LOCAL, " ".join(marks))] if paths[0].exists() else []
 
-    def since(self, model_id: str) -> list[Version]:  # noqa: ARG002 - asked like a model store
-        """Return the local model: none is newer."""
-        return self.versions()
-
-    def marked(self, version: Version) -> Version:
-        """Return the version: it was listed with its mark."""
-        return version
+    def version(self, model_id: str) -> Version:
+        """Return the local model; raises `ModelNotFoundError` when there is none."""
+        for version in self.versions():
+            return version
+        raise ModelNotFoundError(f"{self}: there is no {model_id} model; 'bash scripts/train.sh' makes one")
 
     def fetch(self, model_id: str = LOCAL) -> Artifact:  # noqa: ARG002 - asked like a model store
         """Return the local model."""

@@ -11,10 +11,7 @@ from urllib.parse import urlsplit
 
 from conftest import seeded
 
-ANSWERS = {
-    503: b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>",
-    403: b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>",
-}
+CODES = {503: "SlowDown", 403: "AccessDenied", 501: "NotImplemented", 400: "ExpiredToken"}
 DROP = 256  # bytes
 
 
@@ -22,8 +19,9 @@ class S3Proxy(ThreadingHTTPServer):
     """Passes requests on, but for those that `failing` matches, from the one after `passed` on.
 
     `fault` is None, the status to answer with, or one of these: "stopped" hangs up, "slow" answers late, "cut" breaks
-    off within the answer, "throttled" gives it in drops, "corrupted" changes some of its bytes, others each time, and
-    "hiding" says 403 in place of 404, as S3 does to who may not list the whole bucket.
+    off within the answer, "throttled" gives it in drops, "corrupted" changes some of its bytes, others each time,
+    "hiding" says 403 in place of 404, as S3 does to who may not list the whole bucket, "unconditional" knows no
+    conditional writes (501), and "ignoring" accepts those that S3 refuses.
     """
 
     daemon_threads = True
@@ -64,15 +62,23 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "slow":
             time.sleep(self.server.slow_seconds)
         if isinstance(fault, int):
-            self._answer(fault, {}, ANSWERS[fault])
+            self._fail(fault)
+            return
+        if fault == "unconditional" and "If-None-Match" in self.headers:
+            self._fail(501)
             return
         with closing(http.client.HTTPConnection(self.server.behind, timeout=30)) as connection:
             connection.request(self.command, self.path, body, dict(self.headers))
             reply = connection.getresponse()
             if fault == "hiding" and reply.status == 404:
-                self._answer(403, {}, ANSWERS[403])
+                self._fail(403)
+            elif fault == "ignoring" and reply.status == 412:
+                self._answer(200, {}, b"")
             else:
                 self._answer(reply.status, dict(reply.headers), reply.read(), fault)
+
+    def _fail(self, status: int) -> None:
+        self._answer(status, {}, f"<Error><Code>{CODES[status]}</Code><Message>No.</Message></Error>".encode())
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes, fault: str | None = None) -> None:
         if fault == "cut":

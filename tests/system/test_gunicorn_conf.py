@@ -9,7 +9,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -151,3 +151,15 @@ def test_workers_are_small_and_listen_to_the_port_alone(api: Api) -> None:
         assert getattr(worker.memory_full_info(), "pss", 0) < 60 * 2**20
     listening = [link for link in psutil.Process(api.process.pid).net_connections("all") if link.status == "LISTEN"]
     assert [link.laddr for link in listening] == [("127.0.0.1", api.port)]
+
+
+def test_it_listens_at_an_address_of_ipv6(tmp_path: Path) -> None:
+    """HOST=::1 needs no brackets."""
+    with running_api(tmp_path, HOST="::1") as (port, _):
+
+        def answers() -> bool:
+            with suppress(OSError), direct.open(f"http://[::1]:{port}/healthcheck", timeout=30) as answer:
+                return bool(answer.status == 200)
+            return False
+
+        wait_for(answers, 30)

@@ -12,7 +12,10 @@ import time
 import venv
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import boto3
@@ -139,6 +142,25 @@ def test_it_listens_on_one_address_alone(server: Script) -> None:
     port = int(server("status").stdout.rsplit(":", 1)[1])
     assert all(is_open("127.0.0.1", port + offset) for offset in OFFSETS)
     assert not any(is_open("127.0.0.2", port + offset) for offset in OFFSETS)
+
+
+def test_no_port_gives_or_takes_an_object_without_a_password(server: Script) -> None:
+    """To whoever asks, another user of the machine or a web page: all ten ports are tried, with the paths of each."""
+    port, kept = int(server("status").stdout.rsplit(":", 1)[1]), b"kept" * 100_000
+    client(server).create_bucket(Bucket="guarded")
+    client(server).put_object(Bucket="guarded", Key="key", Body=kept)
+    paths = ("/", "/guarded/key", "/buckets/guarded/key", "/buckets/guarded/?pretty=y", "/1,01", "/ui/index.html")
+    for number, path, method in product((port + offset for offset in OFFSETS), paths, ("GET", "PUT", "POST", "DELETE")):
+        with suppress(OSError, HTTPException), closing(HTTPConnection("127.0.0.1", number, timeout=5)) as caller:
+            caller.request(
+                method, path, b"other" if method in ("PUT", "POST") else None, {"Origin": "http://evil.test"}
+            )
+            answer = caller.getresponse()
+            assert answer.status >= 400 or answer.headers["Access-Control-Allow-Origin"] != "*"
+            assert b"kept" not in answer.read(), f"{method} {number}{path}"
+            assert "guarded" not in path or answer.status >= 400, f"{method} {number}{path}"
+    assert client(server).get_object(Bucket="guarded", Key="key")["Body"].read() == kept
+    assert [found["Key"] for found in client(server).list_objects_v2(Bucket="guarded")["Contents"]] == ["key"]
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

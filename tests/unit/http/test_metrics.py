@@ -64,13 +64,22 @@ def test_requests_are_counted_by_route_and_status(store: ModelStore, tmp_path: P
     assert 0 < found['pmip_request_seconds_sum{route="/predict",status="200"}'] < 10
 
 
-def test_the_model_and_the_last_look_are_told(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
-    """Without a model there is none to tell of; refused versions are counted."""
+def test_the_model_and_the_looks_for_it_are_told(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
+    """Without a model there is none to tell of; failed checks and refused versions are counted by their kind."""
     empty = figures(client_of(store, tmp_path))
     assert not [name for name in empty if name.startswith("pmip_model_info")]
     assert empty["pmip_last_check_timestamp_seconds"] > 1.7e9
+    assert "pmip_last_successful_check_timestamp_seconds" not in empty
     store.publish(artifact)
     store._storage.write("models/staging/20270101/model.pkl", b"text")
     told = figures(client_of(store, tmp_path / "other"))
     assert told[f'pmip_model_info{{model_id="{MODEL}"}}'] == 1
-    assert (empty["pmip_load_failures_total"], told["pmip_load_failures_total"]) == (0, 1)
+    assert told["pmip_last_successful_check_timestamp_seconds"] == told["pmip_last_check_timestamp_seconds"]
+    for name, before, after in (
+        ('pmip_check_errors_total{kind="no_version"}', 1, 0),
+        ('pmip_load_failures_total{reason="unusable"}', 0, 1),
+        ("pmip_model_is_newest", 0, 0),
+    ):
+        assert (empty[name], told[name]) == (before, after)
+    store.retire("20270101")
+    assert figures(client_of(store, tmp_path / "third"))["pmip_model_is_newest"] == 1

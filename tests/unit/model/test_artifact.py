@@ -48,9 +48,16 @@ def test_metadata_never_bring_numbers_that_json_has_not() -> None:
     assert metadata.metrics == {"mcc": None}
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"null", b'"text"', b"{", b"\xff\xfe", b"{}", b"[" * 100_000])
+SURROGATE = b'{"model_id": "20260101", "report": "\\ud800"}'
+DEEP = b'{"model_id": "20260101", "metrics": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}"
+INFINITE = b'{"model_id": "20260101", "metrics": {"mcc": 1e999}}'
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"null", b'"text"', b"{", b"\xff\xfe", b"{}", b"[" * 100_000, SURROGATE, DEEP, INFINITE]
+)
 def test_malformed_metadata_are_refused(content: bytes) -> None:
-    """A file that is no JSON object, or has no model id, is an error of the artifact."""
+    """A file that is no JSON object, has no model id, or cannot be written again, is an error of the artifact."""
     with pytest.raises(ArtifactError, match=r"metadata\.json cannot be read"):
         Metadata.from_json(content)
 

@@ -77,7 +77,7 @@ def test_a_scorer_stays_until_there_is_another_one(leader: Reloader, store: Mode
     assert leader.scorer is first
     publish(store, artifact, SECOND, broken=True)
     leader.step()
-    assert (leader.scorer is first, leader.load_failures) == (True, 1)
+    assert (leader.scorer is first, leader.state.load_failures) == (True, {"damaged": 1})
     assert f"{SECOND}: the sha-256" in str(leader.last_error)
 
 

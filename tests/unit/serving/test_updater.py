@@ -2,6 +2,7 @@
 
 import logging
 import resource
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 from conftest import publish
 
+from pmip import text
 from pmip.errors import ModelNotFoundError, VerificationError
-from pmip.model.artifact import MODEL, SCORER, Artifact
-from pmip.model.verification import verify_folder
+from pmip.model.artifact import MAX_METADATA_BYTES, MODEL, SCORER, Artifact
+from pmip.model.verification import verify_folder, verify_in_child
 from pmip.serving.cache import HostCache
 from pmip.serving.updater import Updater
 from pmip.store.objects import FolderStorage, S3Storage
@@ -47,10 +49,12 @@ class Verifier:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.dies = False
+        self.meanwhile: Callable[[], object] = list
 
     def __call__(self, folder: Path, model_id: str) -> None:
         """Verify in this process."""
         self.calls.append(model_id)
+        self.meanwhile()
         if self.dies:
             raise VerificationError("its verification ended with status -9")
         verify_folder(folder, model_id, "staging")
@@ -78,7 +82,7 @@ def test_an_empty_store_is_told_as_such(updater: Updater, cache: HostCache) -> N
     """It says how to mend it, and when it looked."""
     updater.check()
     state = cache.state()
-    assert (state.current, state.load_failures) == (None, 0)
+    assert (state.current, state.load_failures, state.check_errors) == (None, {}, {"no_version": 1})
     assert "does not hold any version; 'bash scripts/train.sh' publishes one" in str(state.last_error)
     assert state.last_check_at
 
@@ -108,7 +112,7 @@ def test_a_broken_version_is_refused_once_and_the_old_one_stays(
             updater.check()
     assert (current(cache), verifier.calls) == (FIRST, [FIRST, SECOND])
     assert f"model {SECOND}: the sha-256" in str(cache.state().last_error)
-    assert (len(caplog.records), cache.state().load_failures) == (1, 1)
+    assert (len(caplog.records), cache.state().load_failures) == (1, {"damaged": 1})
     publish(store, artifact, THIRD)
     updater.check()
     assert (current(cache), cache.state().last_error, cache.state().refused) == (THIRD, None, {})
@@ -123,7 +127,7 @@ def test_a_refusal_outlives_the_leader_until_the_file_is_another_one(
     verifier = Verifier()
     successor = Updater(store, cache, verifier)
     successor.check()
-    assert (current(cache), verifier.calls, cache.state().load_failures) == (None, [], 1)
+    assert (current(cache), verifier.calls, cache.state().load_failures) == (None, [], {"damaged": 1})
     storage.write(f"models/staging/{FIRST}/{MODEL}", artifact.model)
     successor.check()
     assert (current(cache), verifier.calls) == (FIRST, [FIRST])
@@ -155,6 +159,101 @@ def test_at_start_broken_versions_are_passed_over(
     updater.check()
     assert current(cache) == FIRST
     assert THIRD in str(cache.state().last_error)
+
+
+def test_each_refusal_is_told_when_it_happens(
+    updater: Updater,
+    store: ModelStore,
+    cache: HostCache,
+    artifact: Artifact,
+    verifier: Verifier,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However many refused versions come before a good one, none waits for the end of the search to be known."""
+    publish(store, artifact, FIRST)
+    broken = [f"20260401T0000{second:02}Z" for second in range(20)]
+    for model_id in broken:
+        publish(store, artifact, model_id, broken=True)
+    told: list[tuple[int, int]] = []
+    verifier.meanwhile = lambda: told.append((len(cache.state().refused), len(caplog.records)))
+    updater.check()
+    assert told == [(number, number) for number in range(21)]
+    assert (current(cache), cache.state().load_failures) == (FIRST, {"damaged": 20})
+    assert f"model {broken[-1]}: the sha-256" in str(cache.state().last_error)
+
+
+def test_newer_versions_are_looked_for_between_candidates(
+    updater: Updater, store: ModelStore, cache: HostCache, artifact: Artifact, verifier: Verifier
+) -> None:
+    """A good version that is published during a long search is served next, before older ones are tried."""
+    for model_id in (FIRST, SECOND):
+        publish(store, artifact, model_id, broken=True)
+    verifier.meanwhile = lambda: len(verifier.calls) == 1 and publish(store, artifact, THIRD)
+    updater.check()
+    assert (current(cache), verifier.calls) == (THIRD, [SECOND, THIRD])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kind"),
+    [
+        (b'{"model_id": "20260303", "metrics": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}", "metadata"),
+        (b'{"model_id": "20260303", "report": "\\ud800"}', "metadata"),
+        (b'{"model_id": "20260303", "golden": [{"comment": 5}]}', "damaged"),
+        (b" " * (MAX_METADATA_BYTES + 1), "too_large"),
+    ],
+    ids=["deep", "surrogate", "no golden comment", "huge"],
+)
+def test_a_fault_in_one_version_never_ends_the_search(
+    updater: Updater, storage: FolderStorage, cache: HostCache, artifact: Artifact, metadata: bytes, kind: str
+) -> None:
+    """Whatever its metadata hold, the version before it serves."""
+    publish(updater.store, artifact, FIRST)
+    storage.write("models/staging/20260303/metadata.json", metadata)
+    storage.write(f"models/staging/20260303/{MODEL}", artifact.model)
+    updater.check()
+    assert (current(cache), cache.state().load_failures, cache.state().check_errors) == (FIRST, {kind: 1}, {})
+    assert str(cache.state().last_error).startswith("model 20260303: ")
+
+
+def test_a_fault_that_nobody_foresaw_never_ends_the_search(
+    updater: Updater, store: ModelStore, cache: HostCache, artifact: Artifact, verifier: Verifier
+) -> None:
+    """It is told by its class alone, as its text may hold anything, and tried again at the next check."""
+    for model_id in (FIRST, SECOND):
+        publish(store, artifact, model_id)
+    verifier.meanwhile = lambda: len(verifier.calls) == 1 and [][1]
+    updater.check()
+    assert (current(cache), cache.state().load_failures) == (FIRST, {"unexpected": 1})
+    assert cache.state().last_error == f"model {SECOND}: IndexError while it was loaded"
+    updater.check()
+    assert (current(cache), cache.state().last_error) == (SECOND, None)
+
+
+def test_a_process_whose_code_is_older_than_its_files_refuses_the_version(
+    store: ModelStore, cache: HostCache, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child has imported the text functions as the files hold them, the workers as they were at their start."""
+    publish(store, artifact, FIRST)
+    monkeypatch.setattr(text, "tokens", lambda normalised: [normalised])
+    Updater(store, cache, partial(verify_in_child, environment="staging")).check()
+    assert (current(cache), cache.state().load_failures) == (None, {"golden_answers": 1})
+    assert "the code was changed while the API ran: restart it" in str(cache.state().last_error)
+
+
+def test_an_api_with_newer_text_says_that_all_versions_are_older(
+    updater: Updater, store: ModelStore, cache: HostCache, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until a version is trained with the same code, the message tells both ways out."""
+    for model_id in (FIRST, SECOND):
+        publish(store, artifact, model_id)
+    monkeypatch.setattr(text, "tokens", lambda normalised: [normalised])
+    for _ in range(2):
+        updater.check()
+        error = str(cache.state().last_error)
+        assert error.startswith(
+            f"none of the versions in {store} answers as at training with the pmip.text of this API"
+        )
+        assert f"deploy the code that trained them; model {SECOND}: golden comment" in error
 
 
 def test_a_half_published_version_is_taken_up_when_it_is_whole(
@@ -215,20 +314,24 @@ def test_an_emptied_store_leaves_the_last_good_model_in_service(
 
 
 def test_an_unreachable_store_leaves_the_model_in_service(
-    bucket: S3Storage, cache: HostCache, artifact: Artifact, verifier: Verifier
+    bucket: S3Storage, cache: HostCache, artifact: Artifact, verifier: Verifier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When the bucket refuses, the model stays and last_error tells; it recovers by itself."""
+    """When the bucket refuses, the model stays and last_error tells; it recovers by itself, which is logged."""
     store = ModelStore(bucket, "staging")
     publish(store, artifact, FIRST)
     updater = Updater(store, cache, verifier)
     updater.check()
-    updater.store = ModelStore(S3Storage("pmip-no-such-bucket"), "staging")
-    updater.check()
+    caplog.set_level(logging.INFO, "pmip")
+    before = cache.state().last_success_at
+    Updater(ModelStore(S3Storage("pmip-no-such-bucket"), "staging"), cache, verifier).check()
     assert current(cache) == FIRST
     assert "no such bucket" in str(cache.state().last_error)
-    updater.store = store
+    assert (cache.state().check_errors, cache.state().last_success_at) == ({"no_bucket": 1}, before)
     updater.check()
     assert (cache.state().last_error, verifier.calls) == (None, [FIRST])
+    assert cache.state().last_success_at == cache.state().last_check_at
+    [recovered] = [record.message for record in caplog.records if record.levelno == logging.INFO]
+    assert recovered.startswith("the check for a new model works again; the last error was: s3://pmip-no-such-bucket")
 
 
 def test_a_replaced_upload_is_seen_on_s3_too(bucket: S3Storage, cache: HostCache, artifact: Artifact) -> None:

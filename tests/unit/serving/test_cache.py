@@ -12,8 +12,9 @@ import pytest
 from conftest import ROOT
 
 from pmip.errors import ArtifactError, CacheError
-from pmip.model.artifact import SCORER
-from pmip.serving.cache import STATE, Entry, HostCache, State, cache_folder
+from pmip.model.artifact import SCORER, Artifact
+from pmip.model.verification import verify_folder
+from pmip.serving.cache import STATE, Entry, Fault, HostCache, State, cache_folder
 
 LEAD_UNTIL_KILLED = """
 import sys, time
@@ -73,8 +74,8 @@ def test_a_leader_of_a_folder_that_was_emptied_leads_no_more(cache: HostCache, f
     other = HostCache(folder)
     assert other.lead()
     assert not cache.lead()
-    other.save(State(load_failures=1))
-    assert cache.state().load_failures == 1
+    other.save(State(last_error="an error"))
+    assert cache.state().last_error == "an error"
 
 
 def test_the_folder_is_this_users_alone(cache: HostCache, folder: Path) -> None:
@@ -91,10 +92,28 @@ def test_the_folder_is_this_users_alone(cache: HostCache, folder: Path) -> None:
         HostCache(link).lead()
 
 
+def test_what_another_user_planted_is_not_read(cache: HostCache, folder: Path) -> None:
+    """Owner and mode are checked before every read, by whichever process, and not by the leader alone."""
+    entry = adopted(cache, "20260101")
+    cache.save(State(entry))
+    reader = HostCache(folder)
+    reads = (reader.changed, reader.state, lambda: reader.scorer(entry), lambda: reader.holds(entry))
+    for path, mode, owner in ((folder, 0o755, 0), (folder.parent, 0o770, 0), (folder, 0o700, 65534)):
+        path.chmod(mode)
+        os.chown(path, owner, -1)
+        for read in reads:
+            with pytest.raises(CacheError, match=f"{path}: other users can reach it"):
+                read()
+        path.chmod(0o700)
+        os.chown(path, 0, -1)
+    assert reader.state().current == entry
+
+
 def test_what_the_leader_tells_is_read_by_all(cache: HostCache, folder: Path) -> None:
     """The whole state comes back, and a look tells that it is another one."""
     entry = adopted(cache, "20260101")
-    state = State(entry, "2026-01-01T00:00:00+00:00", "an error", 3, {"20260202 mark": "a reason"})
+    moment, fault = "2026-01-01T00:00:00+00:00", Fault("damaged", "a reason")
+    state = State(entry, moment, moment, "an error", {"away": 1}, {"damaged": 3}, {"20260202 mark": fault})
     reader = HostCache(folder)
     assert (reader.changed(), reader.state()) == (None, State())
     cache.save(state)
@@ -114,18 +133,21 @@ def test_a_damaged_state_counts_as_none(cache: HostCache, folder: Path, content:
     assert cache.state() == State()
 
 
-def test_an_entry_is_read_as_it_was_verified(cache: HostCache, folder: Path) -> None:
+def test_an_entry_is_read_as_it_was_verified(cache: HostCache, folder: Path, artifact: Artifact) -> None:
     """Each byte of it counts."""
-    entry = adopted(cache, "20260101", '{"a": [1.5, "é"]}')
-    assert cache.plain(entry) == {"a": [1.5, "é"]}
-    assert cache.holds(entry)
-    (folder / entry.folder / SCORER).write_text('{"a": [2.5, "é"]}')
+    with cache.incoming() as incoming:
+        artifact.write(incoming)
+        verify_folder(incoming, "20260101", "staging")
+        entry = cache.adopt(incoming, "20260101", "mark")
+    path = folder / entry.folder / SCORER
+    assert (cache.scorer(entry).model_id, cache.holds(entry)) == ("20260101", True)
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
     assert not cache.holds(entry)
     with pytest.raises(ArtifactError, match=r"scorer\.json in the host's cache is damaged"):
-        cache.plain(entry)
-    (folder / entry.folder / SCORER).unlink()
+        cache.scorer(entry)
+    path.unlink()
     with pytest.raises(ArtifactError, match=r"scorer\.json in the host's cache cannot be read"):
-        cache.plain(entry)
+        cache.scorer(entry)
 
 
 def test_a_damaged_entry_is_replaced(cache: HostCache, folder: Path) -> None:

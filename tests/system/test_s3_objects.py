@@ -3,11 +3,13 @@
 import re
 import socket
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import free_port
+from s3_proxy import S3Proxy, proxy_before
 
 from pmip.errors import (
     AccessDeniedError,
@@ -112,6 +114,66 @@ def test_delete_removes_one_object_and_may_be_repeated(storage: Storage) -> None
     assert keys(storage) == [f"{KEY}.txt"]
 
 
+def files_under(folder: Path) -> list[Path]:
+    """List every file of a folder, hidden ones too."""
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_download_is_whole_and_readable_by_others(storage: Storage, tmp_path: Path) -> None:
+    """Folders are made, an older file is replaced, `on_bytes` is told of every byte, and a container may read it."""
+    storage.write(KEY, MANY_BYTES)
+    path = tmp_path / "data" / "deep" / "model.pkl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"older")
+    sizes: list[int] = []
+    storage.download(KEY, path, sizes.append)
+    assert path.read_bytes() == MANY_BYTES
+    assert sum(sizes) == len(MANY_BYTES)
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert files_under(tmp_path / "data") == [path]
+
+
+@pytest.mark.parametrize("older", [None, b"older"])
+def test_a_download_that_fails_leaves_no_file(storage: Storage, tmp_path: Path, older: bytes | None) -> None:
+    """Neither a half file nor a temporary one stays, and an older file is kept."""
+    storage.write(KEY, MANY_BYTES)
+    path = tmp_path / "data" / "model.pkl"
+    path.parent.mkdir()
+    if older:
+        path.write_bytes(older)
+
+    def interrupt(size: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        storage.download(KEY, path, interrupt)
+    assert [file.read_bytes() for file in files_under(path.parent)] == ([older] if older else [])
+
+
+def test_of_writers_at_once_one_wins(storage: Storage) -> None:
+    """However many write a key at the same time without overwriting, one succeeds and the others are told."""
+
+    def attempt(number: int) -> int | None:
+        try:
+            storage.write(KEY, b"%d" % number, overwrite=False)
+        except AlreadyExistsError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [number for number in pool.map(attempt, range(16)) if number is not None]
+    assert [storage.read(KEY)] == [b"%d" % number for number in winners]
+
+
+@pytest.fixture
+def proxy(bucket: S3Storage, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """Put a proxy between new storages and the real S3 server; the test's own bucket goes past it."""
+    assert list(bucket.objects("")) == []
+    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
 @pytest.fixture
 def endpoint(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """Point boto3 at an address where nothing listens."""
@@ -159,6 +221,55 @@ def test_without_credentials_the_error_says_what_to_set(s3: dict[str, str], monk
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(AccessDeniedError, match="set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
         S3Storage("comments").read(KEY)
+
+
+def test_credentials_that_a_tool_renews_are_read_again(
+    bucket: S3Storage, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A denied call is followed by a new session, which reads the file of credentials as it is then."""
+    file = tmp_path / "credentials"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    text = f"[default]\naws_access_key_id = {s3['AWS_ACCESS_KEY_ID']}\naws_secret_access_key = "
+    file.write_text(f"{text}wrong\n")
+    storage = S3Storage(bucket.bucket)
+    with pytest.raises(AccessDeniedError):
+        storage.read(KEY)
+    file.write_text(f"{text}{s3['AWS_SECRET_ACCESS_KEY']}\n")
+    with pytest.raises(ObjectNotFoundError):
+        storage.read(KEY)
+
+
+def test_expired_credentials_are_told_as_such(
+    bucket: S3Storage, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whether S3 says so, or the tool that the profile names for them."""
+    proxy.fault = 400
+    with pytest.raises(AccessDeniedError, match="the AWS credentials have expired; renew them"):
+        S3Storage(bucket.bucket).read(KEY)
+    (tmp_path / "config").write_text("[profile tool]\ncredential_process = false\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        patch.setenv("AWS_PROFILE", "tool")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.delenv(name)
+        with pytest.raises(AccessDeniedError, match=r"cannot be used \(CredentialRetrievalError\); renew them"):
+            S3Storage(bucket.bucket).read(KEY)
+
+
+@pytest.mark.parametrize("fault", [None, "unconditional", "ignoring"])
+def test_a_server_without_conditional_writes_is_told(
+    bucket: S3Storage, proxy: S3Proxy, fault: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it refuses them or takes no notice of them; what is there already is not overwritten all the same."""
+    proxy.fault, storage = fault, S3Storage(bucket.bucket)
+    storage.write(KEY, b"older", overwrite=False)
+    with pytest.raises(AlreadyExistsError):
+        storage.write(KEY, b"newer", overwrite=False)
+    assert bucket.read(KEY) == b"older"
+    told = f"{bucket.url(KEY)}: this S3 server has no conditional writes: two runs of the same second could overwrite "
+    assert [message.startswith(told) for message in caplog.messages] == ([True] if fault else [])
 
 
 def test_a_server_that_is_away_is_a_storage_error_without_its_address(endpoint: str) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from s3_proxy import proxy_before
 
-from pmip.errors import AccessDeniedError, AlreadyExistsError, ModelNotFoundError
+from pmip.errors import AccessDeniedError, AlreadyExistsError, ArtifactError, ModelNotFoundError
 from pmip.model.artifact import Artifact
 from pmip.store.objects import S3Storage, Storage
-from pmip.store.versions import ModelStore, Version
+from pmip.store.versions import ModelStore
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ def test_what_is_newer_than_a_version_comes_with_it(store: ModelStore, storage: 
         storage.write(f"models/staging/{name}/model.pkl", name.encode())
     storage.write("models/staging/20200102/metadata.json", b"{}")
     storage.write("models/staging/20200103/metadata.json", b"{}")
-    expected = [store.marked(Version(name)) for name in ("20200102", "20200101T000000Z", "20200101")]
-    assert store.since("20200101") == expected
+    expected = [store.version(name) for name in ("20200102", "20200101T000000Z", "20200101")]
+    assert store.versions(since="20200101") == expected
     storage.delete("models/staging/20200101/model.pkl")
-    assert store.since("20200101") == expected[:2]
+    assert store.versions(since="20200101") == expected[:2]
 
 
 def test_an_empty_store_has_no_versions(store: ModelStore) -> None:
@@ -134,6 +134,35 @@ def test_a_retried_job_finds_its_version_behind_newer_ones(
     storage.write("models/staging/20260105T000000Z/metadata.json", half.to_json())
     assert store.publish(with_id(artifact, "20260106T000000Z", batch_job_id="job-1")) == first
     assert store.published() == ["20260104", "20260103", "20260102T000000Z", "20260101T000000Z"]
+
+
+def test_the_metadata_of_the_last_versions_is_listed(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
+    """Newest first, of those in service and of the retired ones; what is not readable has its id alone."""
+    for model_id in ("20260101T000000Z", "20260102T000000Z", "20260103T000000Z"):
+        store.publish(with_id(artifact, model_id, training_data_id=model_id[:8]))
+    for name, content in (("20260104", b"damaged"), ("20260105", b'{"model_id": "\\ud800"}'), ("20260106", b"")):
+        storage.write(f"models/staging/{name}/metadata.json", content)
+        storage.write(f"models/staging/{name}/model.pkl", b"")
+    storage.write("models/staging/20260107/model.pkl", b"")
+    store.retire("20260102T000000Z")
+    told = [(metadata.model_id, metadata.training_data_id) for metadata in store.recent()]
+    unreadable = [("20260107", None), ("20260106", None), ("20260105", None), ("20260104", None)]
+    assert told == [*unreadable, ("20260103T000000Z", "20260103"), ("20260101T000000Z", "20260101")]
+    assert [metadata.model_id for metadata in store.recent(2)] == ["20260107", "20260106"]
+    [retired] = store.recent(retired=True)
+    assert (retired.model_id, retired.training_data_id) == ("20260102T000000Z", "20260102")
+
+
+def test_files_too_large_are_not_read(
+    store: ModelStore, storage: Storage, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are refused by the size that the store lists."""
+    store.publish(artifact)
+    for name in ("MODEL", "METADATA"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"pmip.store.versions.MAX_{name}_BYTES", 10)
+            with pytest.raises(ArtifactError, match=r"(model\.pkl|metadata\.json) has [0-9,]+ bytes; at most 10 are"):
+                store.fetch("20260101T000000Z")
 
 
 def test_a_version_exists_once_its_model_does(store: ModelStore, storage: Storage, artifact: Artifact) -> None:

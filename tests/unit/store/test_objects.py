@@ -1,67 +1,19 @@
 """Files that appear whole or not at all, and what only a folder does."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pmip.errors import AlreadyExistsError, StorageError
-from pmip.store.objects import FolderStorage, Storage, written_whole
+from pmip.errors import StorageError
+from pmip.store.objects import FolderStorage, written_whole
 
 KEY = "models/staging/20260101/model.pkl"
-MANY_BYTES = bytes(range(256)) * 2**13  # 2 MiB: more than one piece of a download
 
 
 def files_under(folder: Path) -> list[Path]:
     """List every file of a folder, hidden ones too."""
     return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def test_a_download_is_whole_and_readable_by_others(storage: Storage, tmp_path: Path) -> None:
-    """Folders are made, an older file is replaced, `on_bytes` is told of every byte, and a container may read it."""
-    storage.write(KEY, MANY_BYTES)
-    path = tmp_path / "data" / "deep" / "model.pkl"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"older")
-    sizes: list[int] = []
-    storage.download(KEY, path, sizes.append)
-    assert path.read_bytes() == MANY_BYTES
-    assert sum(sizes) == len(MANY_BYTES)
-    assert path.stat().st_mode & 0o777 == 0o644
-    assert files_under(tmp_path / "data") == [path]
-
-
-@pytest.mark.parametrize("older", [None, b"older"])
-def test_a_download_that_fails_leaves_no_file(storage: Storage, tmp_path: Path, older: bytes | None) -> None:
-    """Neither a half file nor a temporary one stays, and an older file is kept."""
-    storage.write(KEY, MANY_BYTES)
-    path = tmp_path / "data" / "model.pkl"
-    path.parent.mkdir()
-    if older:
-        path.write_bytes(older)
-
-    def interrupt(size: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        storage.download(KEY, path, interrupt)
-    assert [file.read_bytes() for file in files_under(path.parent)] == ([older] if older else [])
-
-
-def test_of_writers_at_once_one_wins(storage: Storage) -> None:
-    """However many write a key at the same time without overwriting, one succeeds and the others are told."""
-
-    def attempt(number: int) -> int | None:
-        try:
-            storage.write(KEY, b"%d" % number, overwrite=False)
-        except AlreadyExistsError:
-            return None
-        return number
-
-    with ThreadPoolExecutor(8) as pool:
-        winners = [number for number in pool.map(attempt, range(16)) if number is not None]
-    assert [storage.read(KEY)] == [b"%d" % number for number in winners]
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
