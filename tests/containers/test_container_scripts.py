@@ -38,7 +38,8 @@ def bin_dir(tmp_path: Path) -> Path:
 def calls(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in for docker and aws: a file that gets each call, and what docker login is given on stdin."""
     file = bin_dir.parent / "calls"
-    command(bin_dir, "docker", f'echo "docker $*" >>{file}; if [ "$1" = login ]; then cat >>{file}.password; fi')
+    note = f'echo "docker $*" >>{file}; echo "$BUILDX_NO_DEFAULT_ATTESTATIONS" >>{file}.attestations'
+    command(bin_dir, "docker", f'{note}; if [ "$1" = login ]; then cat >>{file}.password; fi; [ "$1" != manifest ]')
     command(bin_dir, "aws", f'echo "aws $*" >>{file}; echo {SECRET}')
     monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
     return file
@@ -160,7 +161,8 @@ def test_a_push_is_of_the_commit_and_of_latest(script: str, image: str, calls: P
 def test_the_password_is_the_one_that_aws_gives(bin_dir: Path, clone: Path, aws: AwsRecorder) -> None:
     """The real aws command asks for it; when it may not, nothing is pushed."""
     file = bin_dir.parent / "calls"
-    command(bin_dir, "docker", f'echo "docker $*" >>{file}; if [ "$1" = login ]; then grep . >>{file}; fi')
+    note = f'echo "docker $*" >>{file}; if [ "$1" = login ]; then grep . >>{file}; fi; [ "$1" != manifest ]'
+    command(bin_dir, "docker", note)
     path = f"{bin_dir}:{os.environ['PATH']}"
     token = base64.b64encode(f"AWS:{SECRET}".encode()).decode()
     aws.answer("GetAuthorizationToken", {"authorizationData": [{"authorizationToken": token}]})
@@ -173,6 +175,22 @@ def test_the_password_is_the_one_that_aws_gives(bin_dir: Path, clone: Path, aws:
     refused = run(clone / "scripts" / "push_api_image.sh", REPOSITORY, PATH=path)
     assert (refused.returncode, "you may not GetAuthorizationToken" in refused.stderr) == (1, True)
     assert "docker push" not in file.read_text()
+
+
+@pytest.mark.parametrize("script", BUILD)
+def test_images_are_built_without_attestations(script: str, calls: Path, tmp_path: Path) -> None:
+    """A builder that would add them by default is told not to: Lambda takes no index of manifests."""
+    assert run(script, DATA_DIR=str(tmp_path)).returncode == 0
+    assert "docker build" in calls.read_text()
+    assert {*Path(f"{calls}.attestations").read_text().split()} == {"1"}
+
+
+def test_an_image_that_is_in_the_registry_stays(bin_dir: Path, calls: Path, clone: Path) -> None:
+    """The image of a commit that was pushed before is not pushed over: its name is printed, and nothing is done."""
+    command(bin_dir, "docker", f'echo "docker $*" >>{calls}')
+    outcome = run(clone / "scripts" / "push_api_image.sh", REPOSITORY)
+    assert (outcome.returncode, outcome.stdout) == (0, f"{REPOSITORY}:{revision_of(clone)}\n"), outcome.stderr
+    assert "docker push" not in calls.read_text()
 
 
 def test_a_dry_run_prints_the_commands_alone(calls: Path, clone: Path) -> None:
