@@ -97,7 +97,9 @@ pass_aws() { # pass_aws IMAGE
 export_credentials() {
   local line
   if [ -n "${AWS_ACCESS_KEY_ID:-}" ] || ! aws configure get credential_process >/dev/null 2>&1; then return; fi
-  while read -r line; do export "${line?}"; done < <(aws configure export-credentials --format env-no-export)
+  while read -r line; do
+    case $line in AWS_*=*) export "${line?}" ;; esac
+  done < <(aws configure export-credentials --format env-no-export)
 }
 
 pass_file() { # pass_file NAME

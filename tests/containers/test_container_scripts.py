@@ -116,6 +116,24 @@ def test_settings_and_credentials_pass_by_name(script: str, calls: Path, tmp_pat
     assert f"--publish 127.0.0.1:{port}:8" in called
 
 
+@pytest.mark.parametrize("script", RUN)
+def test_credentials_of_a_program_are_handed_over(script: str, bin_dir: Path, calls: Path, tmp_path: Path) -> None:
+    """What a credential_process of this machine gives passes by name; caches of short-lived ones can be written."""
+    credentials = f"AWS_ACCESS_KEY_ID=me\nAWS_SECRET_ACCESS_KEY={SECRET}\nAWS_SESSION_TOKEN={SECRET} ="
+    export = f'[ "$2" = get ] && echo a-program || printf "%s\\n" "{credentials}"'
+    command(bin_dir, "aws", export)
+    (tmp_path / ".aws" / "login" / "cache").mkdir(parents=True)
+    ports = {"PORT": str(free_port()), "JUPYTER_PORT": str(free_port())}
+    outcome = run(script, DATA_DIR=str(tmp_path), ENVIRONMENT="staging", HOME=str(tmp_path), **ports)
+    assert outcome.returncode == 0, outcome.stderr
+    called = calls.read_text().splitlines()[-1]
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        assert f"--env {name} " in called
+    assert SECRET not in called + outcome.stdout + outcome.stderr
+    assert f"--volume {tmp_path}/.aws:/tmp/.aws:ro --volume {tmp_path}/.aws/login/cache:/tmp/.aws/login/cache " in called
+    assert "sso" not in called
+
+
 @pytest.mark.parametrize(("script", "setting"), list(zip(RUN, ("JUPYTER_PORT", "PORT"), strict=True)))
 def test_a_port_in_use_is_told(script: str, setting: str, calls: Path, tmp_path: Path) -> None:
     """A server is not started without its port, a command does without; a script of the project needs none."""
