@@ -81,7 +81,7 @@ pass_aws() { # pass_aws IMAGE
   if [ -d ~/.aws ]; then docker_arguments+=(--volume ~/.aws:/tmp/.aws:ro); fi
   # Credentials of 'aws login' last 15 minutes, those of 'aws sso login' some hours: boto3 renews them and writes here.
   for name in login/cache sso/cache; do
-    if [ -d ~/.aws/$name ]; then docker_arguments+=(--volume ~/.aws/$name:/tmp/.aws/$name); fi
+    if [ -d ~/.aws/"$name" ]; then docker_arguments+=(--volume ~/.aws/"$name:/tmp/.aws/$name"); fi
   done
   export_credentials
   for name in $(compgen -e AWS_ || true); do

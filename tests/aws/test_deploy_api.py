@@ -5,8 +5,11 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Iterator
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -54,9 +57,38 @@ def label(project: Path) -> str:
     return f"{COMMIT}-{digest[:8]}"
 
 
+class Readiness(BaseHTTPRequestHandler):
+    """Answers as the API of the environment does, by the statuses of `answers` in turn and by the last from then on."""
+
+    answers = [200]
+
+    def do_GET(self) -> None:
+        """Say whether there is a model."""
+        assert self.path == "/readiness"
+        self.send_response(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+        self.end_headers()
+        self.wfile.write(b'{"message": "no model is loaded yet"}')
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+API = ThreadingHTTPServer(("127.0.0.1", 0), Readiness)
+ADDRESS = f"127.0.0.1:{API.server_port}"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _api() -> Iterator[None]:
+    """Be the API of the environment."""
+    with API:
+        Thread(target=API.serve_forever).start()
+        yield
+        API.shutdown()
+
+
 def environment(version: str, status: str = "Ready", health: str = "Green") -> dict[str, Any]:
     """Describe the environment as Elastic Beanstalk does."""
-    names = {"ApplicationName": "pmip", "EnvironmentName": "pmip-env", "CNAME": "pmip.example.com"}
+    names = {"ApplicationName": "pmip", "EnvironmentName": "pmip-env", "CNAME": ADDRESS}
     return {"Environments": [names | {"VersionLabel": version, "Status": status, "Health": health}]}
 
 
@@ -179,7 +211,7 @@ def test_a_version_is_uploaded_deployed_and_told_where_it_is(project: Path, labe
     """Each event is shown once; the address is the one thing on stdout."""
     deployable(aws, label)
     outcome = deploy(project)
-    assert (outcome.returncode, outcome.stdout) == (0, "http://pmip.example.com/\n"), outcome.stderr
+    assert (outcome.returncode, outcome.stdout) == (0, f"http://{ADDRESS}/\n"), outcome.stderr
     assert aws.operations == DEPLOYING
     key = f"deployments/api/{label}.zip"
     content = (project / "build" / "pmip_api.zip").read_bytes()
@@ -205,7 +237,7 @@ def test_an_image_that_was_deployed_before_is_its_old_version(project: Path, lab
     certificate = {"ParameterKey": "CertificateArn", "ParameterValue": "arn:aws:acm:eu-west-1:1:certificate/1"}
     aws.answer("DescribeStacks", {"Stacks": [{"Parameters": [certificate]}]})
     outcome = deploy(project)
-    assert (outcome.returncode, outcome.stdout) == (0, "https://pmip.example.com/\n"), outcome.stderr
+    assert (outcome.returncode, outcome.stdout) == (0, f"https://{ADDRESS}/\n"), outcome.stderr
     assert aws.operations == [*AGAIN, "DescribeStacks"]
     assert aws.parameters("DescribeApplicationVersions")[0]["VersionLabels.member.1"] == label
 
@@ -215,7 +247,7 @@ def test_health_is_waited_for_when_the_update_has_ended(project: Path, label: st
     deployed_before(aws, label, environment("old"), environment(label, health="Red"), environment(label))
     aws.refuse("DescribeStacks")
     outcome = deploy(project, HEALTH_SECONDS="60")
-    assert (outcome.returncode, outcome.stdout) == (0, "http://pmip.example.com/\n"), outcome.stderr
+    assert (outcome.returncode, outcome.stdout) == (0, f"http://{ADDRESS}/\n"), outcome.stderr
     assert aws.operations == [*AGAIN, *LOOKING, "DescribeStacks"]
 
 
@@ -255,12 +287,62 @@ def test_a_way_back_that_fails_too_is_told(project: Path, label: str, aws: AwsRe
 
 
 def test_without_another_version_there_is_no_way_back(project: Path, label: str, aws: AwsRecorder) -> None:
-    """Such as when the version that serves is deployed once more."""
-    deployed_before(aws, label, environment(label), environment(label, health="Red"))
+    """Such as when the version that fails is deployed once more."""
+    deployed_before(aws, label, environment(label, health="Red"))
     outcome = deploy(project)
     assert (outcome.returncode, outcome.stdout) == (1, "")
     assert outcome.stderr.endswith(f"{label} failed, and there is no version before it to go back to\n")
     assert aws.operations == [*AGAIN, "DescribeEnvironmentHealth"]
+
+
+def test_a_version_that_serves_is_not_deployed_again(project: Path, label: str, aws: AwsRecorder) -> None:
+    """Its address is printed, and nothing is changed."""
+    deployed_before(aws, label, environment(label))
+    aws.answer("DescribeStacks", {"Stacks": [{}]})
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (0, f"http://{ADDRESS}/\n"), outcome.stderr
+    assert aws.operations == ["DescribeEnvironments", "DescribeStacks"]
+
+
+def test_an_image_that_serves_is_deployed_anew_by_another_label(project: Path, label: str, aws: AwsRecorder) -> None:
+    """So that its API starts again and reads the keys of now."""
+    deployable(aws, label)
+    aws.answer("DescribeEnvironments", environment(label))
+    outcome = deploy(project, "--redeploy", IMAGE)
+    [version] = aws.parameters("CreateApplicationVersion")
+    assert re.fullmatch(rf"{label}-\d{{8}}T\d{{6}}", version["VersionLabel"])
+    assert [call["VersionLabel"] for call in aws.parameters("UpdateEnvironment")][0] == version["VersionLabel"]
+    assert f"{version['VersionLabel']} failed; {label} still serves" in outcome.stderr  # as the recorder plays it
+
+
+def test_a_version_can_be_made_before_there_is_an_environment(project: Path, label: str, aws: AwsRecorder) -> None:
+    """Its label is the one thing on stdout: with it the stack is made."""
+    deployable(aws, label)
+    outcome = deploy(project, "--version-only", IMAGE)
+    assert (outcome.returncode, outcome.stdout) == (0, f"{label}\n"), outcome.stderr
+    assert aws.operations == ["DescribeApplicationVersions", "DescribeStacks", "PutObject", "CreateApplicationVersion"]
+
+
+def test_a_green_environment_whose_api_has_no_model_gives_way(
+    project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API's own words are shown, and the version before is deployed again."""
+    monkeypatch.setattr(Readiness, "answers", [503])
+    deployed_before(aws, label, environment("old"), environment(label), environment("old"))
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert f'/readiness says 503: {{"message": "no model is loaded yet"}}\n' in outcome.stderr
+    assert [call["VersionLabel"] for call in aws.parameters("UpdateEnvironment")] == [label, "old"]
+    assert outcome.stderr.endswith(f"deploy_api.sh: {label} failed; old serves again\n")
+
+
+def test_the_api_may_take_a_while_to_have_its_model(
+    project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked again until it is ready."""
+    monkeypatch.setattr(Readiness, "answers", [502, 503, 200])
+    deployable(aws, label)
+    assert deploy(project, HEALTH_SECONDS="60").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ ROLES = {
     "pull": ("training", "ExecutionRole", "ecs-tasks"),
     "schedule": ("training", "ScheduleRole", "scheduler"),
     "instance": ("serving", "InstanceRole", "ec2"),
-    "beanstalk": ("serving", "ServiceRole", "elasticbeanstalk"),
+    "beanstalk": ("foundation", "BeanstalkRole", "elasticbeanstalk"),
     "lambda": ("lambda", "FunctionRole", "lambda"),
 }
 PEOPLE = {"deployer": "pmip-deploy", "operator": "pmip-operate"}

@@ -22,11 +22,12 @@ STAGES = ("foundation", "training", "serving", "lambda")
 PACKAGE = "ministack==1.5.33"  # it pins another botocore, and so gets an environment of its own
 ACCOUNT, REGION = "000000000000", "us-east-1"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+PLATFORMS = f"arn:aws:elasticbeanstalk:{REGION}::platform"
 # What a person has to give; all else has a default.
 PARAMETERS = {
     "foundation": {},
     "training": {"Image": f"{REGISTRY}/pmip:1", "VpcId": "vpc-1", "Subnets": "subnet-1,subnet-2"},
-    "serving": {"SolutionStackName": "64bit Amazon Linux 2023 v4.7.1 running Docker"},
+    "serving": {"PlatformArn": f"{PLATFORMS}/Docker running on 64bit Amazon Linux 2023/4.7.1", "VersionLabel": "1"},
     "lambda": {"Image": f"{REGISTRY}/pmip_api:1"},
 }
 # The types that the emulator does not make, and what AWS answers to a Ref of each.
