@@ -196,14 +196,6 @@ def test_the_api_itself_refuses_what_is_too_large() -> None:
     assert 'read("MAX_BODY_BYTES", 8 * MEBIBYTE,' in (ROOT / "pmip" / "config.py").read_text()
 
 
-def test_eb_deploy_sends_the_same_bundle() -> None:
-    """The eb command's settings name the file, the application and the environment."""
-    settings = yaml.safe_load((ROOT / ".elasticbeanstalk" / "config.yml").read_text())
-    assert settings["deploy"]["artifact"] == "build/pmip_api.zip"
-    assert settings["global"]["application_name"] == "pmip"
-    assert settings["branch-defaults"]["default"]["environment"] == "pmip-env"
-
-
 # --- the deployment ---
 
 

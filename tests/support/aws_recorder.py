@@ -111,7 +111,10 @@ def _call(service: ServiceModel, request: BaseHTTPRequestHandler, body: bytes) -
                 name for name in service.operation_names if service.operation_model(name).http["requestUri"] == path
             ]
             return Call(name, json.loads(body))
-    _, bucket, key = unquote(path).split("/", 2)
+    _, bucket, *rest = unquote(path).split("/", 2)
+    if not rest:
+        return Call("ListObjects", {"Bucket": bucket} | dict(parse_qsl(urlsplit(request.path).query)))
+    [key] = rest
     return Call("PutObject", {"Bucket": bucket, "Key": key, "Body": body})
 
 

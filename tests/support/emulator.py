@@ -111,19 +111,19 @@ class Emulator:
         return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
-def _installed() -> Path:
-    """Return the emulator's program, installed once for all runs on this machine; skip when it cannot be."""
-    folder = Path(tempfile.gettempdir()) / f"pmip-{PACKAGE.replace('==', '-')}-{os.getuid()}"
+def installed(package: str, name: str) -> Path:
+    """Return a program whose package has an environment of its own, made once on this machine; skip without it."""
+    folder = Path(tempfile.gettempdir()) / f"pmip-{package.replace('==', '-')}-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         pytest.fail(f"{folder} belongs to somebody else")
-    program = folder / "bin" / "ministack"
+    program = folder / "bin" / name
     if not program.exists():
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE]
+        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]
         for command in ([sys.executable, "-m", "venv", folder], pip):
             run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             if run.returncode:
-                reason = f"{PACKAGE} could not be installed: {(run.stderr or run.stdout).strip()[-300:]}"
+                reason = f"{package} could not be installed: {(run.stderr or run.stdout).strip()[-300:]}"
                 without("EMULATOR", reason)
     return program
 
@@ -134,7 +134,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     port, folder = free_port(), tmp_path_factory.mktemp("cloud")
     environ = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "AUTH": "true", "HOME": str(folder)}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([_installed()], env=environ, cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen([installed(PACKAGE, "ministack")], env=environ, cwd=folder, stdout=log, stderr=log)
         try:
             emulator = Emulator(port)
             _wait_for(emulator)
