@@ -17,6 +17,7 @@ STACK = "64bit Amazon Linux 2023 v4.7.1 running Docker"
 PLATFORM = {"PlatformArn": f"arn:aws:elasticbeanstalk:eu-west-1::platform/{BRANCH}/4.7.1", "PlatformStatus": "Ready"}
 SUPPORTED = {"PlatformBranchName": BRANCH, "PlatformBranchLifecycleState": "Supported"}
 NAMES = {"ApplicationName": "pmip", "EnvironmentName": "pmip-env"}
+TIER = {"Name": "WebServer", "Type": "Standard", "Version": "1.0"}
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def made_by_the_console(aws: AwsRecorder) -> None:
     environment = NAMES | {"EnvironmentId": "e-1", "Status": "Ready", "Health": "Green", "VersionLabel": "Sample"}
     environment |= {"PlatformArn": PLATFORM["PlatformArn"], "SolutionStackName": STACK}
     aws.answer("DescribeApplications", {"Applications": [{"ApplicationName": "pmip"}]})
-    aws.answer("DescribeEnvironments", {"Environments": [environment | {"Tier": {"Name": "WebServer"}}]})
+    aws.answer("DescribeEnvironments", {"Environments": [environment | {"Tier": TIER}]})
     aws.answer("DescribeConfigurationSettings", {"ConfigurationSettings": [NAMES | {"OptionSettings": []}]})
     aws.answer("ListAvailableSolutionStacks", {"SolutionStacks": [STACK]})
     branch = {"PlatformName": "Docker", "BranchName": BRANCH, "LifecycleState": "Supported", "BranchOrder": 1}

@@ -279,6 +279,20 @@ def test_the_table(
     assert bool(refused) == (allowed == "no"), refused or "it was allowed"
 
 
+@pytest.mark.parametrize(
+    ("key", "allowed"),
+    [("pmip/app-1.zip", True), ("another/app-1.zip", False), ("resources/environments/e-1/a", True)],
+)
+def test_instances_read_what_the_eb_command_uploads(cloud: Emulator, key: str, allowed: bool) -> None:
+    """From the bucket that Beanstalk makes for an account, and nothing of other applications."""
+    arn = f"arn:aws:s3:::elasticbeanstalk-{REGION}-{ACCOUNT}/{key}"
+    source = f"arn:aws:iam::{ACCOUNT}:role/{role_name(cloud, 'instance')}"
+    [result] = cloud.client("iam").simulate_principal_policy(
+        PolicySourceArn=source, ActionNames=["s3:GetObject"], ResourceArns=[arn]
+    )["EvaluationResults"]
+    assert (result["EvalDecision"] == "allowed") == allowed
+
+
 @pytest.mark.parametrize("name", ROLES)
 def test_a_role_is_one_service_s_alone(name: str) -> None:
     """No person and no other service can take a role."""

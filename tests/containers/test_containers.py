@@ -30,6 +30,8 @@ from pmip.store.versions import ModelStore, is_model_id
 from pmip.training.data import seed
 
 READ_ONLY = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")  # noqa: S108
+# https://docs.aws.amazon.com/lambda/latest/dg/images-create.html
+MANIFESTS = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
 QUICK = ("FOLDS=2", "INVERSE_REGULARISATIONS=[10.0]", "REPORT=short")
 GZIP = b"\x1f\x8b"
 
@@ -52,6 +54,38 @@ def found_in(file: IO[bytes], texts: set[bytes]) -> set[bytes]:
         found |= {text for text in texts if text in tail + chunk}
         tail = chunk[-100:]
     return found
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """Start a registry, and return its address."""
+    if not (program := shutil.which("docker-registry")):
+        without("REGISTRY", "docker-registry is not installed")
+    port = free_port()
+    storage = f"storage: {{filesystem: {{rootdirectory: {tmp_path}}}}}"
+    (tmp_path / "config.yml").write_text(f"version: 0.1\n{storage}\nhttp: {{addr: 127.0.0.1:{port}}}\n")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([program, "serve", tmp_path / "config.yml"], stdout=log, stderr=log)
+    try:
+        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 30)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_what_is_pushed_is_one_manifest(registry: str, project: Path, images: str) -> None:
+    """Lambda takes no index of several; and what is pushed once stays as it is."""
+    push = partial(run, project / "scripts" / "push_api_image.sh", f"{registry}/pmip_api", timeout=600, **IMAGES)
+    assert push().stdout == f"{registry}/pmip_api:{images}\n"
+    ask = urllib.request.Request(f"http://{registry}/v2/pmip_api/manifests/{images}")  # noqa: S310
+    for kind in (*MANIFESTS, "application/vnd.oci.image.index.v1+json"):
+        ask.add_header("Accept", kind)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(ask, timeout=30) as answer:
+        assert answer.headers["Content-Type"] in MANIFESTS
+    again = push()
+    assert (again.stdout, "is there already" in again.stderr) == (f"{registry}/pmip_api:{images}\n", True)
+    docker("rmi", f"{registry}/pmip_api:{images}", f"{registry}/pmip_api:latest")
 
 
 def test_no_credential_and_no_stray_file_is_in_history_or_layers(images: str, project: Path) -> None:

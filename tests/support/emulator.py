@@ -37,6 +37,7 @@ NOT_EMULATED = {
     "AWS::Batch::JobDefinition": f"arn:aws:batch:{REGION}:{ACCOUNT}:job-definition/pmip-training:1",
     "AWS::ElasticBeanstalk::Application": "pmip",
     "AWS::ElasticBeanstalk::Environment": "pmip-env",
+    "AWS::Budgets::Budget": "budget",
 }
 
 
@@ -61,12 +62,19 @@ def template(stage: str) -> dict[str, Any]:
 
 
 def with_stand_ins(body: dict[str, Any]) -> dict[str, Any]:
-    """Put a name in place of each resource that the emulator does not make, and its properties among the outputs."""
+    """Put a name in place of each resource that the emulator does not make."""
     body["Outputs"] = {name: output for name, output in body["Outputs"].items() if "EndpointURL" not in str(output)}
     for name, resource in body["Resources"].items():
         if resource["Type"] in NOT_EMULATED:
             named = {"Name": NOT_EMULATED[resource["Type"]], "Type": "String", "Value": "a stand-in"}
             body["Resources"][name] = resource | {"Type": "AWS::SSM::Parameter", "Properties": named}
+    return body
+
+
+def with_properties(body: dict[str, Any]) -> dict[str, Any]:
+    """Put the properties of what the emulator does not make among the outputs, with all names resolved."""
+    for name, resource in body["Resources"].items():
+        if resource["Type"] in NOT_EMULATED and "Condition" not in resource:
             body["Outputs"][f"{name}Properties"] = {"Value": {"Fn::ToJsonString": resource["Properties"]}}
     return body | {"Transform": "AWS::LanguageExtensions"}  # for Fn::ToJsonString
 
@@ -102,7 +110,7 @@ class Emulator:
         stacks = self.client("cloudformation")
         stacks.create_stack(
             StackName=name,
-            TemplateBody=json.dumps(with_stand_ins(template(stage))),
+            TemplateBody=json.dumps(with_stand_ins(with_properties(template(stage)))),
             Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
         )
