@@ -15,7 +15,7 @@ from pmip.wsgi import CALL_SECONDS, app, reloader
 
 Event = dict[str, Any]
 
-START_SECONDS = 5  # for the first model: Lambda gives a start 10 seconds, imports included, and begins it anew after that
+START_SECONDS = 5  # for the first model; a start that takes 10 with all its imports is ended and begun anew by Lambda
 
 log = logging.getLogger(__name__)
 

@@ -98,7 +98,8 @@ def test_its_sums_are_right() -> None:
         assert f"{eval(terms.replace('×', '*')):.2f}" == result, terms  # noqa: S307 - digits and operators only
     storage, images, training, function, key, instance, look, balanced = (float(result) for _, result in sums)
     common = storage + images + training
-    told = [round(100 * (common + function)), round(100 * key), round(common + instance + look), round(common + balanced)]
+    cents = [round(100 * amount) for amount in (common + function, key)]
+    told = [*cents, round(common + instance + look), round(common + balanced)]
     sentence = r"So (\d+) cents a month with Lambda, and (\d+) more with a key; (\d+) dollars .*?, (\d+) load-balanced"
     assert told == [int(number) for number in re.findall(sentence, PAGE)[0]]
     assert f"cost 730 × 2 × 0.9 × 0.05 = {730 * 2 * 0.9 * 0.05:.2f} dollars" in PAGE

@@ -262,11 +262,11 @@ def test_the_job_runs_the_training_script(cloud: Emulator) -> None:
         ({"OnStatusReason": "Essential container in task exited", "OnExitCode": "1"}, "EXIT"),
         ({"OnStatusReason": "ResourceInitializationError: unable to pull secrets or registry auth"}, "RETRY"),
         ({"OnStatusReason": "Timeout waiting for network interface provisioning to complete."}, "RETRY"),
-        ({"OnStatusReason": "Essential container in task exited", "OnReason": "OutOfMemoryError", "OnExitCode": "137"}, "EXIT"),
+        ({"OnReason": "OutOfMemoryError: Container killed due to memory usage", "OnExitCode": "137"}, "EXIT"),
     ],
 )
 def test_a_job_is_tried_again_for_others_faults_only(end: dict[str, str], action: str) -> None:
-    """By the first rule that fits, as Batch reads them, or again if none does; the job's own failure is not tried again."""
+    """By the first rule that fits, as Batch reads them, and if none does; but the job's own failure is not."""
     rules = template("training")["Resources"]["JobDefinition"]["Properties"]["RetryStrategy"]["EvaluateOnExit"]
     assert len(rules) <= 5  # Batch takes no more
 
@@ -326,7 +326,8 @@ def test_one_instance_is_the_default(cloud: Emulator) -> None:
     assert health["Rules"]["Environment"]["Application"] == {"ApplicationRequests4xx": {"Enabled": False}}
     keys = single["aws:elasticbeanstalk:application:environmentsecrets", "API_KEYS"]
     assert keys == cloud.outputs["foundation"]["ApiKeysArn"]
-    assert not [kind for kind, _name in single if kind.startswith(("aws:elbv2", "aws:autoscaling:trigger", "aws:ec2:vpc"))]
+    optional = ("aws:elbv2", "aws:autoscaling:trigger", "aws:ec2:vpc")
+    assert not [kind for kind, _name in single if kind.startswith(optional)]
 
 
 def test_an_environment_begins_with_the_api_and_nothing_is_replaced_for_its_next_version(cloud: Emulator) -> None:
@@ -354,7 +355,8 @@ def test_no_parameter_of_the_page_replaces_what_has_a_fixed_name(stage: str) -> 
     """CloudFormation makes the new one first, whose name is then taken: such a stack cannot be deployed twice."""
     body = template(stage)
     page = (TEMPLATES / "README.md").read_text()
-    changed = {name for line in re.findall(rf"deploy_stack\.sh {stage}\b.*", page) for name in re.findall(r"(\w+)=", line)}
+    calls = re.findall(rf"deploy_stack\.sh {stage}\b.*", page)
+    changed = {name for call in calls for name in re.findall(r"(\w+)=", call)}
     changed |= {name for name, about in body["Parameters"].items() if "Default" not in about}
     for name, resource in body["Resources"].items():
         schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, resource["Type"]).schema

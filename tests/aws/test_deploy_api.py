@@ -10,7 +10,7 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -60,7 +60,7 @@ def label(project: Path) -> str:
 class Readiness(BaseHTTPRequestHandler):
     """Answers as the API of the environment does, by the statuses of `answers` in turn and by the last from then on."""
 
-    answers = [200]
+    answers: ClassVar = [200]
 
     def do_GET(self) -> None:
         """Say whether there is a model."""
@@ -303,7 +303,8 @@ def test_an_image_that_serves_is_deployed_anew_by_another_label(project: Path, l
     outcome = deploy(project, "--redeploy", IMAGE)
     [version] = aws.parameters("CreateApplicationVersion")
     assert re.fullmatch(rf"{label}-\d{{8}}T\d{{6}}", version["VersionLabel"])
-    assert [call["VersionLabel"] for call in aws.parameters("UpdateEnvironment")][0] == version["VersionLabel"]
+    first, *_ = aws.parameters("UpdateEnvironment")
+    assert first["VersionLabel"] == version["VersionLabel"]
     assert f"{version['VersionLabel']} failed; {label} still serves" in outcome.stderr  # as the recorder plays it
 
 
@@ -323,7 +324,7 @@ def test_a_green_environment_whose_api_has_no_model_gives_way(
     deployed_before(aws, label, environment("old"), environment(label), environment("old"))
     outcome = deploy(project)
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert f'/readiness says 503: {{"message": "no model is loaded yet"}}\n' in outcome.stderr
+    assert '/readiness says 503: {"message": "no model is loaded yet"}\n' in outcome.stderr
     assert [call["VersionLabel"] for call in aws.parameters("UpdateEnvironment")] == [label, "old"]
     assert outcome.stderr.endswith(f"deploy_api.sh: {label} failed; old serves again\n")
 

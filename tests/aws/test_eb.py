@@ -52,12 +52,13 @@ def made_by_the_console(aws: AwsRecorder) -> None:
 def eb(folder: Path, *words: str) -> str:
     """Call the eb command; return what it prints."""
     environ = os.environ | {"HOME": str(folder.parent)}
-    command = [installed("awsebcli==3.27.5", "eb"), *words]
+    program, said = installed("awsebcli==3.27.5", "eb"), subprocess.PIPE
+    command, nobody = [program, *words], subprocess.DEVNULL
     done = subprocess.run(
-        command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=environ, stdin=nobody, stdout=said, stderr=subprocess.STDOUT, timeout=120, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
+    return done.stdout.decode()
 
 
 def test_eb_deploys_the_bundle_and_leaves_the_project_as_it_is(clone: Path, aws: AwsRecorder) -> None:

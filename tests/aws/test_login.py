@@ -13,7 +13,9 @@ from awscrt.crypto import EC, ECExportFormat, ECType
 SESSION = "arn:aws:iam::123456789012:user/somebody"
 
 
-def test_credentials_of_aws_login_are_renewed(aws: AwsRecorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_of_aws_login_are_renewed(
+    aws: AwsRecorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An expired session is renewed by its refresh token, and the cache holds the new credentials."""
     key = base64.b64encode(EC.new_generate(ECType.P_256).export_key(ECExportFormat.SEC1)).decode()
     expired = {"accessKeyId": "old", "secretAccessKey": "old", "sessionToken": "old", "accountId": "123456789012"}
@@ -26,7 +28,8 @@ def test_credentials_of_aws_login_are_renewed(aws: AwsRecorder, tmp_path: Path, 
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_LOGIN_CACHE_DIRECTORY", str(tmp_path))
     new = {"accessKeyId": "new", "secretAccessKey": "new", "sessionToken": "new"}
-    aws.answer("CreateOAuth2Token", {"accessToken": new, "tokenType": "aws_sigv4", "expiresIn": 900, "refreshToken": "2"})
+    renewed = {"accessToken": new, "tokenType": "aws_sigv4", "expiresIn": 900, "refreshToken": "second"}
+    aws.answer("CreateOAuth2Token", renewed)
     credentials = boto3.Session().get_credentials()
     assert credentials
     assert credentials.get_frozen_credentials().access_key == "new"

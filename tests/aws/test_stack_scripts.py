@@ -182,7 +182,8 @@ def test_a_name_that_is_taken_is_told(scripts: Path, aws: AwsRecorder, monkeypat
     """AWS finds it before it changes anything, and tells it by a call that older aws commands do not have."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     deployable(aws)
-    aws.answer("DescribeChangeSet", {"Status": "FAILED", "StatusReason": "AWS::EarlyValidation::ResourceExistenceCheck"})
+    reason = "AWS::EarlyValidation::ResourceExistenceCheck"
+    aws.answer("DescribeChangeSet", {"Status": "FAILED", "StatusReason": reason})
     sets = [("2100-01-01T00:00:00Z", "newest"), ("2090-01-01T00:00:00Z", "newer"), (EARLIER, "old")]
     failed = [{"CreationTime": time, "ChangeSetId": name, "Status": "FAILED"} for time, name in sets]
     aws.answer("ListChangeSets", {"Summaries": failed})
@@ -228,9 +229,9 @@ def test_a_first_environment_gets_what_is_given(scripts: Path, aws: AwsRecorder)
 def test_the_role_by_which_batch_runs_jobs_is_made(is_there: bool, scripts: Path, aws: AwsRecorder) -> None:
     """Once in an account; what cannot be made is told, and the deployment goes on."""
     deployable(aws)
-    names = {"Path": "/", "RoleName": "AWSServiceRoleForECS", "RoleId": "A" * 16, "Arn": "a" * 20, "CreateDate": EARLIER}
+    role = {"Path": "/", "RoleName": "AWSServiceRoleForECS", "RoleId": "1", "Arn": "role", "CreateDate": EARLIER}
     if is_there:
-        aws.answer("GetRole", {"Role": names})
+        aws.answer("GetRole", {"Role": role})
     outcome = run(scripts / "deploy_stack.sh", "training", "Image=r/pmip:1", "VpcId=vpc-1", "Subnets=subnet-1")
     assert outcome.returncode == 0, outcome.stderr
     assert [call["AWSServiceName"] for call in aws.parameters("CreateServiceLinkedRole")] == (

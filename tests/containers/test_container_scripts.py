@@ -130,7 +130,8 @@ def test_credentials_of_a_program_are_handed_over(script: str, bin_dir: Path, ca
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         assert f"--env {name} " in called
     assert SECRET not in called + outcome.stdout + outcome.stderr
-    assert f"--volume {tmp_path}/.aws:/tmp/.aws:ro --volume {tmp_path}/.aws/login/cache:/tmp/.aws/login/cache " in called
+    aws_folder = f"{tmp_path}/.aws"
+    assert f"--volume {aws_folder}:/tmp/.aws:ro --volume {aws_folder}/login/cache:/tmp/.aws/login/cache " in called
     assert "sso" not in called
 
 

@@ -82,7 +82,7 @@ def test_what_is_pushed_is_one_manifest(registry: str, project: Path, images: st
     push = partial(run, project / "scripts" / "push_api_image.sh", f"{registry}/pmip_api", timeout=600, **IMAGES)
     assert push().stdout == f"{registry}/pmip_api:{images}\n"
     kinds = {"Accept": ", ".join((*MANIFESTS, "application/vnd.oci.image.index.v1+json"))}
-    manifest = urllib.request.Request(f"http://{registry}/v2/pmip_api/manifests/{images}", headers=kinds)  # noqa: S310
+    manifest = urllib.request.Request(f"http://{registry}/v2/pmip_api/manifests/{images}", headers=kinds)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(manifest, timeout=30) as answer:
         assert answer.headers["Content-Type"] in MANIFESTS
     again = push()
@@ -353,7 +353,8 @@ def test_a_profile_of_the_caller_works_in_containers(
     (tmp_path / ".aws" / "credentials").write_text(f"[mine]\naws_access_key_id = me\naws_secret_access_key = {MARK}\n")
     (tmp_path / ".aws" / "credentials").chmod(0o600)
     code = (
-        "python -c 'import boto3; print(boto3.Session().get_credentials().access_key)'; touch ~/.aws/new ~/.aws/login/cache/new; touch ~/new"
+        "python -c 'import boto3; print(boto3.Session().get_credentials().access_key)'; "
+        "touch ~/.aws/new ~/.aws/login/cache/new; touch ~/new"
     )
     environ = {"HOME": str(tmp_path), "AWS_PROFILE": "mine", "DOCKER_CONFIG": os.devnull}
     outcome = run(project / "scripts" / script, "-c", code, **IMAGES, **environ)
