@@ -173,8 +173,8 @@ give_up() { # give_up PREVIOUS
   say "$label is not serving: $environment has $version and is $health"
   aws elasticbeanstalk describe-environment-health --environment-name "$environment" --attribute-names Causes \
     --query 'Causes[].[@]' --output text >&2 || true
-  if serves "$1"; then die "$label failed; $1 still serves"; fi
   case $1 in None | "$label") die "$label failed, and there is no version before it to go back to" ;; esac
+  if serves "$1"; then die "$label failed; $1 still serves"; fi
   say "going back to $1"
   update "$1"
   if serves "$1"; then die "$label failed; $1 serves again"; fi

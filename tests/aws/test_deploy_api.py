@@ -329,6 +329,18 @@ def test_a_green_environment_whose_api_has_no_model_gives_way(
     assert outcome.stderr.endswith(f"deploy_api.sh: {label} failed; old serves again\n")
 
 
+def test_an_api_without_a_model_that_is_deployed_once_more_is_told(
+    project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as at the first deployment, before there is a model: there is nothing to go back to."""
+    monkeypatch.setattr(Readiness, "answers", [503])
+    deployed_before(aws, label, environment(label))
+    outcome = deploy(project)
+    assert (outcome.returncode, "/readiness says 503" in outcome.stderr) == (1, True)
+    assert outcome.stderr.endswith(f"{label} failed, and there is no version before it to go back to\n")
+    assert "UpdateEnvironment" not in aws.operations
+
+
 def test_the_api_may_take_a_while_to_have_its_model(
     project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
