@@ -70,7 +70,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([program, "serve", tmp_path / "config.yml"], stdout=log, stderr=log)
     try:
-        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 30)
+        wait_for(lambda: listens("127.0.0.1", port), 30)
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
