@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aws_recorder import AwsRecorder
 from conftest import ROOT, free_port
-from shell import command, revision_of, run
+from shell import command, listens, revision_of, run
 
 BUILD = ("build_training_image.sh", "build_api_image.sh")
 RUN = ("run_training_container.sh", "run_api_container.sh")
@@ -258,12 +258,6 @@ def forward(address: str, port: int, pid: int) -> subprocess.CompletedProcess[st
     """Forward another address of this machine to a port of 127.0.0.1 while a process is there."""
     words = [sys.executable, str(ROOT / "scripts" / "forward_port.py"), address, str(port), str(pid)]
     return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
-
-
-def listens(address: str, port: int) -> bool:
-    """Tell whether somebody does."""
-    with socket.socket() as probe:
-        return probe.connect_ex((address, port)) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the loopback has one address only")

@@ -24,7 +24,7 @@ from conftest import ROOT, SAMPLE, free_port, without
 from engine import API, IMAGES, MARK, TRAINING, Start, docker
 from lambda_events import v2
 from s3_link import Link, link_to
-from shell import ANSWER, command, run
+from shell import ANSWER, command, listens, run
 
 from pmip.errors import ModelNotFoundError
 from pmip.model.artifact import Artifact
