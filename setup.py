@@ -5,7 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 # What serving a model needs, and nothing more. Exact versions stand in requirements.txt.
-SERVING = ["boto3", "flask", "flask-restx", "gunicorn", "joblib>=1.6", "prometheus-client", "scikit-learn"]
+# boto3 reads the credentials of `aws login` by its extra crt.
+SERVING = ["boto3[crt]", "flask", "flask-restx", "gunicorn", "joblib>=1.6", "prometheus-client", "scikit-learn"]
 
 EXTRAS = {
     "train": ["jupyter", "matplotlib", "pandas", "papermill", "threadpoolctl", "tqdm"],

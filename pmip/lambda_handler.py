@@ -5,14 +5,17 @@ Events are API Gateway's, of payload format 1.0 or 2.0, and those of function UR
 
 import json
 import logging
+from threading import Thread
 from typing import Any
 
 from apig_wsgi import make_lambda_handler
 from flask import Flask
 
-from pmip.wsgi import app, reloader
+from pmip.wsgi import CALL_SECONDS, app, reloader
 
 Event = dict[str, Any]
+
+START_SECONDS = 5  # for the first model; a start that takes 10 with all its imports is ended and begun anew by Lambda
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,9 @@ def handler(event: Event, context: Any) -> Event:
 
     The process is frozen between calls, so that no thread can look for a newer model: a call does, once an interval.
     """
-    reloader.step(at_once=not reloader.is_ready)
+    first_look.join(CALL_SECONDS)
+    if not first_look.is_alive():  # else the answer says that no model is loaded yet
+        reloader.step(at_once=not reloader.is_ready)
     try:
         return _answer(event, context)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # the app answers its own faults
@@ -60,4 +65,8 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 _answer = make_lambda_handler(BelowStage(app), binary_support=True)
-reloader.step()  # while Lambda starts the process, so that the first caller need not wait for the model
+# While Lambda starts the process, so that the first caller need not wait for the model; a slow S3 does not hold the
+# start itself.
+first_look = Thread(target=reloader.step, daemon=True)
+first_look.start()
+first_look.join(START_SECONDS)

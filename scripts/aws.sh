@@ -43,6 +43,19 @@ tell_failures() { # tell_failures STACK SINCE
     sort | awk -F '\t' -v since="$2" '$1 >= since && $4 !~ /cancelled/ { print "    " $2 " (" $3 "): " $4 }' >&2
 }
 
+# Tells what stood in the way of a change set, such as a name that is taken: AWS looks for that before it changes anything.
+tell_conflicts() { # tell_conflicts STACK SINCE
+  local change
+  change=$(aws cloudformation list-change-sets --stack-name "$1" --output text \
+    --query "Summaries[?Status=='FAILED'].[CreationTime, ChangeSetId]" |
+    sort | awk -F '\t' -v since="$2" '$1 >= since { id = $2 } END { print id }')
+  if [ -z "$change" ]; then return; fi
+  aws cloudformation describe-events --change-set-name "$change" --filters FailedEvents=true --output text 2>/dev/null --query \
+    "OperationEvents[?EventType=='VALIDATION_ERROR'].[LogicalResourceId, ResourceType, PhysicalResourceId, ValidationStatusReason]" |
+    awk -F '\t' '{ print "    " $1 " (" $2 ") " $3 ": " $4 }' >&2 ||
+    say "the reasons are told by an aws command of 2026 or later: aws cloudformation describe-events --change-set-name $change"
+}
+
 # Prints the lines that are not among those known already.
 new_lines() { # new_lines LINES KNOWN
   printf '%s\n' "$1" | grep -Fxv -e "$2" || true

@@ -24,6 +24,10 @@ git_revision() { git describe --always --dirty --abbrev=40 '--exclude=*' 2>/dev/
 
 # --- build ---
 
+# Without attestations, which newer builders add: they make an image an index of several manifests, and Lambda takes
+# a single manifest only. Builders that know no attestations ignore the variable.
+export BUILDX_NO_DEFAULT_ATTESTATIONS=1
+
 # Prints the image's name. A build argument without a value is taken from the environment.
 build_image() { # build_image IMAGE DOCKERFILE BUILD-ARGUMENT...
   local image=$1 dockerfile=$2 revision argument options=()
@@ -75,6 +79,11 @@ pass_settings() {
 pass_aws() { # pass_aws IMAGE
   local name url
   if [ -d ~/.aws ]; then docker_arguments+=(--volume ~/.aws:/tmp/.aws:ro); fi
+  # Credentials of 'aws login' last 15 minutes, those of 'aws sso login' some hours: boto3 renews them and writes here.
+  for name in login/cache sso/cache; do
+    if [ -d ~/.aws/"$name" ]; then docker_arguments+=(--volume ~/.aws/"$name:/tmp/.aws/$name"); fi
+  done
+  export_credentials
   for name in $(compgen -e AWS_ || true); do
     case $name in
       AWS_ENDPOINT_URL*) url=$(reachable "${!name}" "$1"); docker_arguments+=(--env "$name=$url") ;;
@@ -82,6 +91,15 @@ pass_aws() { # pass_aws IMAGE
       *) docker_arguments+=(--env "$name") ;;
     esac
   done
+}
+
+# A program of this machine that gives the credentials is not in the image: its answer is handed over, by name.
+export_credentials() {
+  local line
+  if [ -n "${AWS_ACCESS_KEY_ID:-}" ] || ! aws configure get credential_process >/dev/null 2>&1; then return; fi
+  while read -r line; do
+    case $line in AWS_*=*) export "${line?}" ;; esac
+  done < <(aws configure export-credentials --format env-no-export)
 }
 
 pass_file() { # pass_file NAME
@@ -119,7 +137,8 @@ publish() { # publish SETTING PORT CONTAINER-PORT [ARGUMENT OF THE CONTAINER ...
 
 # --- push ---
 
-# Pushes by commit and as latest, and prints the first of these names.
+# Pushes by commit and as latest, and prints the first of these names. What is in the registry by its commit stays as
+# it is: it may be in service, and AWS's repositories of this project do not let such a tag be moved.
 push_image() { # push_image IMAGE [--dry-run] REPOSITORY-URI
   local image=$1 revision tag
   shift
@@ -134,6 +153,11 @@ push_image() { # push_image IMAGE [--dry-run] REPOSITORY-URI
   esac
   require_image "$image:$revision"
   log_in "$1"
+  if ! $dry_run && docker manifest inspect "$1:$revision" >/dev/null 2>&1; then
+    say "$1:$revision is there already"
+    echo "$1:$revision"
+    return
+  fi
   for tag in "$revision" latest; do
     run docker tag "$image:$revision" "$1:$tag"
     run docker push "$1:$tag"

@@ -15,11 +15,25 @@ main() {
   require_aws
   id=$(aws cloudformation describe-stacks --stack-name "$stack" --query 'Stacks[0].StackId' --output text) ||
     die "$stack could not be found; aws said why above"
+  refuse_if_used
   begun=$(now)
   say "deleting $stack: a few minutes"
   aws cloudformation delete-stack --stack-name "$id" || die "$stack is as it was; aws said why above"
   aws cloudformation wait stack-delete-complete --stack-name "$id" || explain "$id" "$begun"
   tell_kept "$id"
+}
+
+# CloudFormation would try for an hour to delete what other stacks import.
+refuse_if_used() {
+  local exports name used users=()
+  exports=$(aws cloudformation describe-stacks --stack-name "$id" --output text \
+    --query 'Stacks[0].Outputs[?ExportName].ExportName') || die "$stack is as it was; aws said why above"
+  for name in ${exports//None/}; do # a name that nobody imports is an error to AWS
+    read -ra used <<<"$(aws cloudformation list-imports --export-name "$name" --query Imports --output text 2>/dev/null)"
+    users+=(${used[@]+"${used[@]}"})
+  done
+  if [ ${#users[@]} -eq 0 ]; then return; fi
+  die "$stack is as it was: other stacks use it; delete these first: $(printf '%s\n' "${users[@]}" | sort -u | tr '\n' ' ')"
 }
 
 # A deleted stack is found by its id alone.

@@ -2,12 +2,14 @@
 # Deploys an API image to Elastic Beanstalk, waits until it serves, and prints its address. A version that fails is
 # told with its reasons, and the one before it serves again.
 #
-# usage: scripts/deploy_api.sh [--bundle-only] IMAGE-URI
+# usage: scripts/deploy_api.sh [--bundle-only | --version-only | --redeploy] IMAGE-URI
 #
 # --bundle-only   only writes build/pmip_api.zip, which 'eb deploy' sends
+# --version-only  only gives the version to Beanstalk, and prints its label, with which the environment can begin
+# --redeploy      makes another version of the same image, so that the API starts anew and reads rotated keys
 # IMAGE-URI       what scripts/push_api_image.sh printed: 123456789012.dkr.ecr.eu-west-1.amazonaws.com/pmip_api:COMMIT
 # POLL_SECONDS    how often to look at the environment; default: 5
-# HEALTH_SECONDS  how long its health may take to become Green after the update; default: 300
+# HEALTH_SECONDS  how long it may take to become Green after the update, and then to have a model; default: 300
 #
 # The same image makes the same version: after a failure call it again, to roll back call it with the image before.
 # shellcheck source=scripts/aws.sh
@@ -22,21 +24,29 @@ main() {
   local previous
   read_arguments "$@"
   label=$(write_bundle)
-  if $bundle_only; then echo "$bundle"; return; fi
+  if [ "$mode" = --bundle-only ]; then echo "$bundle"; return; fi
   require_aws
+  if [ "$mode" = --version-only ]; then add_version; echo "$label"; return; fi
+  if [ "$mode" = --redeploy ]; then label=$label-$(date -u +%Y%m%dT%H%M%S); fi
   look
   previous=$version
   [ "$status" = Ready ] || die "$environment is ${status}: try again when it is Ready"
-  add_version
-  update "$label"
+  if serves "$label"; then
+    say "$environment has $label already"
+  else
+    add_version
+    update "$label"
+  fi
   if ! serves "$label"; then give_up "$previous"; fi
-  echo "$(scheme)://$address/"
+  url=$(scheme)://$address/
+  if ! is_ready; then give_up "$previous"; fi
+  echo "$url"
 }
 
 read_arguments() {
-  bundle_only=false
+  mode=
   help_if_asked "$@"
-  if [ "${1:-}" = --bundle-only ]; then bundle_only=true; shift; fi
+  case ${1:-} in --bundle-only | --version-only | --redeploy) mode=$1; shift ;; esac
   if [ $# -ne 1 ]; then usage >&2; exit 2; fi
   image=$1
   check_image
@@ -92,7 +102,7 @@ add_version() {
     --description "$image" --source-bundle "S3Bucket=$bucket,S3Key=$key" >/dev/null || stop
 }
 
-stop() { die "$environment is as it was, with $version ($health); aws said why above"; }
+stop() { die "$environment is as it was${version:+, with $version ($health)}; aws said why above"; }
 
 # --- the environment ---
 
@@ -132,12 +142,30 @@ serves() { # serves LABEL
   [ "$version" = "$1" ] && [ "$health" = Green ]
 }
 
+# Beanstalk's Green says that requests are answered: whether there is a model to answer by, the API tells itself.
+# The certificate is for another name than the environment's own; nothing secret is asked or sent.
+is_ready() {
+  local answer code deadline=$((SECONDS + health_seconds))
+  while true; do
+    if ! answer=$(curl --silent --show-error --insecure --max-time 10 --write-out '\n%{http_code}' "${url}readiness"); then
+      say "${url}readiness could not be asked from here: whether the API has a model is not known"
+      return
+    fi
+    code=${answer##*$'\n'}
+    if [ "$code" = 200 ]; then return; fi
+    if [ $SECONDS -ge $deadline ]; then break; fi
+    sleep "$poll_seconds"
+  done
+  say "${url}readiness says $code: ${answer%$'\n'*}"
+  return 1
+}
+
 # With a certificate the environment answers HTTPS alone, by the name that the certificate is for.
 scheme() {
   local certificate
   certificate=$(aws cloudformation describe-stacks --stack-name pmip-serving --output text \
     --query "Stacks[0].Parameters[?ParameterKey=='CertificateArn'].ParameterValue") || true
-  if [ -n "$certificate" ]; then echo https; else echo http; fi
+  case $certificate in '' | None) echo http ;; *) echo https ;; esac
 }
 
 # After a failed update some hosts may have either version: deploying the old one once more makes them all alike.
@@ -145,8 +173,8 @@ give_up() { # give_up PREVIOUS
   say "$label is not serving: $environment has $version and is $health"
   aws elasticbeanstalk describe-environment-health --environment-name "$environment" --attribute-names Causes \
     --query 'Causes[].[@]' --output text >&2 || true
-  if serves "$1"; then die "$label failed; $1 still serves"; fi
   case $1 in None | "$label") die "$label failed, and there is no version before it to go back to" ;; esac
+  if serves "$1"; then die "$label failed; $1 still serves"; fi
   say "going back to $1"
   update "$1"
   if serves "$1"; then die "$label failed; $1 serves again"; fi

@@ -4,16 +4,23 @@
 # usage: scripts/deploy_stack.sh foundation|training|serving|lambda [PARAMETER=VALUE ...]
 #
 # PARAMETER=VALUE  a parameter of scripts/cloudformation/STAGE.yml; what is left out stays as it is, at first the default
+#
+# An environment of serving that is there keeps the version and the platform that it has, unless others are given.
 # shellcheck source=scripts/aws.sh
 . "$(dirname "$0")/aws.sh"
 
 main() {
-  local begun parameters=()
+  local begun
+  parameters=("${@:2}")
   help_if_asked "$@"
   read_stage "$@"
   check_parameters "${@:2}"
   require_aws
-  if [ $# -gt 1 ]; then parameters=(--parameter-overrides "${@:2}"); fi
+  case $1 in
+    training) make_role_of_ecs ;;
+    serving) keep_what_serves ;;
+  esac
+  if [ ${#parameters[@]} -gt 0 ]; then parameters=(--parameter-overrides "${parameters[@]}"); fi
   begun=$(now)
   say "deploying $stack: a few minutes"
   aws cloudformation deploy --stack-name "$stack" --template-file "$template" --capabilities CAPABILITY_NAMED_IAM \
@@ -34,8 +41,36 @@ check_parameters() { # check_parameters [PARAMETER=VALUE ...]
   done
 }
 
+# Batch runs its jobs by ECS, and a new account has not the role that ECS takes for that.
+make_role_of_ecs() {
+  if aws iam get-role --role-name AWSServiceRoleForECS >/dev/null 2>&1; then return; fi
+  say "making the role AWSServiceRoleForECS"
+  aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com >/dev/null || say "going on without it"
+}
+
+# New versions and AWS's updates of the platform come to the environment without the stack, which must not undo them.
+keep_what_serves() {
+  local seen version platform
+  seen=$(aws elasticbeanstalk describe-environments --application-name pmip --environment-names pmip-env --output text \
+    --query "Environments[?Status!='Terminated'] | [0].[VersionLabel, PlatformArn]") ||
+    die "the environment pmip-env could not be looked at; aws said why above"
+  IFS=$'\t' read -r version platform <<<"$seen"
+  if [ "$version" = None ]; then return; fi
+  give_unless_given "VersionLabel=$version"
+  give_unless_given "PlatformArn=$platform"
+}
+
+give_unless_given() { # give_unless_given PARAMETER=VALUE
+  local given
+  for given in ${parameters[@]+"${parameters[@]}"}; do
+    if [ "${given%%=*}" = "${1%%=*}" ]; then return; fi
+  done
+  parameters+=("$1")
+}
+
 explain() { # explain BEGUN STAGE
   tell_failures "$stack" "$1" || true
+  tell_conflicts "$stack" "$1" || true
   die "$stack was not deployed. If it never was, delete what is left of it first: bash scripts/delete_stack.sh $2"
 }
 

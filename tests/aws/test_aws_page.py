@@ -2,27 +2,43 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT, SAMPLE
-from emulator import REGION, REGISTRY, STAGES, TEMPLATES, Emulator, template
+from emulator import REGION, REGISTRY, STAGES, TEMPLATES, Emulator, template, with_stand_ins
 
 from pmip.__main__ import main
 
 PAGE = (TEMPLATES / "README.md").read_text(encoding="utf-8")
-COMMANDS = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL))
-AWS_SCRIPTS = {f"scripts/{name}.sh" for name in ("deploy_stack", "delete_stack", "deploy_api", "submit_training_job")}
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS = "\n".join(BLOCKS)
 PARAMETERS = {stage: template(stage)["Parameters"].keys() for stage in STAGES}
 
 
 def test_its_scripts_are_there() -> None:
-    """Each script that it tells to run; those for AWS alone are there together, or not yet."""
+    """Each script that it tells to run."""
     named = set(re.findall(r"bash (scripts/\w+\.sh)", PAGE))
     assert len(named) > 5
-    assert {name for name in named if not (ROOT / name).exists()} in (set(), AWS_SCRIPTS)
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_it_tells_each_name_that_must_be_free() -> None:
+    """What the templates give a fixed name, AWS makes once in an account and region."""
+    named = {
+        value
+        for stage in STAGES
+        for resource in template(stage)["Resources"].values()
+        for key, value in resource.get("Properties", {}).items()
+        if (key.endswith("Name") or (key, resource["Type"]) == ("Name", "AWS::SecretsManager::Secret"))
+        if isinstance(value, str)
+    }
+    assert {"pmip_api", "pmip/api-keys", "pmip-env"} <= named
+    assert {name for name in named if f"`{name}`" not in PAGE.split("## From nothing")[0]} == set()
 
 
 def test_its_stages_and_their_parameters_are_those_of_the_templates() -> None:
@@ -46,11 +62,7 @@ def test_its_first_deployment_gives_all_that_has_no_default() -> None:
 
 def test_its_variables_are_outputs_or_set_before() -> None:
     """The outputs of the foundation become variables by their names."""
-    set_here = set(re.findall(r"(?:^|\s|export )(\w+)=", COMMANDS)) | {
-        "ADDRESS",
-        "HOME",
-        "stage",
-    }  # 5 prints the address
+    set_here = set(re.findall(r"(?:^|\s|export )(\w+)=", COMMANDS)) | {"HOME", "stage"}
     used = set(re.findall(r"\$\{?(\w+)", COMMANDS))
     assert used - set_here <= template("foundation")["Outputs"].keys()
 
@@ -84,10 +96,13 @@ def test_its_sums_are_right() -> None:
     assert len(sums) >= 8
     for terms, result in sums:
         assert f"{eval(terms.replace('×', '*')):.2f}" == result, terms  # noqa: S307 - digits and operators only
-    storage, images, key, training, instance, look, balanced, function = (float(result) for _, result in sums)
-    common = storage + images + key + training
-    told = [round(common + rest) for rest in (function, instance + look, balanced)]
-    assert told == [int(number) for number in re.findall(r"about (\d+) dollar.*?, (\d+) with.*?, (\d+) load", PAGE)[0]]
+    storage, images, training, function, key, instance, look, balanced = (float(result) for _, result in sums)
+    common = storage + images + training
+    cents = [round(100 * amount) for amount in (common + function, key)]
+    told = [*cents, round(common + instance + look), round(common + balanced)]
+    sentence = r"So (\d+) cents a month with Lambda, and (\d+) more with a key; (\d+) dollars .*?, (\d+) load-balanced"
+    assert told == [int(number) for number in re.findall(sentence, PAGE)[0]]
+    assert f"cost 730 × 2 × 0.9 × 0.05 = {730 * 2 * 0.9 * 0.05:.2f} dollars" in PAGE
 
 
 def test_each_bash_line_can_be_read() -> None:
@@ -112,27 +127,35 @@ bash() {{
 """
 
 
-@pytest.mark.skipif(not (ROOT / "scripts" / "deploy_stack.sh").exists(), reason="the scripts for AWS are not there yet")
-def test_its_commands_run_on_the_emulator(cloud: Emulator, tmp_path: Path) -> None:
-    """From nothing to running, the keys anew, and nothing left."""
+def test_its_commands_run_on_the_emulator(cloud: Emulator, tmp_path: Path, aws_command: Path) -> None:
+    """From nothing to running, once more, the keys anew, and nothing left."""
     account = cloud.elsewhere()
+    for folder in ("scripts", "notebooks/sample-training-data"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for stage in STAGES:
+        body = yaml.safe_dump(with_stand_ins(template(stage)), sort_keys=False)
+        (tmp_path / "scripts" / "cloudformation" / f"{stage}.yml").write_text(body)
     environ = os.environ | {
         "AWS_ENDPOINT_URL": account.url,
         "AWS_ACCESS_KEY_ID": account.account,
         "AWS_SECRET_ACCESS_KEY": "any",
         "HOME": str(tmp_path),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{aws_command}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "AWS_DEFAULT_REGION": REGION,
+        "ALARM_EMAIL": "a@example.com",
     }
-    start, _daily, rotate, *delete = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    _shell, *start, _eb, _daily, add_key, keep_key, delete, delete_bucket = BLOCKS
+    assert [block[:4] for block in start] == ["# 1.", "# 5a", "# 5b", "# 6."]
 
     def run(*blocks: str) -> None:
-        text = ELSEWHERE + "".join(blocks).replace("eu-west-1", REGION)
+        text = ELSEWHERE + "".join(blocks)
         shell = subprocess.run(
-            ["bash", "-c", text], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300, check=False
+            ["bash", "-c", text], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300, check=False
         )
         assert shell.returncode == 0, shell.stderr
 
-    run(start)
+    run(*start)
+    run(*start)
     bucket = f"pmip-{account.account}-{REGION}"
     assert account.client("s3").list_objects_v2(Bucket=bucket, Prefix="training/")["KeyCount"] == len(SAMPLE)
     key_file = tmp_path / ".pmip-api-key"
@@ -141,14 +164,28 @@ def test_its_commands_run_on_the_emulator(cloud: Emulator, tmp_path: Path) -> No
     first = secrets.get_secret_value(SecretId="pmip/api-keys")["SecretString"]
     assert key_file.read_text() == f"X-API-Key: {first.rpartition(',')[2]}\n"  # the emulator's key may have a comma
 
-    run(f"export AWS_DEFAULT_REGION={REGION} api_image=any\n", rotate)
+    run("api_image=any\n", add_key, keep_key)
     assert re.fullmatch("[A-Za-z0-9]{40}", secrets.get_secret_value(SecretId="pmip/api-keys")["SecretString"])
     function = account.client("lambda").get_function(FunctionName="pmip-lambda")["Configuration"]
     assert function["Environment"]["Variables"]["API_KEYS_VERSION"] == "3"  # AWS reads the secret again then
 
-    run(f"export AWS_DEFAULT_REGION={REGION} BUCKET={bucket}\n", *delete)
+    run(f"export BUCKET={bucket}\n", delete, delete_bucket)
     assert account.client("s3").list_buckets()["Buckets"] == []
     assert account.client("cloudformation").list_stacks(StackStatusFilter=["CREATE_COMPLETE"])["StackSummaries"] == []
+
+
+@pytest.mark.parametrize("step", ["deploy_stack.sh foundation", "push_api_image.sh", "submit_training_job.sh"])
+def test_a_failure_ends_its_commands(step: str, tmp_path: Path) -> None:
+    """In the shell that its first block opens, also where a command is inside another one: nothing later is run."""
+    shell, start = BLOCKS[:2]
+    [options] = [line for line in shell.splitlines() if line.startswith("set ")]
+    stand_ins = f"""
+source() {{ :; }}; aws() {{ :; }}; eval() {{ BucketName=b TrainingRepositoryUri=t ApiRepositoryUri=a; }}
+bash() {{ echo "$*" >>{tmp_path}/calls; case "$*" in *{step.replace(" ", "?")}*) return 1 ;; esac; }}
+"""
+    words = ["bash", "-c", f"{options}\n{stand_ins}\nALARM_EMAIL=a@example.com\n{start}"]
+    assert subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=60, check=False).returncode == 1
+    assert step in (tmp_path / "calls").read_text().splitlines()[-1]
 
 
 def test_its_last_command_leaves_nothing(cloud: Emulator) -> None:

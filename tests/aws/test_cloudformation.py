@@ -13,6 +13,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError, WaiterError
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from conftest import ROOT
 from emulator import ACCOUNT, REGION, REGISTRY, STAGES, TEMPLATES, Emulator, template
 
@@ -111,12 +112,7 @@ def test_every_import_is_exported_and_every_export_imported() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_policy_says_more_than_it_must(stage: str) -> None:
     """No action has a wildcard, and "*" as a resource is for a few actions that know no other."""
-    statements = [
-        statement
-        for node in nodes(template(stage))
-        for statement in node.get("Statement", [])
-        if statement["Effect"] == "Allow"
-    ]
+    statements = [node for node in nodes(template(stage)) if node.get("Effect") == "Allow"]
     assert statements
     for statement in statements:
         actions = listed(statement["Action"])
@@ -228,14 +224,17 @@ def test_lifecycle_rules_touch_neither_data_nor_models_nor_bundles() -> None:
     assert [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule]
 
 
-def test_images_are_scanned_and_old_ones_go(cloud: Emulator) -> None:
-    """Both repositories; and Lambda may pull the API's for its function."""
+def test_images_are_scanned_and_the_one_in_service_stays(cloud: Emulator) -> None:
+    """No image is replaced under its commit or expires, in both repositories; and Lambda may pull the API's."""
     ecr = cloud.client("ecr")
-    for name in ("pmip", "pmip_api"):
+    for name, resource in (("pmip", "TrainingRepository"), ("pmip_api", "ApiRepository")):
         [repository] = ecr.describe_repositories(repositoryNames=[name])["repositories"]
         assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
-        rules = json.loads(ecr.get_lifecycle_policy(repositoryName=name)["lifecyclePolicyText"])["rules"]
-        assert [rule["action"]["type"] for rule in rules] == ["expire", "expire"]
+        properties = template("foundation")["Resources"][resource]["Properties"]
+        assert "LifecyclePolicy" not in properties
+        assert properties["ImageTagMutability"] == "IMMUTABLE_WITH_EXCLUSION"
+        [moving] = properties["ImageTagMutabilityExclusionFilters"]
+        assert moving["ImageTagMutabilityExclusionFilterValue"] == "latest"
     [pull] = json.loads(ecr.get_repository_policy(repositoryName="pmip_api")["policyText"])["Statement"]
     function = cloud.client("lambda").get_function(FunctionName="pmip-lambda")["Configuration"]
     assert pull["Condition"]["ArnLike"]["aws:SourceArn"] == function["FunctionArn"]
@@ -261,11 +260,13 @@ def test_the_job_runs_the_training_script(cloud: Emulator) -> None:
         ({"OnStatusReason": "Host EC2 (instance i-1) terminated.", "OnExitCode": "137"}, "RETRY"),
         ({"OnReason": "CannotPullContainerError: pull image manifest has been retried 5 time(s)"}, "RETRY"),
         ({"OnStatusReason": "Essential container in task exited", "OnExitCode": "1"}, "EXIT"),
-        ({"OnStatusReason": "Task failed to start", "OnReason": "OutOfMemoryError: container killed"}, "EXIT"),
+        ({"OnStatusReason": "ResourceInitializationError: unable to pull secrets or registry auth"}, "RETRY"),
+        ({"OnStatusReason": "Timeout waiting for network interface provisioning to complete."}, "RETRY"),
+        ({"OnReason": "OutOfMemoryError: Container killed due to memory usage", "OnExitCode": "137"}, "EXIT"),
     ],
 )
 def test_a_job_is_tried_again_for_others_faults_only(end: dict[str, str], action: str) -> None:
-    """By the first rule that fits, as Batch reads them: a lost host is tried again, the job's own failure is not."""
+    """By the first rule that fits, as Batch reads them, and if none does; but the job's own failure is not."""
     rules = template("training")["Resources"]["JobDefinition"]["Properties"]["RetryStrategy"]["EvaluateOnExit"]
     assert len(rules) <= 5  # Batch takes no more
 
@@ -273,7 +274,7 @@ def test_a_job_is_tried_again_for_others_faults_only(end: dict[str, str], action
         wanted = {name: text for name, text in rule.items() if name != "Action"}
         return all(name in end and fnmatchcase(end[name], text) for name, text in wanted.items())
 
-    assert next(rule["Action"] for rule in rules if fits(rule)) == action
+    assert next((rule["Action"] for rule in rules if fits(rule)), "RETRY") == action
 
 
 def test_the_schedule_submits_this_job(cloud: Emulator) -> None:
@@ -325,7 +326,52 @@ def test_one_instance_is_the_default(cloud: Emulator) -> None:
     assert health["Rules"]["Environment"]["Application"] == {"ApplicationRequests4xx": {"Enabled": False}}
     keys = single["aws:elasticbeanstalk:application:environmentsecrets", "API_KEYS"]
     assert keys == cloud.outputs["foundation"]["ApiKeysArn"]
-    assert not [kind for kind, _name in single if kind.startswith(("aws:elbv2", "aws:autoscaling:trigger"))]
+    optional = ("aws:elbv2", "aws:autoscaling:trigger", "aws:ec2:vpc")
+    assert not [kind for kind, _name in single if kind.startswith(optional)]
+
+
+def test_an_environment_begins_with_the_api_and_nothing_is_replaced_for_its_next_version(cloud: Emulator) -> None:
+    """One instance has no rolling updates: an immutable one is an error when a bundle changes options or resources."""
+    single = options(cloud)
+    assert json.loads(cloud.outputs["serving"]["ApiProperties"])["VersionLabel"] == "1"
+    assert single["aws:autoscaling:updatepolicy:rollingupdate", "RollingUpdateEnabled"] == "false"
+    assert ("aws:autoscaling:updatepolicy:rollingupdate", "RollingUpdateType") not in single
+    assert single["aws:elasticbeanstalk:command", "DeploymentPolicy"] == "AllAtOnce"
+
+
+def parameters_in(tree: object, stage: Json) -> set[str]:
+    """List the parameters on which a value of a template depends, those of its conditions included."""
+    found: set[str] = set()
+    for node in nodes(tree):
+        found |= {str(node["Ref"])} if "Ref" in node else set()
+        found |= names_in(node["Fn::Sub"]) if "Fn::Sub" in node else set()
+        for condition in [node["Fn::If"][0]] if "Fn::If" in node else listed(node.get("Condition", [])):
+            found |= parameters_in(stage["Conditions"].get(condition), stage)
+    return found & stage["Parameters"].keys()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_parameter_of_the_page_replaces_what_has_a_fixed_name(stage: str) -> None:
+    """CloudFormation makes the new one first, whose name is then taken: such a stack cannot be deployed twice."""
+    body = template(stage)
+    page = (TEMPLATES / "README.md").read_text()
+    calls = re.findall(rf"deploy_stack\.sh {stage}\b.*", page)
+    changed = {name for call in calls for name in re.findall(r"(\w+)=", call)}
+    changed |= {name for name, about in body["Parameters"].items() if "Default" not in about}
+    for name, resource in body["Resources"].items():
+        schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, resource["Type"]).schema
+        paths = [path.split("/")[2:] for path in schema.get("createOnlyProperties", [])]
+        values = {".".join(path): at(resource.get("Properties", {}), path) for path in paths}
+        fixed = [key for key, value in values.items() if key.endswith("Name") and isinstance(value, str)]
+        replacing = {key: parameters_in(value, body) & changed for key, value in values.items()}
+        assert not fixed or not any(replacing.values()), f"{name} is named by {fixed}, but {replacing} replaces it"
+
+
+def at(tree: Any, path: list[str]) -> Any:
+    """Return what is at a path of a template, or nothing."""
+    for key in path:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
 
 
 def test_a_load_balancer_with_a_certificate_answers_https_only(elsewhere: Emulator) -> None:
@@ -338,6 +384,19 @@ def test_a_load_balancer_with_a_certificate_answers_https_only(elsewhere: Emulat
     assert balanced["aws:elasticbeanstalk:command", "DeploymentPolicy"] == "Rolling"
     assert balanced["aws:autoscaling:asg", "MaxSize"] == "4"
     assert ("aws:autoscaling:trigger", "UpperThreshold") in balanced
+
+
+def test_a_network_of_one_s_own_is_taken(elsewhere: Emulator) -> None:
+    """By the instances and by the load balancer; without its subnets it is refused."""
+    network = {"VpcId": "vpc-1a", "Subnets": "subnet-1a,subnet-1b"}
+    other = elsewhere.elsewhere()
+    other.deploy("foundation")
+    with pytest.raises(ClientError, match="A VpcId needs Subnets"):
+        other.deploy("serving", VpcId="vpc-1a")
+    own = options(other, other.deploy("serving", LoadBalanced="true", **network))
+    assert own["aws:ec2:vpc", "VPCId"] == "vpc-1a"
+    assert own["aws:ec2:vpc", "Subnets"] == own["aws:ec2:vpc", "ELBSubnets"] == "subnet-1a,subnet-1b"
+    assert own["aws:ec2:vpc", "AssociatePublicIpAddress"] == "true"
 
 
 def test_a_certificate_without_a_load_balancer_is_refused(cloud: Emulator) -> None:
@@ -365,9 +424,10 @@ def test_lambda_serves_the_api_image(cloud: Emulator) -> None:
 
 @pytest.mark.parametrize("stage", ["serving", "lambda"])
 def test_keys_can_be_left_out(cloud: Emulator, stage: str) -> None:
-    """For an API that everybody may ask."""
+    """For an API that everybody may ask; then no secret is paid for."""
     other = cloud.elsewhere()
-    other.deploy("foundation")
+    assert "ApiKeysArn" not in other.deploy("foundation", RequireApiKey="false")
+    assert other.client("secretsmanager").list_secrets()["SecretList"] == []
     outputs = other.deploy(stage, RequireApiKey="false")
     given = outputs.get("ApiProperties") or str(other.client("lambda").get_function(FunctionName="pmip-lambda"))
     assert "'API_KEYS'" not in given

@@ -5,9 +5,12 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Iterator
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -54,9 +57,38 @@ def label(project: Path) -> str:
     return f"{COMMIT}-{digest[:8]}"
 
 
+class Readiness(BaseHTTPRequestHandler):
+    """Answers as the API of the environment does, by the statuses of `answers` in turn and by the last from then on."""
+
+    answers: ClassVar = [200]
+
+    def do_GET(self) -> None:
+        """Say whether there is a model."""
+        assert self.path == "/readiness"
+        self.send_response(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+        self.end_headers()
+        self.wfile.write(b'{"message": "no model is loaded yet"}')
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+API = ThreadingHTTPServer(("127.0.0.1", 0), Readiness)
+ADDRESS = f"127.0.0.1:{API.server_port}"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _api() -> Iterator[None]:
+    """Be the API of the environment."""
+    with API:
+        Thread(target=API.serve_forever).start()
+        yield
+        API.shutdown()
+
+
 def environment(version: str, status: str = "Ready", health: str = "Green") -> dict[str, Any]:
     """Describe the environment as Elastic Beanstalk does."""
-    names = {"ApplicationName": "pmip", "EnvironmentName": "pmip-env", "CNAME": "pmip.example.com"}
+    names = {"ApplicationName": "pmip", "EnvironmentName": "pmip-env", "CNAME": ADDRESS}
     return {"Environments": [names | {"VersionLabel": version, "Status": status, "Health": health}]}
 
 
@@ -164,14 +196,6 @@ def test_the_api_itself_refuses_what_is_too_large() -> None:
     assert 'read("MAX_BODY_BYTES", 8 * MEBIBYTE,' in (ROOT / "pmip" / "config.py").read_text()
 
 
-def test_eb_deploy_sends_the_same_bundle() -> None:
-    """The eb command's settings name the file, the application and the environment."""
-    settings = yaml.safe_load((ROOT / ".elasticbeanstalk" / "config.yml").read_text())
-    assert settings["deploy"]["artifact"] == "build/pmip_api.zip"
-    assert settings["global"]["application_name"] == "pmip"
-    assert settings["branch-defaults"]["default"]["environment"] == "pmip-env"
-
-
 # --- the deployment ---
 
 
@@ -179,7 +203,7 @@ def test_a_version_is_uploaded_deployed_and_told_where_it_is(project: Path, labe
     """Each event is shown once; the address is the one thing on stdout."""
     deployable(aws, label)
     outcome = deploy(project)
-    assert (outcome.returncode, outcome.stdout) == (0, "http://pmip.example.com/\n"), outcome.stderr
+    assert (outcome.returncode, outcome.stdout) == (0, f"http://{ADDRESS}/\n"), outcome.stderr
     assert aws.operations == DEPLOYING
     key = f"deployments/api/{label}.zip"
     content = (project / "build" / "pmip_api.zip").read_bytes()
@@ -193,8 +217,9 @@ def test_a_version_is_uploaded_deployed_and_told_where_it_is(project: Path, labe
         assert looked.items() >= {"ApplicationName": "pmip", "EnvironmentNames.member.1": "pmip-env"}.items()
     for asked in aws.parameters("DescribeEvents"):
         assert asked.items() >= {"EnvironmentName": "pmip-env", "StartTime": "2030-01-01T00:00:00Z"}.items()
-    told = [f"2030-01-01T00:00:0{second}.000Z\tINFO\tupdate {what}" for second, what in enumerate(("begins", "ends"))]
-    assert outcome.stderr.splitlines() == [f"==> uploading version {label}", f"==> deploying {label}", *told]
+    told = [f"2030-01-01T00:00:0{second}\tINFO\tupdate {what}" for second, what in enumerate(("begins", "ends"))]
+    shown = re.sub(r"\.000Z|\+00:00", "", outcome.stderr)  # as each version of the aws command writes UTC
+    assert shown.splitlines() == [f"==> uploading version {label}", f"==> deploying {label}", *told]
     assert SECRET_KEY not in outcome.stderr
 
 
@@ -204,7 +229,7 @@ def test_an_image_that_was_deployed_before_is_its_old_version(project: Path, lab
     certificate = {"ParameterKey": "CertificateArn", "ParameterValue": "arn:aws:acm:eu-west-1:1:certificate/1"}
     aws.answer("DescribeStacks", {"Stacks": [{"Parameters": [certificate]}]})
     outcome = deploy(project)
-    assert (outcome.returncode, outcome.stdout) == (0, "https://pmip.example.com/\n"), outcome.stderr
+    assert (outcome.returncode, outcome.stdout) == (0, f"https://{ADDRESS}/\n"), outcome.stderr
     assert aws.operations == [*AGAIN, "DescribeStacks"]
     assert aws.parameters("DescribeApplicationVersions")[0]["VersionLabels.member.1"] == label
 
@@ -214,7 +239,7 @@ def test_health_is_waited_for_when_the_update_has_ended(project: Path, label: st
     deployed_before(aws, label, environment("old"), environment(label, health="Red"), environment(label))
     aws.refuse("DescribeStacks")
     outcome = deploy(project, HEALTH_SECONDS="60")
-    assert (outcome.returncode, outcome.stdout) == (0, "http://pmip.example.com/\n"), outcome.stderr
+    assert (outcome.returncode, outcome.stdout) == (0, f"http://{ADDRESS}/\n"), outcome.stderr
     assert aws.operations == [*AGAIN, *LOOKING, "DescribeStacks"]
 
 
@@ -254,12 +279,75 @@ def test_a_way_back_that_fails_too_is_told(project: Path, label: str, aws: AwsRe
 
 
 def test_without_another_version_there_is_no_way_back(project: Path, label: str, aws: AwsRecorder) -> None:
-    """Such as when the version that serves is deployed once more."""
-    deployed_before(aws, label, environment(label), environment(label, health="Red"))
+    """Such as when the version that fails is deployed once more."""
+    deployed_before(aws, label, environment(label, health="Red"))
     outcome = deploy(project)
     assert (outcome.returncode, outcome.stdout) == (1, "")
     assert outcome.stderr.endswith(f"{label} failed, and there is no version before it to go back to\n")
     assert aws.operations == [*AGAIN, "DescribeEnvironmentHealth"]
+
+
+def test_a_version_that_serves_is_not_deployed_again(project: Path, label: str, aws: AwsRecorder) -> None:
+    """Its address is printed, and nothing is changed."""
+    deployed_before(aws, label, environment(label))
+    aws.answer("DescribeStacks", {"Stacks": [{}]})
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (0, f"http://{ADDRESS}/\n"), outcome.stderr
+    assert aws.operations == ["DescribeEnvironments", "DescribeStacks"]
+
+
+def test_an_image_that_serves_is_deployed_anew_by_another_label(project: Path, label: str, aws: AwsRecorder) -> None:
+    """So that its API starts again and reads the keys of now."""
+    deployable(aws, label)
+    aws.answer("DescribeEnvironments", environment(label))
+    outcome = deploy(project, "--redeploy", IMAGE)
+    [version] = aws.parameters("CreateApplicationVersion")
+    assert re.fullmatch(rf"{label}-\d{{8}}T\d{{6}}", version["VersionLabel"])
+    first, *_ = aws.parameters("UpdateEnvironment")
+    assert first["VersionLabel"] == version["VersionLabel"]
+    assert f"{version['VersionLabel']} failed; {label} still serves" in outcome.stderr  # as the recorder plays it
+
+
+def test_a_version_can_be_made_before_there_is_an_environment(project: Path, label: str, aws: AwsRecorder) -> None:
+    """Its label is the one thing on stdout: with it the stack is made."""
+    deployable(aws, label)
+    outcome = deploy(project, "--version-only", IMAGE)
+    assert (outcome.returncode, outcome.stdout) == (0, f"{label}\n"), outcome.stderr
+    assert aws.operations == ["DescribeApplicationVersions", "DescribeStacks", "PutObject", "CreateApplicationVersion"]
+
+
+def test_a_green_environment_whose_api_has_no_model_gives_way(
+    project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API's own words are shown, and the version before is deployed again."""
+    monkeypatch.setattr(Readiness, "answers", [503])
+    deployed_before(aws, label, environment("old"), environment(label), environment("old"))
+    outcome = deploy(project)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert '/readiness says 503: {"message": "no model is loaded yet"}\n' in outcome.stderr
+    assert [call["VersionLabel"] for call in aws.parameters("UpdateEnvironment")] == [label, "old"]
+    assert outcome.stderr.endswith(f"deploy_api.sh: {label} failed; old serves again\n")
+
+
+def test_an_api_without_a_model_that_is_deployed_once_more_is_told(
+    project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as at the first deployment, before there is a model: there is nothing to go back to."""
+    monkeypatch.setattr(Readiness, "answers", [503])
+    deployed_before(aws, label, environment(label))
+    outcome = deploy(project)
+    assert (outcome.returncode, "/readiness says 503" in outcome.stderr) == (1, True)
+    assert outcome.stderr.endswith(f"{label} failed, and there is no version before it to go back to\n")
+    assert "UpdateEnvironment" not in aws.operations
+
+
+def test_the_api_may_take_a_while_to_have_its_model(
+    project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked again until it is ready."""
+    monkeypatch.setattr(Readiness, "answers", [502, 503, 200])
+    deployable(aws, label)
+    assert deploy(project, HEALTH_SECONDS="60").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ ROLES = {
     "pull": ("training", "ExecutionRole", "ecs-tasks"),
     "schedule": ("training", "ScheduleRole", "scheduler"),
     "instance": ("serving", "InstanceRole", "ec2"),
-    "beanstalk": ("serving", "ServiceRole", "elasticbeanstalk"),
+    "beanstalk": ("foundation", "BeanstalkRole", "elasticbeanstalk"),
     "lambda": ("lambda", "FunctionRole", "lambda"),
 }
 PEOPLE = {"deployer": "pmip-deploy", "operator": "pmip-operate"}
@@ -277,6 +277,20 @@ def test_the_table(
     else:
         refused = simulated(cloud, name, action, resource)
     assert bool(refused) == (allowed == "no"), refused or "it was allowed"
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed"),
+    [("pmip/app-1.zip", True), ("another/app-1.zip", False), ("resources/environments/e-1/a", True)],
+)
+def test_instances_read_what_the_eb_command_uploads(cloud: Emulator, key: str, allowed: bool) -> None:
+    """From the bucket that Beanstalk makes for an account, and nothing of other applications."""
+    arn = f"arn:aws:s3:::elasticbeanstalk-{REGION}-{ACCOUNT}/{key}"
+    source = f"arn:aws:iam::{ACCOUNT}:role/{role_name(cloud, 'instance')}"
+    [result] = cloud.client("iam").simulate_principal_policy(
+        PolicySourceArn=source, ActionNames=["s3:GetObject"], ResourceArns=[arn]
+    )["EvaluationResults"]
+    assert (result["EvalDecision"] == "allowed") == allowed
 
 
 @pytest.mark.parametrize("name", ROLES)

@@ -1,6 +1,8 @@
 """Stacks made, brought up to date and deleted by the real aws command, which talks to a recorder."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,14 @@ DEPLOYING = [
     "DescribeStacks",  # is it done?
     "DescribeStacks",  # its outputs
 ]
-DELETING = ["DescribeStacks", "DeleteStack", "DescribeStacks", "DescribeStackEvents"]
+DELETING = [
+    "DescribeStacks",  # which one is it?
+    "DescribeStacks",  # what does it export?
+    "ListImports",
+    "DeleteStack",
+    "DescribeStacks",  # is it gone?
+    "DescribeStackEvents",
+]
 
 
 @pytest.fixture
@@ -71,11 +80,15 @@ def deployable(aws: AwsRecorder) -> None:
         event(EARLIER, "Old", "CREATE_FAILED", "of another time"),
     ]
     aws.answer("DescribeStackEvents", {"StackEvents": failures})
+    aws.answer("ListChangeSets", {"Summaries": []})
 
 
 def deletable(aws: AwsRecorder) -> None:
     """Script a deletion that works."""
-    aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("DELETE_COMPLETE"))
+    exporting = stack("CREATE_COMPLETE", BucketName="pmip-1", JobRoleArn="arn:aws:iam::1:role/job")
+    exporting["Stacks"][0]["Outputs"][0]["ExportName"] = "pmip-foundation-BucketName"
+    aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), exporting, stack("DELETE_COMPLETE"))
+    aws.answer("ListImports", Refusal("ValidationError", "Export 'x' is not imported by any stack."))
     aws.answer("DeleteStack", {})
     kept = [event(LATER, "Bucket", "DELETE_SKIPPED"), event(LATER, "Role", "DELETE_COMPLETE")]
     aws.answer("DescribeStackEvents", {"StackEvents": kept})
@@ -140,17 +153,90 @@ def test_a_deleted_stack_names_what_is_kept(scripts: Path, aws: AwsRecorder) -> 
     outcome = run(scripts / "delete_stack.sh", "foundation")
     assert (outcome.returncode, outcome.stdout) == (0, "AWS::S3::Bucket\tbucket\n"), outcome.stderr
     assert aws.operations == DELETING
-    assert [call.parameters["StackName"] for call in aws.calls] == ["pmip-foundation", STACK_ID, STACK_ID, STACK_ID]
+    asked = [call.parameters["StackName"] for call in aws.calls if call.operation != "ListImports"]
+    assert asked == ["pmip-foundation", *[STACK_ID] * 4]
+
+
+def test_a_stack_that_others_use_is_not_deleted(scripts: Path, aws: AwsRecorder) -> None:
+    """The message names them, at once instead of after an hour."""
+    deletable(aws)
+    aws.answer("ListImports", {"Imports": ["pmip-training", "pmip-lambda"]})
+    outcome = run(scripts / "delete_stack.sh", "foundation")
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert "other stacks use it; delete these first: pmip-lambda pmip-training" in outcome.stderr
+    assert aws.parameters("ListImports") == [{"ExportName": "pmip-foundation-BucketName"}]
+    assert "DeleteStack" not in aws.operations
 
 
 def test_a_deletion_that_fails_tells_why(scripts: Path, aws: AwsRecorder) -> None:
     """Such as a repository that still holds images."""
     deletable(aws)
-    aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("DELETE_FAILED"))
+    aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("CREATE_COMPLETE"), stack("DELETE_FAILED"))
     aws.answer("DescribeStackEvents", {"StackEvents": [event(LATER, "Repository", "DELETE_FAILED", "it has images")]})
     outcome = run(scripts / "delete_stack.sh", "foundation")
     assert (outcome.returncode, outcome.stdout) == (1, "")
     assert "    Repository (AWS::S3::Bucket): it has images\ndelete_stack.sh: pmip-foundation" in outcome.stderr
+
+
+def test_a_name_that_is_taken_is_told(scripts: Path, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS finds it before it changes anything, and tells it by a call that older aws commands do not have."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    deployable(aws)
+    reason = "AWS::EarlyValidation::ResourceExistenceCheck"
+    aws.answer("DescribeChangeSet", {"Status": "FAILED", "StatusReason": reason})
+    sets = [("2100-01-01T00:00:00Z", "newest"), ("2090-01-01T00:00:00Z", "newer"), (EARLIER, "old")]
+    failed = [{"CreationTime": time, "ChangeSetId": name, "Status": "FAILED"} for time, name in sets]
+    aws.answer("ListChangeSets", {"Summaries": failed})
+    names = {"LogicalResourceId": "Bucket", "ResourceType": "AWS::S3::Bucket", "PhysicalResourceId": "pmip-1"}
+    taken = {"EventId": "1", "StackId": STACK_ID, "Timestamp": LATER, "EventType": "VALIDATION_ERROR"} | names
+    aws.answer("DescribeEvents", {"OperationEvents": [taken | {"ValidationStatusReason": "it exists already"}]})
+    outcome = run(scripts / "deploy_stack.sh", "foundation")
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert "    Bucket (AWS::S3::Bucket) pmip-1: it exists already\n" in outcome.stderr
+    [asked] = aws.parameters("DescribeEvents")
+    assert (asked["ChangeSetName"], asked["Filters.FailedEvents"]) == ("newest", "true")
+
+
+GIVEN = [["InstanceType=t4g.micro"], ["VersionLabel=new"], ["PlatformArn=new", "VersionLabel=new"]]
+
+
+@pytest.mark.parametrize("given", GIVEN, ids=" ".join)
+def test_an_environment_keeps_its_version_and_platform(given: list[str], scripts: Path, aws: AwsRecorder) -> None:
+    """Which came to it without the stack: they are given to the stack anew, unless the caller gives others."""
+    deployable(aws)
+    names = {"ApplicationName": "pmip", "EnvironmentName": "pmip-env", "Status": "Ready"}
+    kept = {"VersionLabel": "now", "PlatformArn": "a platform"}
+    aws.answer("DescribeEnvironments", {"Environments": [names | kept]})
+    outcome = run(scripts / "deploy_stack.sh", "serving", *given)
+    assert outcome.returncode == 0, outcome.stderr
+    [change] = aws.parameters("CreateChangeSet")
+    numbers = range(1, 10)
+    parameters = {change.get(f"Parameters.member.{i}.ParameterKey"): i for i in numbers}
+    values = {name: change.get(f"Parameters.member.{i}.ParameterValue") for name, i in parameters.items() if name}
+    expected = kept | dict(pair.split("=") for pair in given)
+    assert {name: values[name] for name in expected} == expected
+
+
+def test_a_first_environment_gets_what_is_given(scripts: Path, aws: AwsRecorder) -> None:
+    """There is none whose version could be kept."""
+    deployable(aws)
+    aws.answer("DescribeEnvironments", {"Environments": []})
+    assert run(scripts / "deploy_stack.sh", "serving", "VersionLabel=new").returncode == 0
+    assert "None" not in aws.parameters("CreateChangeSet")[0].values()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_role_by_which_batch_runs_jobs_is_made(is_there: bool, scripts: Path, aws: AwsRecorder) -> None:
+    """Once in an account; what cannot be made is told, and the deployment goes on."""
+    deployable(aws)
+    role = {"Path": "/", "RoleName": "AWSServiceRoleForECS", "RoleId": "1", "Arn": "role", "CreateDate": EARLIER}
+    if is_there:
+        aws.answer("GetRole", {"Role": role})
+    outcome = run(scripts / "deploy_stack.sh", "training", "Image=r/pmip:1", "VpcId=vpc-1", "Subnets=subnet-1")
+    assert outcome.returncode == 0, outcome.stderr
+    assert [call["AWSServiceName"] for call in aws.parameters("CreateServiceLinkedRole")] == (
+        [] if is_there else ["ecs.amazonaws.com"]
+    )
 
 
 @pytest.mark.parametrize("operation", sorted({*DEPLOYING, "DescribeStackEvents"}))
@@ -171,7 +257,7 @@ def test_a_call_that_deploy_stack_may_not_make_is_told(operation: str, scripts: 
         assert "ExecuteChangeSet" not in aws.operations
 
 
-@pytest.mark.parametrize("operation", sorted({*DELETING}))
+@pytest.mark.parametrize("operation", sorted({*DELETING} - {"ListImports"}))
 def test_a_call_that_delete_stack_may_not_make_is_told(operation: str, scripts: Path, aws: AwsRecorder) -> None:
     """AWS's own words are shown, the exit is 1, and what was not found is not deleted."""
     deletable(aws)

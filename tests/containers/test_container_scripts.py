@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aws_recorder import AwsRecorder
 from conftest import ROOT, free_port
-from shell import command, revision_of, run
+from shell import command, listens, revision_of, run
 
 BUILD = ("build_training_image.sh", "build_api_image.sh")
 RUN = ("run_training_container.sh", "run_api_container.sh")
@@ -38,7 +38,8 @@ def bin_dir(tmp_path: Path) -> Path:
 def calls(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in for docker and aws: a file that gets each call, and what docker login is given on stdin."""
     file = bin_dir.parent / "calls"
-    command(bin_dir, "docker", f'echo "docker $*" >>{file}; if [ "$1" = login ]; then cat >>{file}.password; fi')
+    note = f'echo "docker $*" >>{file}; echo "$BUILDX_NO_DEFAULT_ATTESTATIONS" >>{file}.attestations'
+    command(bin_dir, "docker", f'{note}; if [ "$1" = login ]; then cat >>{file}.password; fi; [ "$1" != manifest ]')
     command(bin_dir, "aws", f'echo "aws $*" >>{file}; echo {SECRET}')
     monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
     return file
@@ -115,6 +116,25 @@ def test_settings_and_credentials_pass_by_name(script: str, calls: Path, tmp_pat
     assert f"--publish 127.0.0.1:{port}:8" in called
 
 
+@pytest.mark.parametrize("script", RUN)
+def test_credentials_of_a_program_are_handed_over(script: str, bin_dir: Path, calls: Path, tmp_path: Path) -> None:
+    """What a credential_process of this machine gives passes by name; caches of short-lived ones can be written."""
+    credentials = f"AWS_ACCESS_KEY_ID=me\nAWS_SECRET_ACCESS_KEY={SECRET}\nAWS_SESSION_TOKEN={SECRET} ="
+    export = f'[ "$2" = get ] && echo a-program || printf "%s\\n" "{credentials}"'
+    command(bin_dir, "aws", export)
+    (tmp_path / ".aws" / "login" / "cache").mkdir(parents=True)
+    ports = {"PORT": str(free_port()), "JUPYTER_PORT": str(free_port())}
+    outcome = run(script, DATA_DIR=str(tmp_path), ENVIRONMENT="staging", HOME=str(tmp_path), **ports)
+    assert outcome.returncode == 0, outcome.stderr
+    called = calls.read_text().splitlines()[-1]
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        assert f"--env {name} " in called
+    assert SECRET not in called + outcome.stdout + outcome.stderr
+    aws_folder = f"{tmp_path}/.aws"
+    assert f"--volume {aws_folder}:/tmp/.aws:ro --volume {aws_folder}/login/cache:/tmp/.aws/login/cache " in called
+    assert "sso" not in called
+
+
 @pytest.mark.parametrize(("script", "setting"), list(zip(RUN, ("JUPYTER_PORT", "PORT"), strict=True)))
 def test_a_port_in_use_is_told(script: str, setting: str, calls: Path, tmp_path: Path) -> None:
     """A server is not started without its port, a command does without; a script of the project needs none."""
@@ -160,7 +180,8 @@ def test_a_push_is_of_the_commit_and_of_latest(script: str, image: str, calls: P
 def test_the_password_is_the_one_that_aws_gives(bin_dir: Path, clone: Path, aws: AwsRecorder) -> None:
     """The real aws command asks for it; when it may not, nothing is pushed."""
     file = bin_dir.parent / "calls"
-    command(bin_dir, "docker", f'echo "docker $*" >>{file}; if [ "$1" = login ]; then grep . >>{file}; fi')
+    note = f'echo "docker $*" >>{file}; if [ "$1" = login ]; then grep . >>{file}; fi; [ "$1" != manifest ]'
+    command(bin_dir, "docker", note)
     path = f"{bin_dir}:{os.environ['PATH']}"
     token = base64.b64encode(f"AWS:{SECRET}".encode()).decode()
     aws.answer("GetAuthorizationToken", {"authorizationData": [{"authorizationToken": token}]})
@@ -173,6 +194,22 @@ def test_the_password_is_the_one_that_aws_gives(bin_dir: Path, clone: Path, aws:
     refused = run(clone / "scripts" / "push_api_image.sh", REPOSITORY, PATH=path)
     assert (refused.returncode, "you may not GetAuthorizationToken" in refused.stderr) == (1, True)
     assert "docker push" not in file.read_text()
+
+
+@pytest.mark.parametrize("script", BUILD)
+def test_images_are_built_without_attestations(script: str, calls: Path, tmp_path: Path) -> None:
+    """A builder that would add them by default is told not to: Lambda takes no index of manifests."""
+    assert run(script, DATA_DIR=str(tmp_path)).returncode == 0
+    assert "docker build" in calls.read_text()
+    assert {*Path(f"{calls}.attestations").read_text().split()} == {"1"}
+
+
+def test_an_image_that_is_in_the_registry_stays(bin_dir: Path, calls: Path, clone: Path) -> None:
+    """The image of a commit that was pushed before is not pushed over: its name is printed, and nothing is done."""
+    command(bin_dir, "docker", f'echo "docker $*" >>{calls}')
+    outcome = run(clone / "scripts" / "push_api_image.sh", REPOSITORY)
+    assert (outcome.returncode, outcome.stdout) == (0, f"{REPOSITORY}:{revision_of(clone)}\n"), outcome.stderr
+    assert "docker push" not in calls.read_text()
 
 
 def test_a_dry_run_prints_the_commands_alone(calls: Path, clone: Path) -> None:
@@ -221,12 +258,6 @@ def forward(address: str, port: int, pid: int) -> subprocess.CompletedProcess[st
     """Forward another address of this machine to a port of 127.0.0.1 while a process is there."""
     words = [sys.executable, str(ROOT / "scripts" / "forward_port.py"), address, str(port), str(pid)]
     return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
-
-
-def listens(address: str, port: int) -> bool:
-    """Tell whether somebody does."""
-    with socket.socket() as probe:
-        return probe.connect_ex((address, port)) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the loopback has one address only")

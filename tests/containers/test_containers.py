@@ -5,23 +5,26 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import tarfile
 import time
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import pytest
 import yaml
 from api import EXAMPLE, answers, ask, is_ready, wait_for
-from conftest import ROOT, SAMPLE, free_port
+from conftest import ROOT, SAMPLE, free_port, without
 from engine import API, IMAGES, MARK, TRAINING, Start, docker
 from lambda_events import v2
 from s3_link import Link, link_to
-from shell import ANSWER, command, run
+from shell import ANSWER, command, listens, run
 
 from pmip.errors import ModelNotFoundError
 from pmip.model.artifact import Artifact
@@ -30,6 +33,8 @@ from pmip.store.versions import ModelStore, is_model_id
 from pmip.training.data import seed
 
 READ_ONLY = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")  # noqa: S108
+# https://docs.aws.amazon.com/lambda/latest/dg/images-create.html
+MANIFESTS = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
 QUICK = ("FOLDS=2", "INVERSE_REGULARISATIONS=[10.0]", "REPORT=short")
 GZIP = b"\x1f\x8b"
 
@@ -52,6 +57,37 @@ def found_in(file: IO[bytes], texts: set[bytes]) -> set[bytes]:
         found |= {text for text in texts if text in tail + chunk}
         tail = chunk[-100:]
     return found
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """Start a registry, and return its address."""
+    if not (program := shutil.which("docker-registry")):
+        without("REGISTRY", "docker-registry is not installed")
+    port = free_port()
+    storage = f"storage: {{filesystem: {{rootdirectory: {tmp_path}}}}}"
+    (tmp_path / "config.yml").write_text(f"version: 0.1\n{storage}\nhttp: {{addr: 127.0.0.1:{port}}}\n")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([program, "serve", tmp_path / "config.yml"], stdout=log, stderr=log)
+    try:
+        wait_for(lambda: listens("127.0.0.1", port), 30)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_what_is_pushed_is_one_manifest(registry: str, project: Path, images: str) -> None:
+    """Lambda takes no index of several; and what is pushed once stays as it is."""
+    push = partial(run, project / "scripts" / "push_api_image.sh", f"{registry}/pmip_api", timeout=600, **IMAGES)
+    assert push().stdout == f"{registry}/pmip_api:{images}\n"
+    kinds = {"Accept": ", ".join((*MANIFESTS, "application/vnd.oci.image.index.v1+json"))}
+    manifest = urllib.request.Request(f"http://{registry}/v2/pmip_api/manifests/{images}", headers=kinds)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(manifest, timeout=30) as answer:
+        assert answer.headers["Content-Type"] in MANIFESTS
+    again = push()
+    assert (again.stdout, "is there already" in again.stderr) == (f"{registry}/pmip_api:{images}\n", True)
+    docker("rmi", f"{registry}/pmip_api:{images}", f"{registry}/pmip_api:latest")
 
 
 def test_no_credential_and_no_stray_file_is_in_history_or_layers(images: str, project: Path) -> None:
@@ -311,21 +347,23 @@ def test_dev_fetches_the_newest_model_of_staging_or_says_how_to_make_one(
 def test_a_profile_of_the_caller_works_in_containers(
     script: str, project: Path, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """~/.aws is there for reading, and AWS_PROFILE chooses from it."""
+    """~/.aws is there for reading, AWS_PROFILE chooses from it, and the cache of short-lived credentials is renewed."""
     monkeypatch.delenv("AWS_CONFIG_FILE")
     monkeypatch.delenv("AWS_SHARED_CREDENTIALS_FILE")
-    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "login" / "cache").mkdir(parents=True)
     (tmp_path / ".aws" / "credentials").write_text(f"[mine]\naws_access_key_id = me\naws_secret_access_key = {MARK}\n")
     (tmp_path / ".aws" / "credentials").chmod(0o600)
     code = (
-        "python -c 'import boto3; print(boto3.Session().get_credentials().access_key)'; touch ~/.aws/new; touch ~/new"
+        "python -c 'import boto3; print(boto3.Session().get_credentials().access_key)'; "
+        "touch ~/.aws/new ~/.aws/login/cache/new; touch ~/new"
     )
     environ = {"HOME": str(tmp_path), "AWS_PROFILE": "mine", "DOCKER_CONFIG": os.devnull}
     outcome = run(project / "scripts" / script, "-c", code, **IMAGES, **environ)
     assert outcome.stdout == "me\n", outcome.stderr
     assert "Read-only file system" in outcome.stderr
     assert MARK not in outcome.stderr
-    assert [path.name for path in (tmp_path / ".aws").iterdir()] == ["credentials"]
+    assert {path.name for path in (tmp_path / ".aws").iterdir()} == {"credentials", "login"}
+    assert [path.name for path in (tmp_path / ".aws" / "login" / "cache").iterdir()] == ["new"]
 
 
 def test_the_quick_start_in_containers_answers(project: Path, images: str, tmp_path: Path) -> None:

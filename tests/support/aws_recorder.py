@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,8 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        # Credential=KEY/DAY/REGION/SERVICE/aws4_request
-        service = MODELS.get_service_model(self.headers["Authorization"].split("/")[3])
+        # Credential=KEY/DAY/REGION/SERVICE/aws4_request; a call without a signature renews those of 'aws login'.
+        signed = self.headers.get("Authorization", "///signin").split("/")[3]
+        service = MODELS.get_service_model(signed)
         call = _call(service, self, body)
         answer = self.server.next_answer(call)
         status = 400 if isinstance(answer, Refusal) else 200
@@ -108,7 +111,10 @@ def _call(service: ServiceModel, request: BaseHTTPRequestHandler, body: bytes) -
                 name for name in service.operation_names if service.operation_model(name).http["requestUri"] == path
             ]
             return Call(name, json.loads(body))
-    _, bucket, key = unquote(path).split("/", 2)
+    _, bucket, *rest = unquote(path).split("/", 2)
+    if not rest:
+        return Call("ListObjects", {"Bucket": bucket} | dict(parse_qsl(urlsplit(request.path).query)))
+    [key] = rest
     return Call("PutObject", {"Bucket": bucket, "Key": key, "Body": body})
 
 
@@ -138,8 +144,27 @@ def _xml(name: str, shape: Shape, value: Any) -> str:
     return f"<{name}>{inner}</{name}>"
 
 
+@pytest.fixture(scope="session")
+def aws_command(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the folder of an aws command that talks to AWS_ENDPOINT_URL: version 2 where it is, else version 1.
+
+    TEST_AWS_COMMAND names another one. Versions before 2.13 know that variable as an argument only.
+    """
+    given = os.environ.get("TEST_AWS_COMMAND")
+    found = given or shutil.which("aws", path="/usr/local/bin:/usr/bin") or Path(sys.executable).with_name("aws")
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    if not given and not told.startswith("aws-cli/2"):
+        found = Path(sys.executable).with_name("aws")
+        if os.environ.get("REQUIRE_AWS_CLI_2") == "1":
+            pytest.fail("version 2 of the aws command is not installed")
+    folder = tmp_path_factory.mktemp("bin")
+    (folder / "aws").write_text(f'#!/bin/sh\nexec {found} --endpoint-url "$AWS_ENDPOINT_URL" "$@"\n')
+    (folder / "aws").chmod(0o755)
+    return folder
+
+
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsRecorder]:
+def aws(aws_command: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsRecorder]:
     """Let the aws command that the scripts find talk to a recorder; a refusal is not tried again."""
     with AwsRecorder() as recorder:
         thread = Thread(target=recorder.serve_forever, kwargs={"poll_interval": 0.05})
@@ -150,7 +175,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsRecorder]:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         monkeypatch.setenv("POLL_SECONDS", "0")
-        monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        monkeypatch.setenv("PATH", f"{aws_command}:{Path(sys.executable).parent}:{os.environ['PATH']}")
         yield recorder
         recorder.shutdown()
         thread.join()

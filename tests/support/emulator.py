@@ -22,11 +22,12 @@ STAGES = ("foundation", "training", "serving", "lambda")
 PACKAGE = "ministack==1.5.33"  # it pins another botocore, and so gets an environment of its own
 ACCOUNT, REGION = "000000000000", "us-east-1"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+PLATFORMS = f"arn:aws:elasticbeanstalk:{REGION}::platform"
 # What a person has to give; all else has a default.
 PARAMETERS = {
     "foundation": {},
     "training": {"Image": f"{REGISTRY}/pmip:1", "VpcId": "vpc-1", "Subnets": "subnet-1,subnet-2"},
-    "serving": {"SolutionStackName": "64bit Amazon Linux 2023 v4.7.1 running Docker"},
+    "serving": {"PlatformArn": f"{PLATFORMS}/Docker running on 64bit Amazon Linux 2023/4.7.1", "VersionLabel": "1"},
     "lambda": {"Image": f"{REGISTRY}/pmip_api:1"},
 }
 # The types that the emulator does not make, and what AWS answers to a Ref of each.
@@ -36,6 +37,7 @@ NOT_EMULATED = {
     "AWS::Batch::JobDefinition": f"arn:aws:batch:{REGION}:{ACCOUNT}:job-definition/pmip-training:1",
     "AWS::ElasticBeanstalk::Application": "pmip",
     "AWS::ElasticBeanstalk::Environment": "pmip-env",
+    "AWS::Budgets::Budget": "budget",
 }
 
 
@@ -60,12 +62,19 @@ def template(stage: str) -> dict[str, Any]:
 
 
 def with_stand_ins(body: dict[str, Any]) -> dict[str, Any]:
-    """Put a name in place of each resource that the emulator does not make, and its properties among the outputs."""
+    """Put a name in place of each resource that the emulator does not make."""
     body["Outputs"] = {name: output for name, output in body["Outputs"].items() if "EndpointURL" not in str(output)}
     for name, resource in body["Resources"].items():
         if resource["Type"] in NOT_EMULATED:
             named = {"Name": NOT_EMULATED[resource["Type"]], "Type": "String", "Value": "a stand-in"}
             body["Resources"][name] = resource | {"Type": "AWS::SSM::Parameter", "Properties": named}
+    return body
+
+
+def with_properties(body: dict[str, Any]) -> dict[str, Any]:
+    """Put the properties of what the emulator does not make among the outputs, with all names resolved."""
+    for name, resource in body["Resources"].items():
+        if resource["Type"] in NOT_EMULATED and "Condition" not in resource:
             body["Outputs"][f"{name}Properties"] = {"Value": {"Fn::ToJsonString": resource["Properties"]}}
     return body | {"Transform": "AWS::LanguageExtensions"}  # for Fn::ToJsonString
 
@@ -101,7 +110,7 @@ class Emulator:
         stacks = self.client("cloudformation")
         stacks.create_stack(
             StackName=name,
-            TemplateBody=json.dumps(with_stand_ins(template(stage))),
+            TemplateBody=json.dumps(with_stand_ins(with_properties(template(stage)))),
             Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
         )
@@ -110,19 +119,19 @@ class Emulator:
         return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
-def _installed() -> Path:
-    """Return the emulator's program, installed once for all runs on this machine; skip when it cannot be."""
-    folder = Path(tempfile.gettempdir()) / f"pmip-{PACKAGE.replace('==', '-')}-{os.getuid()}"
+def installed(package: str, name: str) -> Path:
+    """Return a program whose package has an environment of its own, made once on this machine; skip without it."""
+    folder = Path(tempfile.gettempdir()) / f"pmip-{package.replace('==', '-')}-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         pytest.fail(f"{folder} belongs to somebody else")
-    program = folder / "bin" / "ministack"
+    program = folder / "bin" / name
     if not program.exists():
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE]
+        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]
         for command in ([sys.executable, "-m", "venv", folder], pip):
             run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             if run.returncode:
-                reason = f"{PACKAGE} could not be installed: {(run.stderr or run.stdout).strip()[-300:]}"
+                reason = f"{package} could not be installed: {(run.stderr or run.stdout).strip()[-300:]}"
                 without("EMULATOR", reason)
     return program
 
@@ -133,7 +142,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     port, folder = free_port(), tmp_path_factory.mktemp("cloud")
     environ = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "AUTH": "true", "HOME": str(folder)}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([_installed()], env=environ, cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen([installed(PACKAGE, "ministack")], env=environ, cwd=folder, stdout=log, stderr=log)
         try:
             emulator = Emulator(port)
             _wait_for(emulator)

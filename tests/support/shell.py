@@ -1,6 +1,7 @@
-"""What the tests of scripts share: calling one from another folder, and putting commands on the path."""
+"""What the tests of scripts share: calling one from another folder, commands on the path, ports that are open."""
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -35,3 +36,9 @@ def revision_of(checkout: Path) -> str:
     """Return the commit."""
     head = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
     return subprocess.run(head, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+
+def listens(address: str, port: int) -> bool:
+    """Tell whether somebody does."""
+    with socket.socket() as probe:
+        return probe.connect_ex((address, port)) == 0

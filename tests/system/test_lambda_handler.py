@@ -291,6 +291,18 @@ def test_a_cold_start_without_s3_is_not_ready_and_tries_at_each_call(
     assert started.call(v2("/predict", EXAMPLE)).body == CLASSES
 
 
+def test_a_slow_s3_does_not_hold_the_start(
+    store: ModelStore, settings: dict[str, str], start: Start, proxy: S3Proxy
+) -> None:
+    """Lambda would begin it anew after 10 seconds: the rest of the first look is left to the first call."""
+    proxy.fault = "throttled"
+    started = start(**settings, AWS_ENDPOINT_URL=proxy.endpoint)
+    assert started.function.seconds_to_start < 10
+    proxy.fault = None
+    wait_for(lambda: started.call(v2("/predict", EXAMPLE)).status == 200, 30)
+    assert started.call(v2("/predict", EXAMPLE)).headers["x-model-id"] == FIRST
+
+
 def test_bad_settings_end_it_in_one_line() -> None:
     """All mistakes in the log, and no traceback."""
     environ = os.environ | {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9", "ENVIRONMENT": "prod", "MAX_COMMENTS": "0"}
