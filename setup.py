@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 # What serving a model needs, and nothing more. Exact versions stand in requirements.txt.
-SERVING = ["boto3", "flask", "flask-restx", "gunicorn", "joblib>=1.6", "prometheus-client", "scikit-learn"]
+SERVING = ["boto3", "flask", "flask-cors", "flask-restx", "gunicorn>=27", "joblib>=1.6", "prometheus-client", "scikit-learn"]
 
 EXTRAS = {
     "train": ["jupyter", "matplotlib", "pandas", "papermill", "threadpoolctl", "tqdm"],
@@ -51,7 +51,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["pmip", "pmip.*"]),
-    package_data={"pmip": ["py.typed"]},
+    package_data={"pmip": ["py.typed"], "pmip.http": ["swagger.html"]},
     python_requires=">=3.11",
     install_requires=SERVING,
     extras_require=EXTRAS,
