@@ -73,7 +73,7 @@ def log_requests(app: Flask, metrics: "Metrics") -> None:
 
 
 def _write(this: Asked, status: int, seconds: float) -> None:
-    """Write the line of a request straight to stderr: the records of `logging` would take 5 % of its time.
+    """Write the line of a request straight to stderr: the records of `logging` would take 8 % of its time.
 
     One call to the system a line, so that lines of several workers never mix.
     """

@@ -75,23 +75,16 @@ def question_in(arguments: MultiDict[str, str]) -> Question:
     """Return the question in the arguments of the query, by default for the classes."""
     for name, values in arguments.lists():
         if name not in ARGUMENTS:
-            raise PayloadError("the query has an unknown argument; known are 'type' and, for explanations, 'top'")
+            raise PayloadError("the query has an unknown argument; known are 'type' and 'top'")
         if len(values) > 1:
             raise PayloadError(f"the query has {len(values)} times '{name}'; give it once")
     kind = arguments.get("type", "class")
     if kind not in ANSWER_TYPES:
         raise PayloadError(f"unknown type; it must be one of {', '.join(ANSWER_TYPES)}")
-    return Question(kind, _top(kind, arguments.get("top")))
-
-
-def _top(kind: str, text: str | None) -> int:
-    if text is None:
-        return TOP
-    if kind != "explanation":
-        raise PayloadError("'top' is for type=explanation alone; leave it out")
-    if not re.fullmatch("[0-9]{1,4}", text) or int(text) > MAX_TOP:
+    top = arguments.get("top", str(TOP))
+    if not re.fullmatch("[0-9]{1,4}", top) or int(top) > MAX_TOP:
         raise PayloadError(f"'top' must be a whole number from 0 to {MAX_TOP}")
-    return int(text)
+    return Question(kind, int(top))
 
 
 def body_of(request: Request, limits: Limits) -> bytes:

@@ -31,7 +31,7 @@ QUESTION = {
         "minimum": 0,
         "maximum": MAX_TOP,
         "default": TOP,
-        "description": "with type=explanation alone: how many contributions to list, the largest first",
+        "description": "how many contributions an `explanation` lists, the largest first; of no effect otherwise",
     },
 }
 ABOUT = "Spam or not? Ask the newest model."

@@ -160,10 +160,9 @@ def test_the_question_is_for_classes_unless_told(query: list[tuple[str, str]], q
         ([("type", SECRET)], "unknown type"),
         ([("type", "class"), ("type", "class")], "the query has 2 times 'type'; give it once"),
         ([("type", "class"), ("type", "probability"), ("type", SECRET)], "the query has 3 times 'type'"),
-        ([("typ", "probability")], "the query has an unknown argument; known are 'type' and, for explanations, 'top'"),
+        ([("typ", "probability")], "the query has an unknown argument; known are 'type' and 'top'"),
         ([("kind", "probability")], "the query has an unknown argument"),
         ([(SECRET, "")], "the query has an unknown argument"),
-        ([("top", "1")], "'top' is for type=explanation alone"),
         *(
             ([("type", "explanation"), ("top", text)], f"'top' must be a whole number from 0 to {MAX_TOP}")
             for text in ("", "-1", "1001", "1e3", "٣", "9" * 5000, SECRET)
