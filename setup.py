@@ -6,7 +6,16 @@ from setuptools import find_packages, setup
 
 # What serving a model needs, and nothing more. Exact versions stand in requirements.txt.
 # boto3 reads the credentials of `aws login` by its extra crt.
-SERVING = ["boto3[crt]", "flask", "flask-restx", "gunicorn", "joblib>=1.6", "prometheus-client", "scikit-learn"]
+SERVING = [
+    "boto3[crt]",
+    "flask",
+    "flask-cors",
+    "flask-restx",
+    "gunicorn>=27",
+    "joblib>=1.6",
+    "prometheus-client",
+    "scikit-learn",
+]
 
 EXTRAS = {
     "train": ["jupyter", "matplotlib", "pandas", "papermill", "threadpoolctl", "tqdm"],
@@ -52,7 +61,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["pmip", "pmip.*"]),
-    package_data={"pmip": ["py.typed"]},
+    package_data={"pmip": ["py.typed"], "pmip.http": ["swagger.html"]},
     python_requires=">=3.11",
     install_requires=SERVING,
     extras_require=EXTRAS,

@@ -28,6 +28,8 @@ class Settings:
     trust_pickles: bool
     max_comments: int
     max_comment_chars: int
+    max_total_chars: int
+    max_explained_chars: int
     max_body_bytes: int
     api_keys: tuple[str, ...] = field(repr=False)
     workers: int
@@ -35,6 +37,8 @@ class Settings:
     port: int
     log_level: str
     trusted_proxies: int
+    url_prefix: str
+    cors_origins: tuple[str, ...]
     git_revision: str | None
     batch_job_id: str | None
     metrics_dir: Path | None
@@ -56,6 +60,8 @@ class Settings:
             trust_pickles=read("TRUST_PICKLES", False, _boolean),
             max_comments=read("MAX_COMMENTS", 1000, _number(int, minimum=1)),
             max_comment_chars=read("MAX_COMMENT_CHARS", 10_000, _number(int, minimum=1)),
+            max_total_chars=read("MAX_TOTAL_CHARS", 300_000, _number(int, minimum=1)),
+            max_explained_chars=read("MAX_EXPLAINED_CHARS", 100_000, _number(int, minimum=1)),
             max_body_bytes=read("MAX_BODY_BYTES", 8 * MEBIBYTE, _number(int, minimum=1)),
             api_keys=read("API_KEYS", (), _keys),
             workers=read("WEB_CONCURRENCY", 3, _number(int, minimum=1)),
@@ -63,6 +69,8 @@ class Settings:
             port=read("PORT", 8000, _number(int, minimum=1, maximum=65535)),
             log_level=read("LOG_LEVEL", "info", _one_of(LOG_LEVELS)),
             trusted_proxies=read("TRUSTED_PROXIES", 0, _number(int, minimum=0)),
+            url_prefix=read("URL_PREFIX", "", _path),
+            cors_origins=read("CORS_ORIGINS", (), _origins),
             git_revision=read("GIT_REVISION", None, str),
             batch_job_id=read("AWS_BATCH_JOB_ID", None, str),
             metrics_dir=read("PROMETHEUS_MULTIPROC_DIR", None, Path),  # set by gunicorn_conf.py
@@ -139,3 +147,18 @@ def _keys(text: str) -> tuple[str, ...]:
     if not keys:
         raise ValueError("holds no key; leave it unset to let everybody ask")
     return keys
+
+
+def _path(text: str) -> str:
+    path = text.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", path):
+        raise ValueError("must be a path such as /spam: letters, digits, and . _ ~ - within its parts")
+    return path
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    """Check origins as browsers send them: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Origin."""
+    origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
+    if not origins or not all(re.fullmatch("https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", origin) for origin in origins):
+        raise ValueError("must be origins such as https://example.org, with commas between; * is not taken")
+    return origins

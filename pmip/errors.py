@@ -96,6 +96,10 @@ class PayloadError(PmipError):
     """Raised when a caller's request cannot be scored; never quotes the caller's text."""
 
 
+class TooLargeError(PayloadError):
+    """Raised when a request asks for more work than one request may."""
+
+
 class NotExplainableError(PayloadError):
     """Raised when an explanation is asked of a model that is not linear in its features."""
 

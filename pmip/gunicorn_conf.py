@@ -3,18 +3,17 @@
 import atexit
 import gc
 import glob
+import logging
 import shutil
 import sys
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pmip.config import Settings
 from pmip.errors import SettingsError
 
-LAST_CALL_SECONDS = 5
+log = logging.getLogger("pmip.gunicorn")
 
 try:
     _settings = Settings.from_environ()
@@ -24,6 +23,13 @@ except SettingsError as error:
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.workers
 loglevel = _settings.log_level
+logger_class = "pmip.http.worker.Logger"
+worker_class = "pmip.http.worker.Worker"
+threads = 64  # each slow caller takes one, for two seconds or as long as 16 kB a second arrive
+worker_connections = 500  # below the number of open files that systems allow by default
+keepalive = 75  # longer than that of nginx and AWS's load balancer: whose end closes first must not lose a request
+timeout = 30
+forwarder_headers = ""  # nobody's header says below which path the API is: URL_PREFIX does
 preload_app = True  # the workers share what was imported before they were forked
 control_socket_disable = True
 _memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - what follows is kept off the disk
@@ -57,16 +63,13 @@ def post_worker_init(_worker: Any) -> None:
     reloader.start()
 
 
-def worker_exit(_server: Any, worker: Any) -> None:
-    """Answer who waits at the socket already when the API is to end: closing it would reset them."""
-    deadline = time.monotonic() + LAST_CALL_SECONDS
-    with suppress(BlockingIOError):  # nobody waits any more
-        while not worker.alive and time.monotonic() < deadline:
-            worker.accept(worker.sockets[0])
-
-
 def child_exit(_server: Any, worker: Any) -> None:
     """Tell the metrics that a worker is gone; its counts stay."""
     from prometheus_client.multiprocess import mark_process_dead
 
+    if worker.aborted:
+        from pmip.wsgi import app
+
+        app.extensions["pmip"].metrics.killed()
+        log.error("worker %d did not answer for %d s and was ended", worker.pid, timeout)
     mark_process_dead(worker.pid, _metrics_dir)  # type: ignore[no-untyped-call]

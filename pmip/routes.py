@@ -1,36 +1,30 @@
 """The HTTP front: the routes, who may ask them, and what each answers."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Request, Response, current_app
-from flask.sessions import NullSession, SessionInterface
+from flask import Flask, Response, current_app
 from flask_restx import Resource
-from werkzeug.exceptions import RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Unauthorized
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from pmip.errors import ModelNotReadyError
 from pmip.http import swagger
-from pmip.http.answers import answer, model_info
 from pmip.http.errors import answer_errors
-from pmip.http.log import Asked, Write, asked, by_logging, log_requests
+from pmip.http.log import asked, log_requests
 from pmip.http.metrics import CONTENT_TYPE, Metrics
-from pmip.http.requests import ANSWER_TYPES, HEADER, ApiKeys, Limits, answer_type, comments_of
+from pmip.http.requests import HEADER, ApiKeys, Limits, body_of, comments_of, question_in
 from pmip.http.swagger import DocumentedApi, error_model, ns, service_ns
 from pmip.serving.reloader import Reloader
 
 KEYED = ("/predict", "/model-info", "/metrics")
-JSON = "application/json"
-CLASS_ASKED = (b"", b"type=class")  # what most callers ask, known without parsing
+VERSION = version("pmip")
 NO_KEYS = ApiKeys()
-
-
-class _NoSessions(SessionInterface):
-    nothing = NullSession()
-
-    def open_session(self, _app: Flask, _request: Request) -> NullSession:
-        return self.nothing
 
 
 @dataclass(frozen=True)
@@ -49,73 +43,58 @@ def create_app(
     limits: Limits,
     *,
     environment: str = "dev",
+    url_prefix: str = "",
     trusted_proxies: int = 0,
+    cors_origins: Iterable[str] = (),
     api_keys: ApiKeys = NO_KEYS,
     metrics_dir: Path | None = None,
-    log_request: Write = by_logging,
 ) -> Flask:
     """Assemble the API around a reloader; nothing is loaded or connected here."""
-    app = _App("pmip", static_folder=None)
-    app.config.update(
-        MAX_CONTENT_LENGTH=limits.max_body_bytes,
-        RESTX_MASK_HEADER=None,
-        RESTX_MASK_SWAGGER=False,
-        SWAGGER_UI_DOC_EXPANSION="list",  # show the routes, not just their heading
-    )
+    app = Flask("pmip", static_folder=None)
+    app.config.update(RESTX_MASK_HEADER=None, RESTX_MASK_SWAGGER=False)
     metrics = Metrics(reloader, metrics_dir)
     app.extensions["pmip"] = Service(reloader, limits, environment, api_keys, metrics)
-    log_requests(app, metrics, log_request)
+    log_requests(app, metrics)
+    app.after_request(_tell_browsers)
     if api_keys:
         app.before_request(_require_key)
-    api = DocumentedApi(
-        app, title="pmip", version="1", description="Spam or not? Ask the newest model.", **_security(api_keys)
-    )
+    api = DocumentedApi(app, title="pmip", version=VERSION, description=swagger.ABOUT, **_security(api_keys))
     api.add_namespace(ns)
     api.add_namespace(service_ns)
-    # flask-restx only documents the hot route: its dispatch would take as long as scoring a short comment.
-    app.view_functions[Predict.endpoint] = Predict().post
     answer_errors(app)
+    if cors_origins:
+        _let_in(app, cors_origins)
+    app.wsgi_app = _below(url_prefix, app.wsgi_app)  # type: ignore[method-assign]
     if trusted_proxies:
         n = trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n)  # type: ignore[method-assign]
     return app
-
-
-class _App(Flask):
-    """Flask without what this API has none of, sessions and coroutines: it would look for them in each request."""
-
-    session_interface = _NoSessions()
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function: it is no coroutine."""
-        return func
 
 
 @ns.route("/predict")
 class Predict(Resource):
     """Scores comments."""
 
-    @ns.doc(
-        params={"type": {"in": "query", "enum": list(ANSWER_TYPES), "default": "class", "description": swagger.TYPE}}
-    )
+    @ns.doc(params=swagger.QUESTION)
     @ns.expect(swagger.comments_model)
     @ns.response(200, "One answer a comment, in their order", swagger.predictions_model)
     @ns.response(400, "A wrong payload or type", error_model)
     @ns.response(401, "API keys are on, and none of them was sent", error_model)
-    @ns.response(413, "A body that is too large", error_model)
-    @ns.response(415, "Not JSON", error_model)
+    @ns.response(408, "A body that did not arrive in time", error_model)
+    @ns.response(413, "A body or a number of characters that is too large", error_model)
+    @ns.response(415, "Not JSON, or compressed", error_model)
     @ns.response(503, "No model is loaded yet", error_model)
     def post(self) -> Response:
         """Tell for each comment whether it is spam."""
         service, this = _service(), asked()
-        kind = "class" if this.query_string in CLASS_ASKED else answer_type(this.args.getlist("type"))
-        comments = comments_of(_body(this, service.limits), service.limits)
+        question = question_in(this.args)
+        comments = comments_of(body_of(this, service.limits), service.limits, question.kind)
         this.comments = len(comments)
         scorer = service.reloader.scorer
-        body, spam = answer(scorer, kind, comments)
+        rows, spam = scorer.answers(question.kind, comments, question.top)
         this.model_id = scorer.model_id
         service.metrics.scored(scorer.model_id, spam)
-        return Response(body, content_type=JSON)
+        return Response(json.dumps({"result": rows}) + "\n", mimetype="application/json")
 
 
 @service_ns.route("/model-info")
@@ -127,7 +106,15 @@ class ModelInfo(Resource):
     def get(self) -> dict[str, Any]:
         """Tell which model answers, where it comes from and when it was last looked for a newer one."""
         service = _service()
-        return {"result": model_info(service.reloader, service.environment)}
+        state = {"last_check_at": service.reloader.last_check_at, "last_error": service.reloader.last_error}
+        try:
+            scorer = service.reloader.scorer
+        except ModelNotReadyError:
+            return {"result": {"model_id": None, "ENVIRONMENT": service.environment, "version": VERSION} | state}
+        lineage = asdict(scorer.metadata)
+        del lineage["golden"], lineage["held_out"]
+        how = {"verified": scorer.verified, "scorer": scorer.kind, "loaded_at": scorer.loaded_at, "version": VERSION}
+        return {"result": lineage | how | state}
 
 
 @service_ns.route("/healthcheck")
@@ -171,25 +158,43 @@ def _service() -> Service:
     return service
 
 
-def _body(this: Asked, limits: Limits) -> bytes:
-    """Read the body, without werkzeug's get_data: that alone is a fifteenth of a request's time."""
-    environ, most = this.environ, limits.max_body_bytes
-    if environ.get("CONTENT_TYPE") != JSON and not this.is_json:
-        raise UnsupportedMediaType("send JSON with the header Content-Type: application/json")
-    length = environ.get("CONTENT_LENGTH", "")
-    size = int(length) if length.isdecimal() else 0
-    in_chunks = not length and environ.get("wsgi.input_terminated")
-    body: bytes = b"" if size > most else environ["wsgi.input"].read(most + 1 if in_chunks else size)
-    if max(size, len(body)) > most:
-        raise RequestEntityTooLarge
-    return body
-
-
 def _require_key() -> None:
     """Ask for a key wherever the model is asked or told of; what watches the process needs none."""
     this = asked()
-    if this.route in KEYED and not _service().api_keys.allow(this.headers.get(HEADER)):
-        raise Unauthorized(f"send one of the API keys in the header {HEADER}")
+    # A browser asks by OPTIONS whether it may call, and shows no key yet.
+    if this.route in KEYED and this.method != "OPTIONS" and not _service().api_keys.allow(this):
+        message = f"send one of the API keys in the header {HEADER} or as Authorization: Bearer"
+        raise Unauthorized(message, www_authenticate=WWWAuthenticate("bearer", {"realm": "pmip"}))
+
+
+def _tell_browsers(response: Response) -> Response:
+    """Let nobody store what is true now alone, nor guess what it is."""
+    this = asked()
+    if this.method in ("GET", "HEAD"):
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if this.endpoint != "restx_doc.static":
+            response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _let_in(app: Flask, origins: Iterable[str]) -> None:
+    """Let pages of other origins call the API and read the headers of its answers."""
+    from flask_cors import CORS  # off by default, and then not loaded
+
+    CORS(app, origins=list(origins), expose_headers=["X-Request-Id", "X-Model-Id", "Retry-After"], max_age=600)
+
+
+def _below(prefix: str, app: Callable[..., Any]) -> Callable[..., Any]:
+    """Serve an app below a path, whether or not the proxy in front takes the path away."""
+
+    def below(environ: dict[str, Any], start_response: Any) -> Any:
+        path = environ.get("PATH_INFO", "")
+        if f"{path}/".startswith(f"{prefix}/"):
+            environ["PATH_INFO"] = path.removeprefix(prefix) or "/"
+        environ["SCRIPT_NAME"] = prefix
+        return app(environ, start_response)
+
+    return below if prefix else app
 
 
 def _security(api_keys: ApiKeys) -> dict[str, Any]:

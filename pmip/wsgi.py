@@ -9,7 +9,7 @@ from flask import Flask
 
 from pmip.config import Settings
 from pmip.errors import SettingsError
-from pmip.http.log import JsonLines, to_stderr
+from pmip.http.log import JsonLines
 from pmip.http.requests import ApiKeys, Limits
 from pmip.model.verification import SECONDS, verify_in_child
 from pmip.routes import create_app
@@ -31,6 +31,7 @@ def prepare() -> Settings:
         sys.exit(f"pmip: {error}")
     log_to_stderr = logging.StreamHandler()
     log_to_stderr.setFormatter(JsonLines())
+    logging.captureWarnings(True)
     logging.basicConfig(handlers=[log_to_stderr], force=True)  # Lambda's runtime has set up a format of its own
     logging.getLogger("pmip").setLevel(settings.log_level.upper())  # at debug, boto3 would log what it signs
     return settings
@@ -41,12 +42,13 @@ def build(settings: Settings) -> tuple[Flask, Reloader]:
     reloader = _reloader(settings)
     app = create_app(
         reloader,
-        Limits(settings.max_comments, settings.max_comment_chars, settings.max_body_bytes),
+        Limits(*(getattr(settings, name) for name in Limits._fields)),
         environment=settings.environment,
+        url_prefix=settings.url_prefix,
         trusted_proxies=settings.trusted_proxies,
+        cors_origins=settings.cors_origins,
         api_keys=ApiKeys(settings.api_keys),
         metrics_dir=settings.metrics_dir,
-        log_request=to_stderr,
     )
     return app, reloader
 

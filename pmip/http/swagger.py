@@ -1,10 +1,14 @@
 """What the Swagger page says of the routes: the forms of requests and answers, and their examples."""
 
+import secrets
+from pathlib import Path
 from typing import Any
 
-from flask_restx import Namespace, apidoc, fields
+from flask import Response, render_template_string
+from flask_restx import Namespace, fields
 
 from pmip.http.errors import QuietApi
+from pmip.http.requests import ANSWER_TYPES, MAX_TOP, TOP
 
 EXAMPLE = ["Check it out this free stuff", "I take issue with your characterization"]
 ANSWER = [{"class": 1}, {"class": 0}]
@@ -12,20 +16,25 @@ TYPE = (
     "what to tell of each comment: its `class` (1 is spam, 0 is not), the `probability` of 0 and of 1, "
     "or as `explanation` what each word adds to the log-odds of spam"
 )
-# A telephone would show the page as wide as a desk, and Swagger UI break each path into pieces of two letters.
-FOR_TELEPHONES = """<head>
-    <meta name="viewport" content="width=device-width, initial-scale=1">
-    <style>
-      @media (max-width: 640px) {
-        .swagger-ui .opblock .opblock-summary-control { flex-wrap: wrap; position: relative; padding-right: 20px; }
-        .swagger-ui .opblock .opblock-summary-path { max-width: calc(100% - 100px); flex-shrink: 0; font-size: 14px; }
-        .swagger-ui .opblock .opblock-summary-description { flex: 1 0 100%; padding: 6px 4px 2px; }
-        .swagger-ui .opblock .opblock-summary .arrow { position: absolute; right: 0; top: 8px; }
-        .swagger-ui .opblock .opblock-section-header { flex-wrap: wrap; padding: 8px 10px; }
-        .swagger-ui .parameters thead { display: none; }
-        .swagger-ui .parameters :is(tbody, tr, td) { display: block; max-width: none; }
-      }
-    </style>"""
+PAGE = Path(__file__).with_name("swagger.html").read_text(encoding="utf-8")
+# The page runs its own scripts, asks its own API, and is shown by itself alone.
+POLICY = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+QUESTION = {
+    "type": {"in": "query", "enum": list(ANSWER_TYPES), "default": "class", "description": TYPE},
+    "top": {
+        "in": "query",
+        "type": "integer",
+        "minimum": 0,
+        "maximum": MAX_TOP,
+        "default": TOP,
+        "description": "how many contributions an `explanation` lists, the largest first; of no effect otherwise",
+    },
+}
+ABOUT = "Spam or not? Ask the newest model."
 
 ns = Namespace("comments", path="/", description="Is a comment spam (1) or not (0)?")
 service_ns = Namespace("service", path="/", description="Which model answers, and how is the API doing?")
@@ -45,6 +54,7 @@ prediction_model = ns.model(
         "probability": fields.List(fields.Float, description="of the classes 0 and 1", min_items=2, max_items=2),
         "intercept": fields.Float(description="the log-odds before any feature is seen"),
         "contributions": fields.List(fields.Nested(contribution_model), description="largest first"),
+        "remainder": fields.Float(description="the sum of the contributions that are not listed"),
     },
 )
 predictions_model = ns.model(
@@ -65,7 +75,9 @@ class DocumentedApi(QuietApi):
         document: dict[str, Any] = super().__schema__
         return document | {"basePath": self.base_path.rstrip("/") or "/"}
 
-    def render_doc(self) -> str:
-        """Return the page."""
-        html: str = apidoc.ui_for(self)
-        return html.replace("<head>", FOR_TELEPHONES, 1)
+    def render_doc(self) -> Response:
+        """Return the page; flask-restx's own has no language, and no script that a policy could name."""
+        nonce = secrets.token_urlsafe(16)
+        page = render_template_string(PAGE, title=self.title, document=self.specs_url, nonce=nonce)
+        headers = {"Content-Security-Policy": POLICY.format(nonce=nonce), "X-Frame-Options": "DENY"}
+        return Response(page, mimetype="text/html", headers=headers)

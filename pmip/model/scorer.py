@@ -14,12 +14,16 @@ SPAM_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Scorer:
-    """One version of the model, never changed after it was loaded."""
+    """One version of the model, never changed after it was loaded.
+
+    `backend` gives the answers: the look-ups, or the fitted model where there are none, and then `reason` says why.
+    """
 
     metadata: Metadata
     verified: bool
     loaded_at: str
-    answers: "Compiled | Estimator"
+    backend: Any
+    reason: str = ""
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any], unpickle: Callable[[], Any]) -> Self:
@@ -29,8 +33,7 @@ class Scorer:
             lookup = plain["lookup"] and Lookup.from_plain(plain["lookup"])
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"the verified model cannot be read ({type(error).__name__})") from error
-        answers = Compiled(lookup) if lookup else Estimator(unpickle(), reason)
-        return cls(metadata, verified, datetime.now(UTC).isoformat(timespec="seconds"), answers)
+        return cls(metadata, verified, datetime.now(UTC).isoformat(timespec="seconds"), lookup or unpickle(), reason)
 
     @property
     def model_id(self) -> str:
@@ -40,59 +43,52 @@ class Scorer:
     @property
     def kind(self) -> str:
         """Tell whether look-ups answer (`compiled`) or the pickled model itself (`estimator`)."""
-        return self.answers.kind
+        return "compiled" if isinstance(self.backend, Lookup) else "estimator"
+
+    def spam(self, comments: Sequence[str]) -> list[float]:
+        """Return the probability of spam for each comment."""
+        if isinstance(self.backend, Lookup):
+            return list(map(self.backend.spam_probability, comments))
+        return spam_probabilities(self.backend, comments) if comments else []
 
     def classes(self, comments: Sequence[str]) -> list[int]:
         """Return 1 (spam) or 0 (not spam) for each comment."""
-        return [_class(probability) for probability in self.answers.spam(comments)]
+        return [_class(probability) for probability in self.spam(comments)]
 
     def probabilities(self, comments: Sequence[str]) -> list[list[float]]:
         """Return the probabilities of the classes 0 and 1 for each comment."""
-        return [_both(probability) for probability in self.answers.spam(comments)]
+        return [_both(probability) for probability in self.spam(comments)]
 
-    def explanations(self, comments: Sequence[str]) -> list[dict[str, Any]]:
-        """Return class, probabilities and what each feature adds to the log-odds, largest first, for each comment.
+    def explanations(self, comments: Sequence[str], top: int | None = None) -> list[dict[str, Any]]:
+        """Return for each comment its class, its probabilities, and what its features add to the log-odds of spam.
 
-        Raises `NotExplainableError` with the reason when the model is not linear in its features.
+        The `top` largest contributions are listed, and `remainder` is the sum of all others. Raises
+        `NotExplainableError` with the reason when the model is not linear in its features.
         """
-        return [self.answers.explain(comment) for comment in comments]
+        if not isinstance(self.backend, Lookup):
+            raise NotExplainableError(f"this model's answers cannot be explained: {self.reason}")
+        return [self._explanation(self.backend, comment, top) for comment in comments]
 
+    def answers(self, kind: str, comments: Sequence[str], top: int | None) -> tuple[list[dict[str, Any]], list[float]]:
+        """Return the rows of one type of answer, and the probabilities of spam behind them."""
+        if kind == "explanation":
+            rows = self.explanations(comments, top)
+            return rows, [row["probability"][1] for row in rows]
+        spam, form = self.spam(comments), _class if kind == "class" else _both
+        return [{kind: form(probability)} for probability in spam], spam
 
-@dataclass(frozen=True)
-class Compiled:
-    """Answers by look-ups."""
-
-    lookup: Lookup
-    kind = "compiled"
-
-    def spam(self, comments: Sequence[str]) -> list[float]:
-        """Return the probability of spam for each comment."""
-        return list(map(self.lookup.spam_probability, comments))
-
-    def explain(self, comment: str) -> dict[str, Any]:
-        """Return the answer with all that led to it."""
-        probability = self.lookup.spam_probability(comment)
-        intercept, contributions = self.lookup.explain(comment)
-        named = [{"feature": feature, "contribution": contribution} for feature, contribution in contributions]
-        answer = {"class": _class(probability), "probability": _both(probability)}
-        return answer | {"intercept": intercept, "contributions": named}
-
-
-@dataclass(frozen=True)
-class Estimator:
-    """Answers by the pickled model; `reason` tells why not by look-ups."""
-
-    model: Any
-    reason: str
-    kind = "estimator"
-
-    def spam(self, comments: Sequence[str]) -> list[float]:
-        """Return the probability of spam for each comment."""
-        return spam_probabilities(self.model, comments) if comments else []
-
-    def explain(self, comment: str) -> dict[str, Any]:  # noqa: ARG002
-        """Refuse: what a model does that is not linear in its features cannot be told feature by feature."""
-        raise NotExplainableError(f"this model's answers cannot be explained: {self.reason}")
+    @staticmethod
+    def _explanation(lookup: Lookup, comment: str, top: int | None) -> dict[str, Any]:
+        probability = lookup.spam_probability(comment)
+        intercept, contributions = lookup.explain(comment)
+        top = len(contributions) if top is None else top
+        return {
+            "class": _class(probability),
+            "probability": _both(probability),
+            "intercept": intercept,
+            "contributions": [{"feature": name, "contribution": value} for name, value in contributions[:top]],
+            "remainder": sum(value for _, value in contributions[top:]),
+        }
 
 
 def _class(spam_probability: float) -> int:

@@ -40,10 +40,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def port(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Serve the artifact behind one trusted proxy."""
+    """Serve the artifact."""
     folder = tmp_path_factory.mktemp("api")
     LocalModel(folder).save(artifact)
-    with running_api(folder, TRUSTED_PROXIES="1") as (port, _):
+    with running_api(folder) as (port, _):
         wait_for(lambda: is_ready(port), 30)
         yield port
 
@@ -112,7 +112,7 @@ def test_a_mistake_is_told_on_the_page(caller: Caller, port: int) -> None:
     """A wrong payload gets the message that the API has for it."""
     caller.open(f"http://127.0.0.1:{port}/")
     caller.page.locator("textarea").fill('{"comments": "not a list"}')
-    assert caller.execute() == ("400", {"message": "'comments' must be a list of texts"})
+    assert caller.execute() == ("400", {"message": "'comments' must be a list of texts, at least one"})
 
 
 def test_with_keys_on_the_authorize_button_lets_in(caller: Caller, artifact: Artifact, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_with_keys_on_the_authorize_button_lets_in(caller: Caller, artifact: Art
     with running_api(tmp_path, API_KEYS=f"another,{KEY}") as (port, _):
         wait_for(lambda: is_ready(port), 30)
         caller.open(f"http://127.0.0.1:{port}/")
-        refused = ("401", {"message": "send one of the API keys in the header X-API-Key"})
+        refused = ("401", {"message": "send one of the API keys in the header X-API-Key or as Authorization: Bearer"})
         assert caller.execute() == refused
         caller.authorize("a-wrong-key")
         assert caller.execute() == refused
@@ -135,12 +135,14 @@ def test_without_keys_there_is_no_authorize_button(caller: Caller, port: int) ->
     assert caller.page.get_by_role("button", name="Authorize").count() == 0
 
 
-def test_behind_a_path_prefix_the_page_works(caller: Caller, port: int, tmp_path: Path) -> None:
-    """Page, document, styles and answers all come from below the prefix that the proxy names."""
-    with running_nginx(tmp_path, port) as front:
+def test_below_a_path_the_page_works(caller: Caller, artifact: Artifact, tmp_path: Path) -> None:
+    """Page, document, styles and answers all come from below URL_PREFIX, which this proxy takes away."""
+    LocalModel(tmp_path).save(artifact)
+    with running_api(tmp_path, URL_PREFIX="/pre") as (port, _), running_nginx(tmp_path, port) as front:
+        wait_for(lambda: is_ready(port), 30)
         caller.open(f"http://127.0.0.1:{front}/pre/")
         assert caller.execute() == ("200", {"result": [{"class": 1}, {"class": 0}]})
-        assert f"http://127.0.0.1:{front}/pre/predict?type=class" in caller.asked
+        assert f"http://127.0.0.1:{front}/pre/predict?type=class&top=100" in caller.asked
 
 
 def test_the_page_fits_a_telephone(browser: Browser, port: int) -> None:

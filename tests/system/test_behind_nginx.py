@@ -3,6 +3,7 @@
 import asyncio
 import json
 import resource
+import socket
 import statistics
 import sys
 import threading
@@ -33,20 +34,20 @@ REQUEST = (
 
 
 @contextmanager
-def behind_nginx(folder: Path, artifact: Artifact, trusted_proxies: int = 1) -> Iterator[int]:
-    """Serve the artifact behind nginx; return nginx's port."""
+def behind_nginx(folder: Path, artifact: Artifact, **settings: str) -> Iterator[tuple[int, int]]:
+    """Serve the artifact behind nginx; return nginx's port and the API's own."""
     need_nginx()
     LocalModel(folder).save(artifact)
-    with running_api(folder, TRUSTED_PROXIES=str(trusted_proxies)) as (port, _):
+    with running_api(folder, TRUSTED_PROXIES="1", **settings) as (port, _):
         wait_for(lambda: is_ready(port), 30)
         with running_nginx(folder, port) as front:
-            yield front
+            yield front, port
 
 
 @pytest.fixture(scope="module")
 def front(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Serve the artifact behind one nginx for all tests that ask nothing special of it."""
-    with behind_nginx(tmp_path_factory.mktemp("api"), artifact) as port:
+    with behind_nginx(tmp_path_factory.mktemp("api"), artifact) as (port, _):
         yield port
 
 
@@ -174,7 +175,7 @@ def test_answers_come_through_as_the_api_gave_them(front: int) -> None:
 @pytest.mark.parametrize(
     ("path", "size", "status", "told"),
     [
-        ("/predict", 2**23 + 1, 413, "the body is larger than 8388608 bytes"),
+        ("/predict", 2**23 + 1, 413, "the body is larger than 8388608 bytes (MAX_BODY_BYTES)"),
         ("/nothing", 2**23, 404, "The requested URL was not found"),
         ("/healthcheck", 2**23, 405, "The method is not allowed"),
     ],
@@ -190,13 +191,24 @@ def test_a_large_body_in_vain_gets_the_apis_message(front: int, path: str, size:
             assert json.load(error)["message"].startswith(told)
 
 
-@pytest.mark.parametrize(("trusted_proxies", "prefix"), [(0, "/"), (1, "/pre")])
-def test_forwarded_headers_count_only_from_trusted_proxies(
-    artifact: Artifact, tmp_path: Path, trusted_proxies: int, prefix: str
-) -> None:
-    """With TRUSTED_PROXIES=1 nginx is believed; what a caller adds in front of it never is."""
-    with behind_nginx(tmp_path, artifact, trusted_proxies) as front:
-        for headers in ({}, {"X-Forwarded-Prefix": "/evil"}):
-            request = urllib.request.Request(f"http://127.0.0.1:{front}/pre/swagger.json", headers=headers)
-            with direct.open(request, timeout=30) as answer:
-                assert json.load(answer)["basePath"] == prefix
+def test_the_prefix_is_a_setting_and_no_header(artifact: Artifact, tmp_path: Path) -> None:
+    """Whether or not the proxy takes it away; what a caller says of it counts for nothing."""
+    evil = {"X-Forwarded-Prefix": "//evil/x", "SCRIPT_NAME": "//evil/x", "X-Script-Name": "//evil/x"}
+    with behind_nginx(tmp_path, artifact, URL_PREFIX="/pre") as (front, api):
+        for port, path in ((front, "/pre/swagger.json"), (api, "/pre/swagger.json"), (api, "/swagger.json")):
+            for headers in ({}, evil):
+                request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+                with direct.open(request, timeout=30) as answer:
+                    assert json.load(answer)["basePath"] == "/pre"
+
+
+def test_gunicorn_takes_no_path_from_a_header(artifact: Artifact, tmp_path: Path) -> None:
+    """Not even from the loopback, where it would trust anybody by default."""
+    with behind_nginx(tmp_path, artifact) as (_, api):
+        for header in ("SCRIPT_NAME: //evil/x", "PATH_INFO: /swagger.json", "SCRIPT-NAME: //evil/x"):
+            with socket.create_connection(("127.0.0.1", api), timeout=30) as caller:
+                caller.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n\r\n".encode())
+                with caller.makefile("rb") as answer:
+                    page = answer.read()
+            assert page.startswith(b"HTTP/1.1 200 OK")
+            assert b'url: "/swagger.json"' in page

@@ -139,7 +139,7 @@ def test_errors_reach_the_caller_as_messages(client: Client) -> None:
     """A wrong request and a missing key are told by the API's own words, as typed errors."""
     told = json.loads(curl(client.port, "/predict", *posted(["x"] * 1001)))["message"]
     assert client.calls(KEY)["too many"] == {"status": 400, "message": told}
-    refused = {"status": 401, "message": "send one of the API keys in the header X-API-Key"}
+    refused = {"status": 401, "message": "send one of the API keys in the header X-API-Key or as Authorization: Bearer"}
     answers = client.calls()
     assert answers["get_model_info"] == answers["post_predict class"] == answers["get_figures"] == refused
     assert answers["get_healthcheck"] == answers["get_readiness"] == {"status": "ok"}

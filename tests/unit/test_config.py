@@ -19,6 +19,8 @@ DEFAULTS = Settings(
     trust_pickles=False,
     max_comments=1000,
     max_comment_chars=10_000,
+    max_total_chars=300_000,
+    max_explained_chars=100_000,
     max_body_bytes=8 * 2**20,
     api_keys=(),
     workers=3,
@@ -26,6 +28,8 @@ DEFAULTS = Settings(
     port=8000,
     log_level="info",
     trusted_proxies=0,
+    url_prefix="",
+    cors_origins=(),
     git_revision=None,
     batch_job_id=None,
     metrics_dir=None,
@@ -35,6 +39,8 @@ NUMBERS = (
     "MODEL_POLL_SECONDS",
     "MAX_COMMENTS",
     "MAX_COMMENT_CHARS",
+    "MAX_TOTAL_CHARS",
+    "MAX_EXPLAINED_CHARS",
     "MAX_BODY_BYTES",
     "WEB_CONCURRENCY",
     "PORT",
@@ -60,6 +66,8 @@ def test_every_variable_sets_its_field() -> None:
         "TRUST_PICKLES": "True",
         "MAX_COMMENTS": "1",
         "MAX_COMMENT_CHARS": "2",
+        "MAX_TOTAL_CHARS": "4",
+        "MAX_EXPLAINED_CHARS": "5",
         "MAX_BODY_BYTES": "3",
         "API_KEYS": "key",
         "WEB_CONCURRENCY": "4",
@@ -67,6 +75,8 @@ def test_every_variable_sets_its_field() -> None:
         "PORT": "65535",
         "LOG_LEVEL": "debug",
         "TRUSTED_PROXIES": "2",
+        "URL_PREFIX": "/spam/api/",
+        "CORS_ORIGINS": "https://example.org, http://127.0.0.1:8080",
         "GIT_REVISION": "abc1234",
         "AWS_BATCH_JOB_ID": "job-1",
         "PROMETHEUS_MULTIPROC_DIR": "/srv/figures",
@@ -83,6 +93,8 @@ def test_every_variable_sets_its_field() -> None:
         trust_pickles=True,
         max_comments=1,
         max_comment_chars=2,
+        max_total_chars=4,
+        max_explained_chars=5,
         max_body_bytes=3,
         api_keys=("key",),
         workers=4,
@@ -90,6 +102,8 @@ def test_every_variable_sets_its_field() -> None:
         port=65535,
         log_level="debug",
         trusted_proxies=2,
+        url_prefix="/spam/api",
+        cors_origins=("https://example.org", "http://127.0.0.1:8080"),
         git_revision="abc1234",
         batch_job_id="job-1",
         metrics_dir=Path("/srv/figures"),
@@ -123,6 +137,22 @@ def test_a_bucket_with_a_path_or_an_impossible_name_is_refused(text: str) -> Non
     """The layout inside the bucket is fixed, so a path is a mistake and not silently cut off."""
     with pytest.raises(SettingsError, match=r"BUCKET=.*without a path"):
         Settings.from_environ({"BUCKET": text})
+
+
+@pytest.mark.parametrize(
+    "text", ["//evil.example/x", "pre", "/", "/a//b", "/../x", "/a?b", "/a b", "/é", "https://x/y"]
+)
+def test_a_prefix_that_is_no_plain_path_is_refused(text: str) -> None:
+    """It stands in a page that runs scripts."""
+    with pytest.raises(SettingsError, match=r"URL_PREFIX=.*must be a path such as /spam"):
+        Settings.from_environ({"URL_PREFIX": text})
+
+
+@pytest.mark.parametrize("text", ["*", "example.org", "https://example.org/", "https://*.example.org", "null", ","])
+def test_an_origin_is_a_scheme_and_a_host(text: str) -> None:
+    """Nobody lets every page in by mistake."""
+    with pytest.raises(SettingsError, match=r"CORS_ORIGINS=.*must be origins such as"):
+        Settings.from_environ({"CORS_ORIGINS": text})
 
 
 @pytest.mark.parametrize("environment", ["staging", "prod", "Prod"])

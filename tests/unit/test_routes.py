@@ -1,6 +1,9 @@
 """The API as callers meet it: every route and every error, on a real reloader and a real store."""
 
+import gzip
+import json
 import logging
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,18 +23,22 @@ from pmip.serving.reloader import Reloader
 from pmip.store.objects import FolderStorage
 from pmip.store.versions import ModelStore
 
-LIMITS = Limits(max_comments=3, max_comment_chars=100, max_body_bytes=500)
+LIMITS = Limits(3, max_comment_chars=100, max_total_chars=200, max_explained_chars=110, max_body_bytes=500)
 SECRET = "s3cr3t comment"
 LINEAGE = "model_id ENVIRONMENT training_data_id training_files trained_at parameters metrics git_revision libraries"
-STATE = "sha256 report batch_job_id verified scorer loaded_at last_check_at last_error"
+STATE = "sha256 report batch_job_id verified scorer loaded_at version last_check_at last_error"
 WRONG_CALLS = [
     ("?type=explain", '{"comments": []}', 400, "unknown type; it must be one of class, probability"),
+    ("?typ=probability", '{"comments": ["a"]}', 400, "the query has an unknown argument; known are 'type' and"),
     ("?type=class&type=class", '{"comments": []}', 400, "the query has 2 times 'type'"),
     ("", '{"comments": ["s3cr3t comment"]', 400, "not valid JSON"),
     ("", '{"comments": ["s3cr3t comment", 1]}', 400, "comments[1] is no text"),
     ("", '{"comments": ["s3cr3t comment", "", "", ""]}', 400, "4 comments are too many; send at most 3"),
     ("", '{"comments": ["' + SECRET * 10 + '"]}', 400, "comments[0] has 140 characters"),
-    ("", '{"comments": ["' + SECRET * 50 + '"]}', 413, "larger than 500 bytes; send fewer comments"),
+    ("", '{"comments": []}', 400, "'comments' must be a list of texts, at least one"),
+    ("", json.dumps({"comments": [SECRET * 5] * 3}), 413, "at most 200 are allowed with type=class (MAX_TOTAL_CHARS)"),
+    ("?type=explanation", json.dumps({"comments": [SECRET * 4] * 2}), 413, "(MAX_EXPLAINED_CHARS); send fewer"),
+    ("", '{"comments": ["' + SECRET * 50 + '"]}', 413, "larger than 500 bytes (MAX_BODY_BYTES); send fewer"),
 ]
 CHUNKED: dict[str, Any] = {"environ_overrides": {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}}
 
@@ -71,9 +78,9 @@ def of_another_kind(model: BaseEstimator) -> Artifact:
     return pack(model, Metadata("20260101T000000Z", "staging"))
 
 
-def client_of(reloader: Reloader, *, debug: bool = False, trusted_proxies: int = 0) -> FlaskClient:
+def client_of(reloader: Reloader, *, debug: bool = False, **settings: Any) -> FlaskClient:
     """Return a caller of the API around a reloader."""
-    app = create_app(reloader, LIMITS, environment="staging", trusted_proxies=trusted_proxies)
+    app = create_app(reloader, LIMITS, environment="staging", **settings)
     app.debug = app.testing = debug
     return app.test_client()
 
@@ -92,11 +99,10 @@ def client(reloader: Reloader, request: pytest.FixtureRequest) -> FlaskClient:
 
 def test_classes_are_the_default_answer(client: FlaskClient) -> None:
     """One class a comment, in their order, with the id of the model that gave them."""
-    for url in ("/predict", "/predict?type=class", "/predict?other=1"):
+    for url in ("/predict", "/predict?type=class", "/predict?"):
         answer = client.post(url, json={"comments": EXAMPLE, "other": 1}, headers={"X-Fields": "nothing"})
         assert (answer.status_code, answer.json) == (200, {"result": [{"class": 1}, {"class": 0}]})
         assert answer.headers["X-Model-Id"] == "20260101T000000Z"
-    assert client.post("/predict", json={"comments": []}).json == {"result": []}
 
 
 def test_probabilities_are_the_scorers(reloader: Reloader, tmp_path: Path, artifact: Artifact) -> None:
@@ -110,7 +116,9 @@ def test_probabilities_are_the_scorers(reloader: Reloader, tmp_path: Path, artif
 def test_an_explanation_is_the_scorers_or_a_reason(reloader: Reloader, tmp_path: Path, artifact: Artifact) -> None:
     """A linear model explains each comment; of any other one the caller learns why it cannot."""
     asked = {"path": "/predict?type=explanation", "json": {"comments": EXAMPLE}}
-    assert client_of(reloader).post(**asked).json == {"result": reloader.scorer.explanations(EXAMPLE)}
+    assert client_of(reloader).post(**asked).json == {"result": reloader.scorer.explanations(EXAMPLE, 100)}
+    short = client_of(reloader).post("/predict?type=explanation&top=2", json=asked["json"])
+    assert short.json == {"result": reloader.scorer.explanations(EXAMPLE, 2)}
     refused = client_of(serving(tmp_path, of_another_kind(HalfPrecise()))).post(**asked)
     assert refused.status_code == 400
     assert refused.json == {
@@ -141,15 +149,25 @@ def test_a_wrong_call_is_told_what_is_wrong(client: FlaskClient, call: tuple[str
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
 def test_only_json_is_taken(client: FlaskClient, content_type: str | None) -> None:
     """The message names the header to send."""
-    answer = client.post("/predict", data='{"comments": []}', content_type=content_type)
+    answer = client.post("/predict", data='{"comments": ["a"]}', content_type=content_type)
     assert answer.status_code == 415
     assert "Content-Type: application/json" in answer.json["message"]
+
+
+@pytest.mark.parametrize(("encoding", "named"), [("gzip", "gzip"), ("BR", "br"), ("s3cr3t", "encoded")])
+def test_a_compressed_body_is_told_so(client: FlaskClient, encoding: str, named: str) -> None:
+    """The message names the encoding."""
+    body = gzip.compress(b'{"comments": ["a"]}')
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    answer = client.post("/predict", data=body, headers=headers)
+    assert (answer.status_code, "s3cr3t" in answer.text) == (415, False)
+    assert answer.json["message"].startswith(f"the body is compressed ({named}); send plain JSON")
 
 
 @pytest.mark.parametrize("length", ["", "1e3", "-1", "+5", "0"])
 def test_without_its_length_a_body_is_none(client: FlaskClient, length: str) -> None:
     """What a server let through is no fault of the API."""
-    sent = {"input_stream": BytesIO(b'{"comments": []}'), "environ_overrides": {"CONTENT_LENGTH": length}}
+    sent = {"input_stream": BytesIO(b'{"comments": ["a"]}'), "environ_overrides": {"CONTENT_LENGTH": length}}
     answer = client.post("/predict", content_type="application/json", **sent)
     assert (answer.status_code, "not valid JSON" in answer.json["message"]) == (400, True)
 
@@ -183,7 +201,8 @@ def test_without_a_model_it_is_alive_but_not_ready(tmp_path: Path, caplog: pytes
     caplog.clear()
     for answer in (empty.get("/readiness"), empty.post("/predict", json={"comments": EXAMPLE})):
         assert (answer.status_code, answer.headers["Retry-After"], "X-Model-Id" in answer.headers) == (503, "5", False)
-        assert "does not hold any version" in answer.json["message"]
+        told = "not ready: no model is loaded yet; /model-info and the log tell why"
+        assert answer.json == {"message": told}
     assert empty.get("/healthcheck").json == {"status": "ok"}
     info = empty.get("/model-info").json["result"]
     assert (info["model_id"], info["ENVIRONMENT"]) == (None, "staging")
@@ -224,14 +243,44 @@ def test_the_document_describes_every_route(client: FlaskClient) -> None:
     assert (query["in"], query["enum"], query["default"]) == ("query", list(ANSWER_TYPES), "class")
 
 
-@pytest.mark.parametrize(("trusted_proxies", "prefix"), [(0, ""), (1, "/pre")])
-def test_the_page_finds_its_document_behind_a_prefix(reloader: Reloader, trusted_proxies: int, prefix: str) -> None:
-    """Forwarded headers count when a proxy is trusted, and no address names a host."""
-    client = client_of(reloader, trusted_proxies=trusted_proxies)
-    headers = {"X-Forwarded-Prefix": "/pre", "X-Forwarded-Host": "evil.example"}
-    page = client.get("/", headers=headers)
+@pytest.mark.parametrize("taken_away", [True, False])
+def test_the_page_finds_its_document_below_a_path(reloader: Reloader, taken_away: bool) -> None:
+    """Whether or not the proxy takes the path away; no header of a caller says where the API is, nor names a host."""
+    client = client_of(reloader, trusted_proxies=1, url_prefix="/pre")
+    headers = {"X-Forwarded-Prefix": "//evil.example/x", "X-Script-Name": "//evil.example/x"}
+    below = "" if taken_away else "/pre"
+    page = client.get(f"{below}/", headers=headers)
     assert (page.mimetype, "evil.example" in page.text) == ("text/html", False)
-    assert f'url: "{prefix}/swagger.json"' in page.text
-    for sent, told in (({}, "/"), (headers, prefix or "/"), ({}, "/")):  # none sticks
-        assert client.get("/swagger.json", headers=sent).json["basePath"] == told
-    assert ("evil.example" in client.get("//x", headers=headers).headers["Location"]) == bool(trusted_proxies)
+    assert 'url: "/pre/swagger.json"' in page.text
+    assert client.get(f"{below}/swagger.json", headers=headers).json["basePath"] == "/pre"
+    assert client.get("/prefix/swagger.json").status_code == 404
+
+
+def test_without_a_prefix_no_header_makes_one(reloader: Reloader) -> None:
+    """A proxy's word for it is not taken."""
+    client = client_of(reloader, trusted_proxies=1)
+    headers = {"X-Forwarded-Prefix": "/pre"}
+    assert 'url: "/swagger.json"' in client.get("/", headers=headers).text
+    assert client.get("/swagger.json", headers=headers).json["basePath"] == "/"
+
+
+@pytest.mark.parametrize("path", ["/", "/swagger.json", "/healthcheck", "/readiness", "/model-info", "/metrics", "/x"])
+def test_nothing_that_may_change_is_stored(client: FlaskClient, path: str) -> None:
+    """A cache in front must not keep it, and no browser guesses its type."""
+    headers = client.get(path).headers
+    assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+
+
+def test_the_page_may_run_its_own_script_alone(client: FlaskClient) -> None:
+    """Its policy names the one script that it holds, anew each time, and no other site may show it in a frame."""
+    pages = [client.get("/") for _ in range(2)]
+    policies = [page.headers["Content-Security-Policy"] for page in pages]
+    nonces = [re.findall(r"script-src 'self' 'nonce-([\w-]{20,})'", policy) for policy in policies]
+    assert [len(found) for found in nonces] == [1, 1]
+    assert nonces[0] != nonces[1]
+    for page, [nonce] in zip(pages, nonces, strict=True):
+        scripts = re.findall("<script(?! src)([^>]*)>", page.text)
+        assert scripts == [f' nonce="{nonce}"']
+        assert page.headers["X-Frame-Options"] == "DENY"
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "Content-Security-Policy" not in client.get("/healthcheck").headers

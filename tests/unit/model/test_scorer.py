@@ -102,6 +102,29 @@ def test_an_explanation_adds_up_to_the_answer(scorer: Scorer) -> None:
     assert {"free", "check it", "log length"} <= named
 
 
+@pytest.mark.parametrize("top", [0, 3, 10_000])
+def test_an_explanation_lists_the_largest_and_sums_up_the_others(scorer: Scorer, top: int) -> None:
+    """What is listed and the remainder are together what is listed without a bound."""
+    for whole, short in zip(scorer.explanations(COMMENTS), scorer.explanations(COMMENTS, top), strict=True):
+        assert short["contributions"] == whole["contributions"][:top]
+        assert whole["remainder"] == 0
+        rest = sum(item["contribution"] for item in whole["contributions"][top:])
+        assert short | {"contributions": [], "remainder": 0} == whole | {"contributions": []}
+        assert short["remainder"] == pytest.approx(rest)
+
+
+@given(st.lists(st.sampled_from(GOLDEN_COMMENTS) | st.text(), max_size=4))
+def test_each_type_of_answer_has_its_form(scorer: Scorer, comments: list[str]) -> None:
+    """Classes, probabilities and explanations, one a comment, and beside them the probabilities of spam."""
+    expected = {
+        "class": [{"class": label} for label in scorer.classes(comments)],
+        "probability": [{"probability": pair} for pair in scorer.probabilities(comments)],
+        "explanation": scorer.explanations(comments, 2),
+    }
+    for kind, rows in expected.items():
+        assert scorer.answers(kind, comments, 2) == (rows, scorer.spam(comments))
+
+
 def test_a_model_that_is_not_linear_answers_by_itself() -> None:
     """Any classifier of texts serves, more slowly, and says why it cannot be explained."""
     comments, labels = ["free stuff", "nice song"] * 4, [1, 0] * 4

@@ -1,0 +1,126 @@
+"""The log of the API: one JSON line a request, with its id and never a comment."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import reloader_of
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pmip.http.log import JsonLines
+from pmip.http.requests import Limits
+from pmip.model.artifact import Artifact
+from pmip.routes import create_app
+from pmip.serving.reloader import Reloader
+from pmip.store.versions import LocalModel
+
+SECRET = "a comment that nobody may read"
+
+
+@pytest.fixture(autouse=True)
+def _log_level(caplog: pytest.LogCaptureFixture) -> None:
+    """Log as production does."""
+    caplog.set_level(logging.INFO, "pmip")
+
+
+@pytest.fixture
+def client(tmp_path: Path, artifact: Artifact) -> FlaskClient:
+    """Serve the artifact."""
+    return create_app(serving(tmp_path, artifact), Limits()).test_client()
+
+
+def serving(folder: Path, artifact: Artifact) -> Reloader:
+    """Load the artifact from a folder."""
+    local = LocalModel(folder)
+    local.save(artifact)
+    reloader = reloader_of(local, folder)
+    reloader.step()
+    return reloader
+
+
+def last(capfd: pytest.CaptureFixture[str]) -> dict[str, object]:
+    """Read the newest line; no comment stands in any."""
+    written = capfd.readouterr().err
+    assert SECRET not in written
+    line: dict[str, object] = json.loads(written.splitlines()[-1])
+    return line
+
+
+def test_a_prediction_is_one_line(client: FlaskClient, capfd: pytest.CaptureFixture[str]) -> None:
+    """Id, status, duration, number of comments, model id, caller and worker are told, the comments are not."""
+    client.post("/predict?type=class", json={"comments": [SECRET, SECRET]}, headers={"X-Request-Id": "id-1"})
+    line = last(capfd)
+    duration = line.pop("milliseconds")
+    assert isinstance(duration, float)
+    assert 0 < duration < 10_000
+    assert len(str(line.pop("time"))) == len("2026-01-31T23:59:59.123+00:00")
+    assert line == {
+        "level": "info",
+        "message": "request",
+        "request_id": "id-1",
+        "method": "POST",
+        "path": "/predict",
+        "status": 200,
+        "comments": 2,
+        "model_id": "local",
+        "client": "127.0.0.1",
+        "worker": os.getpid(),
+    }
+
+
+def test_what_fails_is_one_line_too(client: FlaskClient, capfd: pytest.CaptureFixture[str]) -> None:
+    """A refused body and an unknown path tell their status and the reason, and nothing that the caller wrote."""
+    client.post("/predict", data=SECRET, content_type="application/json")
+    line = last(capfd)
+    assert (line["status"], line["comments"], line["model_id"]) == (400, None, None)
+    assert line["reason"] == "the body is not valid JSON: Expecting value (line 1, column 1)"
+    client.get(f"/{SECRET}?{SECRET}")
+    line = last(capfd)
+    assert (line["status"], line["path"]) == (404, None)
+    assert str(line["reason"]).startswith("The requested URL was not found")
+    client.open("/predict", method='A"\\\xe9\x7f\x85B')
+    assert last(capfd)["status"] == 405
+
+
+def test_the_caller_is_told_through_trusted_proxies(
+    tmp_path: Path, artifact: Artifact, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What a caller pretends counts only as far as proxies are trusted."""
+    for trusted, told in ((0, "127.0.0.1"), (1, "198.51.100.7"), (2, "203.0.113.9")):
+        app = create_app(serving(tmp_path / str(trusted), artifact), Limits(), trusted_proxies=trusted)
+        app.test_client().get("/healthcheck", headers={"X-Forwarded-For": "203.0.113.9, 198.51.100.7"})
+        assert last(capfd)["client"] == told
+
+
+def test_below_its_level_nothing_is_written(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """LOG_LEVEL counts for requests as for everything else."""
+    caplog.set_level(logging.WARNING, "pmip")
+    client.get("/healthcheck")
+    assert capfd.readouterr().err == ""
+
+
+def test_an_event_with_a_traceback_stays_one_line() -> None:
+    """Collectors of logs read line by line."""
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        record = logging.LogRecord("pmip", logging.ERROR, __file__, 1, "it %s", ("failed",), sys.exc_info())
+    [line] = JsonLines().format(record).splitlines()
+    assert json.loads(line)["message"] == "it failed"
+    assert "ValueError: two\nlines" in json.loads(line)["traceback"]
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_no_text_begins_a_line_of_its_own(text: str) -> None:
+    """Whatever a message quotes, such as metadata, it stays within its line and within ASCII."""
+    line = JsonLines().format(logging.LogRecord("pmip", logging.ERROR, __file__, 1, "%s", (text,), None))
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["message"] == text

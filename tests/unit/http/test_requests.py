@@ -1,0 +1,272 @@
+"""What callers may send, with which keys, and that a refusal says what is wrong without quoting it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import reloader_of
+from flask import Request
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.datastructures import MultiDict
+
+from pmip.errors import PayloadError, TooLargeError
+from pmip.http.requests import ANSWER_TYPES, MAX_TOP, TOP, ApiKeys, Limits, Question, comments_of, question_in
+from pmip.model.artifact import Artifact
+from pmip.routes import create_app
+from pmip.store.versions import LocalModel
+
+LIMITS = Limits(max_comments=3, max_comment_chars=10, max_total_chars=25, max_explained_chars=15)
+WIDE = Limits()
+SECRET = "s3cr3t"
+
+
+def comments_json(*comments: object) -> bytes:
+    """Write a body around what stands in place of comments."""
+    return json.dumps({"comments": comments}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "not valid JSON: Expecting value (line 1, column 1)"),
+        (b'{"comments": ["s3cr3t"}', "not valid JSON: Expecting ',' delimiter (line 1, column 23)"),
+        (b'{"comments": ["s3cr3t"]} s3cr3t', "not valid JSON: Extra data (line 1, column 26)"),
+        (b'{"comments": ["s3cr3t\n"]}', "not valid JSON: Invalid control character"),
+        (b"comments=s3cr3t", "not valid JSON"),
+        (b'{"comments": ["s3cr3t", NaN]}', "not valid JSON"),
+        (b'{"comments": ["s3cr3t"], "other": -Infinity}', "not valid JSON"),
+        (b'{"comments": ["s3cr3t \xff"]}', "not valid JSON in UTF-8"),
+        (b'{"comments": ["s3cr3t"], "n": ' + b"9" * 5000 + b"}", "not valid JSON"),
+        (b'{"comments": ' + b"[" * 100_000, "nested too deeply"),
+        (b'{"comments": ' + b'{"a":' * 100_000, "nested too deeply"),
+        (b"null", "must be a JSON object with a list of texts"),
+        (b"5", "must be a JSON object with a list of texts"),
+        (b'"s3cr3t"', "must be a JSON object with a list of texts"),
+        (b'["s3cr3t"]', "must be a JSON object with a list of texts"),
+        (b"{}", "must be a JSON object with a list of texts"),
+        (b'{"comment": ["s3cr3t"]}', "must be a JSON object with a list of texts"),
+        (b'{"comments": "s3cr3t"}', "'comments' must be a list of texts"),
+        (b'{"comments": null}', "'comments' must be a list of texts"),
+        (b'{"comments": {"s3cr3t": 1}}', "'comments' must be a list of texts"),
+        (b'{"comments": []}', "'comments' must be a list of texts, at least one"),
+        (b'{"comments": ["s3cr3t"], "comments": 1}', "'comments' must be a list of texts"),
+        (comments_json(SECRET, 1), "comments[1] is no text"),
+        (comments_json(None), "comments[0] is no text"),
+        (comments_json(SECRET, SECRET, [SECRET]), "comments[2] is no text"),
+        (comments_json(SECRET, {"text": SECRET}), "comments[1] is no text"),
+        (comments_json(SECRET, True), "comments[1] is no text"),
+        (comments_json("", SECRET * 2), "comments[1] has 12 characters; at most 10 are allowed"),
+        (comments_json(*[SECRET] * 4), "4 comments are too many; send at most 3 in one request"),
+    ],
+)
+def test_a_wrong_body_is_refused_with_the_reason(body: bytes, message: str) -> None:
+    """The message names what is wrong and where, and never quotes the comment."""
+    with pytest.raises(PayloadError) as caught:
+        comments_of(body, LIMITS)
+    assert message in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("body", "comments"),
+    [
+        (comments_json(""), [""]),
+        (comments_json("a", "b", "c"), ["a", "b", "c"]),
+        (comments_json("a" * 10), ["a" * 10]),
+        (comments_json("😍" * 10), ["😍" * 10]),
+        (comments_json("same", "same"), ["same", "same"]),
+        (b'{"comments": ["\\ud800"]}', ["\ud800"]),
+        (b'{"comments": ["\\u0000"]}', ["\0"]),
+        (b'{"comments": ["a"], "comments": ["b"]}', ["b"]),
+        (b'{"type": "class", "comments": ["a"], "deep": [[{}]]}', ["a"]),
+        (b' \r\n\t{"comments"\n:["a"]}\n', ["a"]),
+        ("\ufeff".encode() + comments_json("a"), ["a"]),
+        ('{"comments": ["é"]}'.encode("utf-16"), ["é"]),
+        ('{"comments": ["é"]}'.encode("utf-32-le"), ["é"]),
+    ],
+)
+def test_a_right_body_gives_its_comments(body: bytes, comments: list[str]) -> None:
+    """Limits are inclusive, other keys are ignored, and every Unicode encoding of JSON is understood."""
+    assert comments_of(body, LIMITS) == comments
+
+
+def test_the_limits_have_defaults() -> None:
+    """A thousand comments of 300 characters may come in one request, or thirty of ten thousand."""
+    for comments in ([""] * 1000, ["a" * 300] * 1000, ["a" * 10_000] * 30):
+        assert comments_of(comments_json(*comments), WIDE) == comments
+    for comments in ([""] * 1001, ["a" * 10_001], ["a" * 10_000] * 31):
+        with pytest.raises(PayloadError):
+            comments_of(comments_json(*comments), WIDE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "name"),
+    [
+        ("class", 25, "MAX_TOTAL_CHARS"),
+        ("probability", 25, "MAX_TOTAL_CHARS"),
+        ("explanation", 15, "MAX_EXPLAINED_CHARS"),
+    ],
+)
+def test_the_characters_of_all_comments_together_are_bounded(kind: str, most: int, name: str) -> None:
+    """An explanation takes longer, and so fewer are allowed; the message names the setting."""
+    comments = ["a" * 10] * (most // 10) + ["a" * 5]
+    assert comments_of(comments_json(*comments), LIMITS, kind) == comments
+    told = f"the comments have {most + 1} characters together; at most {most} are allowed with type={kind} \\({name}\\)"
+    with pytest.raises(TooLargeError, match=told):
+        comments_of(comments_json(*comments[:-1], "a" * 6), LIMITS, kind)
+
+
+@given(st.binary() | st.recursive(st.none() | st.text() | st.floats(), st.lists).map(json.dumps).map(str.encode))
+def test_any_bytes_are_comments_or_an_error_of_the_caller(body: bytes) -> None:
+    """Nothing but PayloadError comes out of a wrong body."""
+    for content in (body, b'{"comments": ' + body + b"}"):
+        try:
+            assert all(isinstance(comment, str) for comment in comments_of(content, WIDE))
+        except PayloadError:
+            continue
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=[])), min_size=1), st.booleans())
+def test_any_texts_arrive_unchanged(comments: list[str], ascii_only: bool) -> None:
+    """Lone surrogates, zero bytes and emoji included."""
+    body = json.dumps({"comments": comments}, ensure_ascii=ascii_only)
+    assert comments_of(body.encode("utf-8", "surrogatepass"), WIDE) == comments
+
+
+@pytest.mark.parametrize(
+    ("query", "question"),
+    [
+        ([], Question("class", TOP)),
+        *(([("type", name)], Question(name, TOP)) for name in ANSWER_TYPES),
+        *(
+            ([("top", text), ("type", "explanation")], Question("explanation", int(text)))
+            for text in ("0", "7", "1000")
+        ),
+    ],
+)
+def test_the_question_is_for_classes_unless_told(query: list[tuple[str, str]], question: Question) -> None:
+    """One known type is taken as it is, and an explanation may be told how long to be."""
+    assert question_in(MultiDict(query)) == question
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ([("type", "")], "unknown type; it must be one of class, probability"),
+        ([("type", "Class")], "unknown type"),
+        ([("type", SECRET)], "unknown type"),
+        ([("type", "class"), ("type", "class")], "the query has 2 times 'type'; give it once"),
+        ([("type", "class"), ("type", "probability"), ("type", SECRET)], "the query has 3 times 'type'"),
+        ([("typ", "probability")], "the query has an unknown argument; known are 'type' and 'top'"),
+        ([("kind", "probability")], "the query has an unknown argument"),
+        ([(SECRET, "")], "the query has an unknown argument"),
+        *(
+            ([("type", "explanation"), ("top", text)], f"'top' must be a whole number from 0 to {MAX_TOP}")
+            for text in ("", "-1", "1001", "1e3", "٣", "9" * 5000, SECRET)
+        ),
+    ],
+)
+def test_a_wrong_question_is_refused_with_the_reason(query: list[tuple[str, str]], message: str) -> None:
+    """What is unknown or repeated is not guessed at, nor quoted."""
+    with pytest.raises(PayloadError) as caught:
+        question_in(MultiDict(query))
+    assert message in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+ASKED = [("POST", "/predict"), ("GET", "/model-info"), ("GET", "/metrics")]
+OPEN = [("GET", "/healthcheck"), ("GET", "/readiness"), ("GET", "/swagger.json"), ("GET", "/")]
+
+
+def client_with(keys: ApiKeys, folder: Path, artifact: Artifact) -> FlaskClient:
+    """Return a caller of an API that serves the artifact."""
+    local = LocalModel(folder)
+    local.save(artifact)
+    reloader = reloader_of(local, folder)
+    reloader.step()
+    return create_app(reloader, Limits(), api_keys=keys).test_client()
+
+
+@pytest.fixture
+def client(tmp_path: Path, artifact: Artifact) -> FlaskClient:
+    """Set two keys."""
+    return client_with(ApiKeys(["first", "sécond"]), tmp_path, artifact)
+
+
+def showing(headers: dict[str, str]) -> Request:
+    """Make a request with headers, whose bytes are told as WSGI tells them."""
+    names = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
+    return Request({"REQUEST_METHOD": "GET", **names})
+
+
+@pytest.mark.parametrize("key", ["first", "sécond", "€uro"])
+@pytest.mark.parametrize("form", ["X-API-Key: {}", "Authorization: Bearer {}", "Authorization: bearer  {}"])
+def test_a_key_is_taken_in_either_header(key: str, form: str) -> None:
+    """Curl and most others send UTF-8, and a browser Latin-1 where that has the letters."""
+    keys = ApiKeys(["first", "sécond", "€uro"])
+    for code in ("utf-8", "latin-1"):
+        sent = form.format(key).encode(code, "replace").decode("latin-1")
+        assert keys.allow(showing(dict([sent.split(": ")]))) == ("?" not in sent)
+
+
+@pytest.mark.parametrize("shown", ["", "firs", "first ", "FIRST", "first,sécond", "x" * 10_000, "uro"])
+def test_only_the_keys_themselves_are_allowed(shown: str) -> None:
+    """Nothing but one whole key opens."""
+    keys, sent = ApiKeys(["first", "sécond", "€uro"]), shown.encode().decode("latin-1")
+    assert not keys.allow(showing({"X-API-Key": sent}))
+    assert not keys.allow(showing({"Authorization": sent}))
+    assert not keys.allow(showing({"Authorization": f"Basic {sent}"}))
+
+
+def test_without_keys_everybody_may_ask() -> None:
+    """No key set means none wanted."""
+    assert ApiKeys().allow(showing({}))
+    assert ApiKeys().allow(showing({"X-API-Key": "any"}))
+    assert not ApiKeys()
+
+
+def test_a_refusal_is_of_a_kind_that_the_document_names(client: FlaskClient) -> None:
+    """Errors are JSON, also of a route whose own answer is not."""
+    document = client.get("/swagger.json").json
+    for method, path in ASKED:
+        answer = client.open(path, method=method)
+        named = document["paths"][path][method.lower()].get("produces", document["produces"])
+        assert answer.mimetype in named
+
+
+@pytest.mark.parametrize(("method", "path"), ASKED)
+def test_the_model_is_asked_with_a_key(client: FlaskClient, method: str, path: str) -> None:
+    """With none or a wrong one the answer is 401 and says which header; it never repeats a key."""
+    call = {"path": path, "method": method, "json": {"comments": ["hello"]}}
+    assert client.open(**call, headers={"X-API-Key": "first"}).status_code == 200
+    for headers in ({}, {"X-API-Key": "guess"}, {"Authorization": "Bearer guess"}, {"Authorization": "Basic first"}):
+        answer = client.open(**call, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == "Bearer realm=pmip"
+        told = "send one of the API keys in the header X-API-Key or as Authorization: Bearer"
+        assert answer.json == {"message": told}
+        assert answer.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize(("method", "path"), OPEN)
+def test_what_watches_the_process_needs_no_key(client: FlaskClient, method: str, path: str) -> None:
+    """Load balancers show none, and the page is where a person enters one."""
+    assert client.open(path, method=method).status_code == 200
+
+
+def test_the_document_declares_keys_only_when_they_are_asked_for(
+    client: FlaskClient, tmp_path: Path, artifact: Artifact
+) -> None:
+    """The Authorize button appears with the keys, and names the routes that want one."""
+    document = client.get("/swagger.json").json
+    scheme = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    assert document["securityDefinitions"] == {"X-API-Key": scheme}
+    assert document["security"] == [{"X-API-Key": []}]
+    for _, path in OPEN[:2]:
+        assert document["paths"][path]["get"]["security"] == []
+    without = client_with(ApiKeys(), tmp_path, artifact).get("/swagger.json").json
+    assert "securityDefinitions" not in without
+    assert "security" not in without
