@@ -151,7 +151,7 @@ class HostCache:
         plain = json.loads(self._read(entry, SCORER, entry.sha256))
         scorer = Scorer.from_plain(plain, lambda: self._unpickled(entry, plain["metadata"]["sha256"]))
         try:
-            replay(scorer.answers.spam, scorer.metadata.golden)
+            replay(scorer.spam, scorer.metadata.golden)
         except ArtifactError as error:
             raise ArtifactError(f"{error}; the code was changed while the API ran: restart it", error.kind) from error
         return scorer
