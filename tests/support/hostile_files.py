@@ -264,10 +264,10 @@ TRICKING: Files = {
     + b"".join(b"r" + struct.pack("<I", n << 16) for n in range(2**16))
     + b".",
     "instances of instances": b"\x80\x02cpmip.steps\nCheapFeatures\nq\0"
-    + b"h\0)\x81" * 10**6
-    + b"b" * (10**6 - 1)
+    + b"h\0)\x81" * 200_000
+    + b"b" * 199_999
     + b".",
-    "lists of lists": b"\x80\x02" + b"]" * 10**6 + b"a" * (10**6 - 1) + b".",
+    "lists of lists": b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".",
     "unions of unions": _with_unions(40),
     "a deep setting": _with_deep("analyzer"),
     "a deep pattern": _with_deep("token_pattern"),
