@@ -24,15 +24,18 @@ from api import Answered, Load, ask, at_bucket, is_ready, pss, running_api, serv
 from conftest import free_port, without
 from disks import disk, make_read_only
 from s3_proxy import S3Proxy, proxy_before
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
 
-from pmip.model.artifact import Artifact
+from pmip.model.artifact import Artifact, dumps
 from pmip.store.objects import S3Storage
 from pmip.store.versions import LOCAL, LocalModel, ModelStore, next_model_id
 
 LONG = bool(os.environ.get("LONG_TRIALS"))
 IDLE_SECONDS = 3600 if os.environ.get("IDLE_HOUR") else 20
 FAULT_SECONDS = 120 if LONG else 8
-BROKEN = ("truncated", "other bytes", "malicious", "other scikit-learn", "other golden answers")
+BROKEN = ("truncated", "other bytes", "malicious", "another classifier", "other golden answers")
 STEADY_SECONDS = 20 if LONG else 4
 GAP_SECONDS = 3
 POLL_SECONDS = 1  # of at_bucket
@@ -57,11 +60,11 @@ def version(artifact: Artifact, model_id: str, kind: str, evidence: Path) -> Art
         model = model[: len(model) // 2]
     if kind == "malicious":
         model = pickle.dumps(_Evil(f"touch {evidence}"))
+    if kind == "another classifier":  # which could be run, not read
+        model = dumps(make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(["free stuff", "nice song"], [1, 0]))
     metadata = replace(metadata, model_id=model_id, sha256=Artifact(model, None).sha256)
     if kind == "other bytes":
         model += b"!"
-    if kind == "other scikit-learn":
-        metadata = replace(metadata, libraries={"scikit-learn": "0.24.2"})
     if kind == "other golden answers":
         metadata = replace(metadata, golden=[item | {"probability": 0.123} for item in metadata.golden])
     return Artifact(model, metadata)
