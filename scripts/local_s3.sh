@@ -9,10 +9,10 @@
 #   env      prints the settings that make boto3, the aws command and pmip use it:
 #              eval "$(bash scripts/local_s3.sh env)"
 #
-# It listens on 127.0.0.1 alone and wants credentials, made at random at the first start. Objects, credentials
-# and the log of the last start stand in DATA_DIR/local-s3. No port of it gives
-# or takes an object without a password. SeaweedFS's maintenance calls know no password, however, and can delete a
-# bucket: whatever runs on this machine can call them, so keep no data in it that have no copy elsewhere.
+# It listens on 127.0.0.1 alone and wants credentials, made at random at the first start. Objects, credentials and the
+# log of the last start stand in DATA_DIR/local-s3. No port of it gives or takes an object without a password. But
+# SeaweedFS's maintenance calls know no password and can delete a bucket: whatever runs on this machine can call them,
+# so keep no data in it that have no copy elsewhere.
 #
 # Settings: LOCAL_S3_PORT  port of the S3 API (default 8333); nine more ports are derived from it
 #           DATA_DIR       the data folder (default data)
