@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Reloader:
-    """Holds the current scorer. The process that leads asks the store too, once an interval; all look at the cache."""
+    """Holds the current scorer. Every process reads the cache; the one that leads also asks the store, once an interval."""
 
     def __init__(
         self,
@@ -86,6 +86,8 @@ class Reloader:
                 self._look()
         except (PmipError, OSError) as problem:  # a cache that cannot be written
             self._tell(f"the host's cache does not work: {problem}")
+        except Exception as problem:  # the thread must outlive a fault that nobody foresaw
+            self._tell(f"{type(problem).__name__} while looking for a new model")
 
     def _run(self) -> None:
         while True:
@@ -104,17 +106,18 @@ class Reloader:
                 self._tell(f"the host's cache does not work: {problem}")
                 return
             try:
-                self._swap(self._state.current)
+                if self._state.current:
+                    self._swap(self._state.current)
             except ArtifactError as problem:
-                self._tell(f"model {self._state.current and self._state.current.model_id}: {problem}")
+                self._tell(f"a version could not be taken up: {problem}")
                 if problem.kind != "golden_answers":  # the leader mends damage, and then it is seen
                     return
             else:
                 self._fault = None
             self._seen = seen
 
-    def _swap(self, entry: Entry | None) -> None:
-        if entry is None or (self._current and self._current[0] == entry):
+    def _swap(self, entry: Entry) -> None:
+        if self._current and self._current[0] == entry:
             return
         self._current = (entry, self._cache.scorer(entry))
         self._has_scorer.set()
