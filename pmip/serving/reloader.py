@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Reloader:
-    """Holds the current scorer. Every process reads the cache; the one that leads also asks the store, once an interval."""
+    """Holds the current scorer. All processes read the cache; the one that leads also asks the store, at intervals."""
 
     def __init__(
         self,
