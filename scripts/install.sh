@@ -36,23 +36,17 @@ one_installation_at_a_time() {
 
 # The stamp tells what .venv holds: the pins it was made by, then the extras.
 install_into_venv() { # install_into_venv EXTRAS
-  local stamp=$root/.venv/.pmip-installed pins extras=$1 installed=
+  local stamp=$root/.venv/.pmip-installed pins installed="" extras extra
   require_whole_venv
   pins=$(cat setup.py requirements.txt | cksum)
-  if [ "$(sed -n 1p "$stamp" 2>/dev/null)" = "$pins" ]; then
-    installed=$(sed -n 2p "$stamp")
-    if has_all "$installed" "$extras"; then return; fi
-    extras=$installed,$extras
-  fi
+  if [ "$(sed -n 1p "$stamp" 2>/dev/null)" = "$pins" ]; then installed=$(sed -n 2p "$stamp"); fi
+  extras=$installed
+  for extra in ${1//,/ }; do
+    case ",$extras," in *",$extra,"*) ;; *) extras=${extras:+$extras,}$extra ;; esac
+  done
+  if [ "$extras" = "$installed" ]; then return; fi
   install_with .venv/bin/python "$extras"
   printf '%s\n%s\n' "$pins" "$extras" >"$stamp"
-}
-
-has_all() { # has_all INSTALLED WANTED
-  local extra
-  for extra in ${2//,/ }; do
-    case ",$1," in *",$extra,"*) ;; *) return 1 ;; esac
-  done
 }
 
 require_whole_venv() {
