@@ -58,7 +58,15 @@ def create_app(
     app.after_request(_tell_browsers)
     if api_keys:
         app.before_request(_require_key)
-    api = DocumentedApi(app, title="pmip", version=VERSION, description=swagger.ABOUT, **_security(api_keys))
+    api = DocumentedApi(
+        app,
+        title="pmip: spam or not?",
+        version=VERSION,
+        description=swagger.about(limits),
+        license="MIT",
+        license_url="https://opensource.org/license/mit",
+        **_security(api_keys),
+    )
     api.add_namespace(ns)
     api.add_namespace(service_ns)
     answer_errors(app)
@@ -75,7 +83,7 @@ def create_app(
 class Predict(Resource):
     """Scores comments."""
 
-    @ns.doc(params=swagger.QUESTION)
+    @ns.doc(params=swagger.QUESTION, description=swagger.ANSWERS)
     @ns.expect(swagger.comments_model)
     @ns.response(200, "One answer a comment, in their order", swagger.predictions_model)
     @ns.response(400, "A wrong payload or type", error_model)

@@ -1,5 +1,6 @@
 """What the Swagger page says of the routes: the forms of requests and answers, and their examples."""
 
+import json
 import secrets
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,38 @@ from flask import Response, render_template_string
 from flask_restx import Namespace, fields
 
 from pmip.http.errors import QuietApi
-from pmip.http.requests import ANSWER_TYPES, MAX_TOP, TOP
+from pmip.http.requests import ANSWER_TYPES, HEADER, MAX_TOP, TOP, Limits
 
 EXAMPLE = ["Check it out this free stuff", "I take issue with your characterization"]
 ANSWER = [{"class": 1}, {"class": 0}]
+EXPLAINED = {
+    "class": 1,
+    "probability": [0.08, 0.92],
+    "intercept": -0.4,
+    "contributions": [{"feature": "check it out", "contribution": 1.9}],
+    "remainder": 0.94,
+}
 TYPE = (
     "what to tell of each comment: its `class` (1 is spam, 0 is not), the `probability` of 0 and of 1, "
     "or as `explanation` what each word adds to the log-odds of spam"
 )
+ANSWERS = f"""Tell for each comment whether it is spam.
+
+The answer has one item for each comment, in their order. For one comment, each type answers such as:
+
+- `class`: `{json.dumps({"result": [{"class": 1}]})}`
+- `probability`, of 0 and of 1: `{json.dumps({"result": [{"probability": [0.08, 0.92]}]})}`
+- `explanation`: `{json.dumps({"result": [EXPLAINED]})}`. The intercept, all contributions and the remainder, which is
+  the sum of the contributions that are not listed, add up to the log-odds of spam.
+"""
+ERRORS = {  # an example of each
+    "400": "'comments' must be a list of texts, at least one",
+    "401": "send one of the API keys in the header X-API-Key or as Authorization: Bearer",
+    "408": "the body did not arrive whole and in time; send it at once",
+    "413": "the body is larger than 8388608 bytes (MAX_BODY_BYTES); send fewer comments",
+    "415": "send JSON with the header Content-Type: application/json",
+    "503": "not ready: no model is loaded yet; /model-info and the log tell why",
+}
 PAGE = Path(__file__).with_name("swagger.html").read_text(encoding="utf-8")
 # The page runs its own scripts, asks its own API, and is shown by itself alone.
 POLICY = (
@@ -34,12 +59,21 @@ QUESTION = {
         "description": "how many contributions an `explanation` lists, the largest first; of no effect otherwise",
     },
 }
-ABOUT = "Spam or not? Ask the newest model."
-
 ns = Namespace("comments", path="/", description="Is a comment spam (1) or not (0)?")
 service_ns = Namespace("service", path="/", description="Which model answers, and how is the API doing?")
 
-comments_model = ns.model("Comments", {"comments": fields.List(fields.String, required=True, example=EXAMPLE)})
+
+class Nullable(fields.String):  # type: ignore[misc]
+    """A text that may be missing, and is null then."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema, with the mark that generators of clients know."""
+        return {**super().schema(), "x-nullable": True}
+
+
+comments_model = ns.model(
+    "Comments", {"comments": fields.List(fields.String, required=True, min_items=1, example=EXAMPLE)}
+)
 contribution_model = ns.model(
     "Contribution",
     {
@@ -60,10 +94,55 @@ prediction_model = ns.model(
 predictions_model = ns.model(
     "Predictions", {"result": fields.List(fields.Nested(prediction_model), required=True, example=ANSWER)}
 )
-info_model = ns.model("ModelInfo", {"result": fields.Raw(required=True, description="lineage, metrics and state")})
+file_model = ns.model(
+    "TrainingFile",
+    {
+        "name": fields.String,
+        "sha256": fields.String,
+        "rows": fields.Integer(description="how many comments it holds"),
+    },
+)
+lineage_model = ns.model(
+    "Lineage",
+    {
+        "model_id": Nullable(required=True, description="the version that answers; null while there is none"),
+        "ENVIRONMENT": fields.String(required=True, description="where it is served"),
+        "training_data_id": Nullable(description="the day that names the training data"),
+        "training_files": fields.List(fields.Nested(file_model)),
+        "trained_at": Nullable(description="when the run began (ISO 8601, UTC), as all times"),
+        "parameters": fields.Raw(description="of the notebook"),
+        "metrics": fields.Raw(description="what was measured at training, by kind of evaluation"),
+        "git_revision": Nullable(description="the commit of the code"),
+        "libraries": fields.Raw(description="the versions of Python and of what the model depends on"),
+        "sha256": Nullable(description="of model.pkl"),
+        "report": Nullable(description="the key of the report of the training run"),
+        "batch_job_id": Nullable(description="of the AWS Batch job that trained it"),
+        "verified": fields.Boolean(description="whether its metadata and its golden answers are right"),
+        "scorer": fields.String(description="look-ups, or the model itself", enum=["compiled", "estimator"]),
+        "loaded_at": fields.String,
+        "version": fields.String(required=True, description="of pmip", example="0.1.0"),
+        "last_check_at": Nullable(required=True, description="when a newer version was last looked for"),
+        "last_error": Nullable(required=True, description="what stands between this process and the newest version"),
+    },
+)
+info_model = ns.model("ModelInfo", {"result": fields.Nested(lineage_model, required=True)})
 status_model = ns.model("Status", {"status": fields.String(required=True, example="ok")})
 figures_model = fields.String
 error_model = ns.model("Error", {"message": fields.String(required=True, description="what is wrong, and the mend")})
+
+
+def about(limits: Limits) -> str:
+    """Tell what the API is for, and all that bounds a request."""
+    return f"""Spam or not? Ask the newest model.
+
+One request may have at most
+
+- {limits.max_comments} comments, and {limits.max_comment_chars} characters in one of them,
+- {limits.max_total_chars} characters in all comments together; {limits.max_explained_chars} for explanations,
+- {limits.max_body_bytes} bytes, which have to arrive without a pause of two seconds and at 16 kB a second or more.
+
+API keys, where they are wanted, are taken in the header `{HEADER}` or as `Authorization: Bearer`.
+"""
 
 
 class DocumentedApi(QuietApi):
@@ -73,6 +152,11 @@ class DocumentedApi(QuietApi):
     def __schema__(self) -> dict[str, Any]:
         """The document, with the prefix of the request in hand: flask-restx would keep the first one's."""
         document: dict[str, Any] = super().__schema__
+        for operations in document["paths"].values():
+            for operation in filter(lambda value: isinstance(value, dict), operations.values()):
+                for status, response in operation["responses"].items():
+                    if status in ERRORS:
+                        response["examples"] = {"application/json": {"message": ERRORS[status]}}
         return document | {"basePath": self.base_path.rstrip("/") or "/"}
 
     def render_doc(self) -> Response:

@@ -2,7 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import tarfile
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,7 @@ import pytest
 from api import is_ready, running_api, wait_for
 from conftest import without
 from nginx import running_nginx
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from pmip.model.artifact import Artifact
 from pmip.store.versions import LocalModel
@@ -24,6 +30,7 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 KEY = "a-key-of-the-tests"
+AXE = "axe-core@4.10.3"
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +63,12 @@ class Caller:
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        page.on("console", self._hear)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        """Remember what the browser's console says, but for the answers that are meant to be errors."""
+        if message.type == "error" and "the server responded with a status" not in message.text:
+            self.complaints.append(message.text)
 
     def open(self, address: str) -> None:
         """Open the page and unfold the route that scores."""
@@ -155,3 +168,109 @@ def test_the_page_fits_a_telephone(browser: Browser, port: int) -> None:
         assert paths.first.inner_text().strip() == "/predict"
         assert max(box["height"] for box in (path.bounding_box() for path in paths.all()) if box) < 32
         assert caller.page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the script that looks for barriers; where npm cannot get it skip, or fail when REQUIRE_AXE=1."""
+    folder = tmp_path_factory.mktemp("axe")
+    npm = shutil.which("npm")
+    if npm is None:
+        without("AXE", "npm is not installed; 'apt-get install npm' installs it")
+    pack = subprocess.run([npm, "pack", AXE], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    if pack.returncode:
+        without("AXE", f"axe-core cannot be got: {pack.stderr.strip()}")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        archive.extract("package/axe.min.js", folder, filter="data")
+    return (folder / "package" / "axe.min.js").read_text(encoding="utf-8")
+
+
+def test_the_page_has_no_barriers(browser: Browser, axe: str, artifact: Artifact, tmp_path: Path) -> None:
+    """axe-core finds nothing serious, whatever of the page is open."""
+    LocalModel(tmp_path).save(artifact)
+    with running_api(tmp_path, API_KEYS=KEY) as (port, _), browser.new_context() as context:
+        wait_for(lambda: is_ready(port), 30)
+        caller = Caller(context.new_page())
+        caller.open(f"http://127.0.0.1:{port}/")
+        caller.page.evaluate(axe)
+        found = barriers(caller.page)
+        assert caller.execute()[0] == "401"
+        found += barriers(caller.page)
+        caller.page.locator(".auth-wrapper").get_by_role("button", name="Authorize").first.click()
+        found += barriers(caller.page)
+        caller.page.locator(".auth-container").get_by_role("button", name="Close").click()
+        caller.authorize(KEY)
+        assert caller.execute()[0] == "200"
+        for path in ("/model-info", "/metrics", "/readiness", "/healthcheck"):
+            caller.page.get_by_role("button", name=path).first.click()
+        found += barriers(caller.page)
+        assert caller.page.title() == "pmip: spam or not?"
+    assert found == []
+    assert caller.complaints == []
+
+
+def barriers(page: Page) -> list[str]:
+    """Name what is serious or worse."""
+    expect(page.locator(".loading-container")).to_have_count(0)
+    violations = page.evaluate("axe.run()")["violations"]
+    sys.stdout.write(f"\naxe: {[(one['impact'], one['id']) for one in violations]}\n")
+    return [
+        f"{one['id']}: {node['html']}"
+        for one in violations
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+CALL = """async ([address, key]) => {
+  const headers = {"Content-Type": "application/json", "X-API-Key": key};
+  try {
+    const answer = await fetch(address, {method: "POST", headers, body: '{"comments": ["hello"]}'});
+    return [answer.status, answer.headers.get("X-Model-Id"), Boolean(answer.headers.get("X-Request-Id"))];
+  } catch (error) {
+    return error.name;
+  }
+}"""
+
+
+def test_a_page_of_another_origin_calls_only_if_it_is_let_in(
+    browser: Browser, artifact: Artifact, port: int, tmp_path: Path
+) -> None:
+    """CORS_ORIGINS names who may; nobody else may, nor anybody by default."""
+    LocalModel(tmp_path).save(artifact)
+    with ExitStack() as stack:
+        friend, stranger = stack.enter_context(another_origin()), stack.enter_context(another_origin())
+        api, _ = stack.enter_context(running_api(tmp_path, CORS_ORIGINS=friend, API_KEYS=KEY))
+        wait_for(lambda: is_ready(api), 30)
+        page = stack.enter_context(browser.new_context()).new_page()
+        results = []
+        for origin, called, key in (
+            (friend, api, KEY),
+            (stranger, api, KEY),
+            (friend, port, KEY),
+            (friend, api, "wrong"),
+        ):
+            page.goto(origin)
+            results.append(page.evaluate(CALL, [f"http://127.0.0.1:{called}/predict", key]))
+    assert results == [[200, "local", True], "TypeError", "TypeError", [401, None, True]]
+
+
+@contextmanager
+def another_origin() -> Iterator[str]:
+    """Serve an empty page on another port; return its origin."""
+    with HTTPServer(("127.0.0.1", 0), _Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class _Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""

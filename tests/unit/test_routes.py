@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import re
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,26 @@ def test_the_document_describes_every_route(client: FlaskClient) -> None:
     assert document["definitions"]["Comments"]["properties"]["comments"]["example"] == EXAMPLE
     query = {item["name"]: item for item in document["paths"]["/predict"]["post"]["parameters"]}["type"]
     assert (query["in"], query["enum"], query["default"]) == ("query", list(ANSWER_TYPES), "class")
+
+
+def test_the_document_shows_each_answer_and_error(client: FlaskClient) -> None:
+    """Limits, version, licence, an example of each error, and every field of /model-info by its type."""
+    document = client.get("/swagger.json").json
+    told = document["info"]
+    assert (told["version"], told["license"]["name"]) == (version("pmip"), "MIT")
+    for limit in LIMITS:
+        assert str(limit) in told["description"]
+    responses = document["paths"]["/predict"]["post"]["responses"]
+    assert responses.keys() == {"200", "400", "401", "408", "413", "415", "503"}
+    assert {bool(answer["examples"]["application/json"]["message"]) for code, answer in responses.items() if code > "3"}
+    for kind in ANSWER_TYPES:
+        assert f"- `{kind}`" in document["paths"]["/predict"]["post"]["description"]
+    fields = document["definitions"]["Lineage"]["properties"]
+    info = client.get("/model-info").json["result"]
+    assert fields.keys() == info.keys()
+    kinds = {"string": str, "boolean": bool, "object": dict, "array": list}
+    for name, value in info.items():
+        assert fields[name].get("x-nullable") if value is None else isinstance(value, kinds[fields[name]["type"]])
 
 
 @pytest.mark.parametrize("taken_away", [True, False])
