@@ -19,12 +19,15 @@ from pmip.store.versions import LOCAL, LocalModel, ModelStore
 log = logging.getLogger("pmip")
 
 KINDS = ".csv, .tsv, .csv.gz or .zip"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Command = Callable[[Settings, argparse.Namespace], list[str]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, or 1 for what went wrong, or 2 for what was asked wrongly, or 143 after SIGTERM."""
-    signal.signal(signal.SIGTERM, _stop)
+    """Run one command; return 0, or 1 for what went wrong, or 2 for what was asked wrongly, or 128 + a signal."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # such as SIGHUP below nohup
+            signal.signal(number, _stop)
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_environ()
@@ -43,14 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Stopped as stopped:
         print(f"pmip: {stopped}", file=sys.stderr)
-        return 128 + signal.SIGTERM
+        return 128 + stopped.signal_number
     return 0
 
 
-def _stop(*_: object) -> None:
+def _stop(number: int, _frame: object) -> None:
     """End the command, once: as the first process of a container it would ignore SIGTERM until it is killed."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Stopped("stopped by SIGTERM before the end")
+    for later in SIGNALS:
+        signal.signal(later, signal.SIG_IGN)
+    raise Stopped(f"stopped by {signal.Signals(number).name} before the end", number)
 
 
 def train(settings: Settings, options: argparse.Namespace) -> list[str]:

@@ -105,7 +105,11 @@ class NotExplainableError(PayloadError):
 
 
 class Stopped(SystemExit):
-    """Raised where a command is when SIGTERM comes; no `Exception`, so that nothing takes it for a fault."""
+    """Raised where a command is when a signal ends it; no `Exception`, so that nothing takes it for a fault."""
+
+    def __init__(self, what: str, signal_number: int) -> None:
+        super().__init__(what)
+        self.signal_number = signal_number
 
 
 class TrainingRunError(PmipError):

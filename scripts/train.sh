@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains a model: papermill runs notebooks/model-training.ipynb, and in staging and prod the model is published.
-# Prints the model id alone on stdout. The report (notebook and HTML) is kept in data/ and beside the model.
+# Prints the model id alone on stdout; on stderr the steps, then the day of the training data, how good the model is and
+# what the gate said. The report (notebook and HTML) is kept in data/, where the newest 20 stay, and beside the model.
 #
 # usage: ENVIRONMENT=dev|staging|prod BUCKET=NAME scripts/train.sh [NAME=VALUE ...]
 #

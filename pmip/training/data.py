@@ -96,6 +96,9 @@ def seed(storage: Storage, paths: Sequence[Path], training_data_id: str) -> list
     read_comments(local_files(paths))
     for path in tqdm(paths, desc=f"upload {prefix}", unit="file", disable=None):
         storage.write(prefix + path.name, path.read_bytes(), overwrite=False)
+    if (newest := find_newest(storage)[0]) > training_data_id:
+        told = "%s is not what the next run trains on: %s is newer; TRAINING_DATA_ID=%s chooses it"
+        log.warning(told, storage.url(prefix), newest, training_data_id)
     return [storage.url(prefix + path.name) for path in paths]
 
 

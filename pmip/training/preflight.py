@@ -1,35 +1,58 @@
-"""What must hold of the training notebook before it is committed or runs as a job."""
+"""What must hold of the training notebook before it runs, and before it is committed."""
 
 import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 
 from pmip.errors import PreflightError
 
 SMALL_SAMPLE = 2  # files
-QUICK = ("REPORT=short", "FOLDS=2", "INVERSE_REGULARISATIONS=[30.0]")
+QUICK = ("REPORT=short", "FOLDS=2")
 ANY_MODEL = ("MIN_ACCURACY=0", "MIN_MCC=-1", "MIN_SPAM_CAUGHT=0")
-# A path from the root or the home of some machine, where a text begins.
-ABSOLUTE_PATH = re.compile(r"""["'(=\s](?:~?/(?:home|Users|root|tmp|mnt|data|opt|var|etc|usr)\b|~/|[A-Za-z]:\\)""")
-SECRET = re.compile(
-    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY|\bgh[pousr]_\w{20,}|://[^/\s:@]+:[^/\s@]+@"
-    r"|(?i:secret|password|token|api_?key)\w*[\"']?\s*[=:]\s*[\"'][^\"']+[\"']"
+MERGE_MARK = re.compile(r"^(?:<{7}|>{7})(?: |$)", re.MULTILINE)
+# A path of one machine or one person: from the root, from a drive or from a home, where a text begins.
+ABSOLUTE_PATH = re.compile(
+    r"""["'(=\s](?:(?:file://)?~?/(?:home|Users|root|tmp|mnt|data|opt|var|etc|usr)\b|~(?:[a-z]\w*)?/|[A-Za-z]:[\\/])"""
+    r"|\bPath\.home\(|\bexpanduser\(|%USERPROFILE%|\$\{?HOME\b"
 )
+# The word "token" is also the field's: TfidfVectorizer has token_pattern.
+SECRET_NAME = r"(?:secret|passw(?:or)?d|token(?!_pattern|i[sz])|api_?key|access_?key|private_?key|credential)\w*"  # noqa: S105
+SECRET = re.compile(
+    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]+:[^/\s@]+@"
+    r"|\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[a-z]-[\w-]{10,}|eyJ[\w-]{10,}\.eyJ)"
+    r"|(?i:\bbearer\s+[\w.~+/-]{8,})"
+    rf"|(?i:{SECRET_NAME}[\"'\])]*\s*[=:]\s*[\"'][^\"'{{]+[\"'])"
+    rf"|(?i:(?:setdefault|putenv|get|getenv)\(\s*[\"']\w*{SECRET_NAME}[\"']\s*,\s*[\"'][^\"'{{]+[\"'])"
+    rf"|(?i:(?:%(?:set_)?env|\bexport)\s+\w*{SECRET_NAME}[\s=]+[^\s{{$]+)"
+)
+STOPS = ("breakpoint", "set_trace", "input")
+SHELL_CALLS = ("system", "getoutput", "getoutput_detailed")
+SHELL_MAGICS = ("system", "sx", "pip", "conda", "cat", "cp", "ls", "mkdir", "mv", "rm")
+SCRIPT_MAGICS = ("bash", "sh", "script")
 
 
 def check(notebook: Path) -> None:
     """Read the notebook; raises `PreflightError` naming all that is wrong and the cells where it is."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    mistakes = list(_mistakes(cells))
-    if mistakes:
-        raise PreflightError(f"{notebook.name}: " + "; ".join(mistakes))
+    _require(notebook, lambda cells: [*_hinders_a_run(cells), *_hinders_a_commit(cells)])
+
+
+def read_parameters(notebook: Path) -> dict[str, Any]:
+    """Return the notebook's parameters and their defaults.
+
+    Raises `PreflightError`, in one line, when papermill could not run the notebook as it is meant.
+    """
+    cells = _require(notebook, lambda cells: list(_hinders_a_run(cells)))
+    [cell] = [cell for cell in cells if "parameters" in _tags(cell)]
+    statements = (statement for statement in ast.parse(cell.source).body if isinstance(statement, ast.Assign))
+    return {ast.unparse(statement.targets[0]): ast.literal_eval(statement.value) for statement in statements}
 
 
 def run(root: Path, sample: Path) -> None:
@@ -47,18 +70,94 @@ def run(root: Path, sample: Path) -> None:
             raise PreflightError(f"the notebook does not run on a small sample: {outcome.stderr.strip()[-2000:]}")
 
 
-def _mistakes(cells: list[Any]) -> Iterator[str]:
-    if any(cell.get("outputs") or cell.get("execution_count") is not None for cell in cells):
-        yield "it holds outputs; 'jupyter nbconvert --clear-output --inplace' on it takes them out"
-    parameters = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+def _require(notebook: Path, mistakes_of: Callable[[list[Any]], list[str]]) -> list[Any]:
+    cells: list[Any] = []
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+        mistakes = mistakes_of(cells)
+    except OSError as error:
+        raise PreflightError(f"{notebook.parent.name}/{notebook.name}: cannot be read ({error.strerror})") from None
+    except (ValueError, AttributeError, nbformat.ValidationError):
+        mistakes = [_why_no_notebook(notebook.read_text(encoding="utf-8", errors="replace"))]
+    if mistakes:
+        raise PreflightError(f"{notebook.name}: " + "; ".join(mistakes))
+    return cells
+
+
+def _why_no_notebook(content: str) -> str:
+    if not content.strip():
+        return "the file is empty; 'git checkout -- FILE' brings back what was committed"
+    if mark := MERGE_MARK.search(content):
+        line = content.count("\n", 0, mark.start()) + 1
+        return f"line {line} is the mark of a merge that is not finished; resolve the conflict, then save the notebook"
+    return "the file is no notebook that Jupyter could open; 'git checkout -- FILE' brings back what was committed"
+
+
+def _hinders_a_run(cells: list[Any]) -> Iterator[str]:
+    parameters = [cell for cell in cells if "parameters" in _tags(cell)]
     if len(parameters) != 1:
-        yield f"{len(parameters)} cells are tagged parameters, not one"
+        yield (
+            f"{len(parameters)} cells are tagged parameters, not one; in Jupyter, give this tag to the cell "
+            "that sets the parameters (right side bar, 'Cell Tags')"
+        )
     for cell in parameters:
         yield from _no_literals(cell.source)
-    for number, cell in enumerate(cells, 1):
+    for where, cell in _named(cells):
+        if MERGE_MARK.search(cell.source):
+            yield f"{where} holds the mark of a merge that is not finished"
+
+
+def _hinders_a_commit(cells: list[Any]) -> Iterator[str]:
+    if any(cell.get("outputs") or cell.get("execution_count") is not None for cell in cells):
+        yield "it holds outputs; 'jupyter nbconvert --clear-output --inplace' on it takes them out"
+    for where, cell in _named(cells):
+        if "raises-exception" in _tags(cell):
+            yield f"{where} is tagged raises-exception: a failure there would pass unnoticed; take the tag off"
         for pattern, what in ((ABSOLUTE_PATH, "an absolute path"), (SECRET, "a secret")):
             if pattern.search(cell.source):
-                yield f"cell {number} ({cell.get('id', '')}) seems to hold {what}"
+                yield f"{where} seems to hold {what}"
+        if cell.cell_type == "code":
+            for mistake in _bad_calls(cell.source):
+                yield f"{where} {mistake}"
+
+
+def _named(cells: list[Any]) -> Iterator[tuple[str, Any]]:
+    for number, cell in enumerate(cells, 1):
+        yield f"cell {number} ({cell.get('id', '')})", cell
+
+
+def _tags(cell: Any) -> list[str]:
+    tags: list[str] = cell.metadata.get("tags", [])
+    return tags
+
+
+def _bad_calls(source: str) -> Iterator[str]:
+    """Yield a sentence for each call that would wait for a person, or hide that a command failed."""
+    try:
+        tree = ast.parse(TransformerManager().transform_cell(source))  # turns !command and %magic into calls
+    except SyntaxError as error:
+        yield f"is no Python (line {error.lineno})"
+        return
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        arguments: list[Any] = [item.value for item in call.args if isinstance(item, ast.Constant)]
+        if name in STOPS or (name == "run_line_magic" and arguments[0] in ("debug", "pdb")):
+            yield f"stops for a person ({name}); a scheduled run has none"
+        elif name == "run_cell_magic" and arguments[0] not in (*SCRIPT_MAGICS, *SHELL_MAGICS):
+            yield from _bad_calls(arguments[2])  # such as %%time
+        elif _hides_failure(call, name, arguments):
+            yield "runs a shell command whose failure would pass unnoticed; subprocess.run([…], check=True) tells it"
+
+
+def _hides_failure(call: ast.Call, name: str, arguments: list[Any]) -> bool:
+    """Tell whether a call runs a shell command, and goes on when it fails."""
+    if name in SHELL_CALLS:
+        of = call.func.value if isinstance(call.func, ast.Attribute) else None
+        return isinstance(of, ast.Call) or getattr(of, "id", "") == "os"  # get_ipython().system(…), os.system(…)
+    if name == "run_cell_magic" and arguments[0] in SCRIPT_MAGICS:
+        _magic, options, script = arguments
+        return "--no-raise-error" in options or "--bg" in options or not re.match(r"\s*set -\w*e", script)
+    return name in ("run_line_magic", "run_cell_magic") and arguments[0] in SHELL_MAGICS
 
 
 def _no_literals(source: str) -> Iterator[str]:

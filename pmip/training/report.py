@@ -2,6 +2,8 @@
 
 import logging
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -17,6 +19,8 @@ from pmip.store.versions import ModelStore, next_model_id
 
 # A progress bar overwrites itself by carriage returns, which a page would show line by line.
 LAST_STATE_OF_BARS = Config({"CoalesceStreamsPreprocessor": {"enabled": True}})
+KEPT_REPORTS = 20  # in the data folder
+DAY = 24 * 3600  # seconds; no run lasts so long
 OUTSIDE = ("require_js_url", "jquery_url", "mathjax_url", "mermaid_js_url", "mermaid_layout_elk_js_url")
 TEMPLATE = """
 {%- extends 'lab/index.html.j2' -%}
@@ -93,6 +97,7 @@ class RunReport:
         except OSError as error:
             html.unlink(missing_ok=True)
             log.warning("the report's page was not written: %s", not_writable(self._settings.data_dir, error))
+        _clear_old(report.parent)
         files = {".ipynb": report.read_bytes(), ".html": page.encode()}
         return self._uploaded(model_id, files, beside_model=has_model) or str(self._settings.data_dir / html.name)
 
@@ -144,3 +149,15 @@ def _finished(running: Path, model_id: str) -> Path:
         else:
             running.unlink()
             return report
+
+
+def _clear_old(folder: Path) -> None:
+    """Delete all but the newest reports of a folder, and what killed runs left there."""
+    with suppress(OSError):
+        reports = sorted(folder.glob("model-training-*.ipynb"), key=lambda path: path.stat().st_mtime)
+        for report in reports[:-KEPT_REPORTS]:
+            report.with_suffix(".html").unlink(missing_ok=True)
+            report.unlink(missing_ok=True)
+        for left in folder.glob("running-*.ipynb"):
+            if left.stat().st_mtime < time.time() - DAY:
+                left.unlink(missing_ok=True)

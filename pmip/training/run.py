@@ -1,11 +1,11 @@
 """One training run from the outside: papermill runs the notebook, and the report goes where the model is."""
 
-import ast
 import logging
 import re
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,18 +13,27 @@ from typing import Any
 
 import nbformat
 import papermill
+from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from pmip import errors
 from pmip.config import Settings
-from pmip.errors import SettingsError, Stopped, TrainingRunError
-from pmip.store.versions import is_model_id, new_model_id
+from pmip.errors import PmipError, Stopped, TrainingRunError
+from pmip.store.versions import LocalModel, is_model_id, new_model_id
+from pmip.training.parameters import parse_parameters, require_parameters
+from pmip.training.preflight import read_parameters
 from pmip.training.report import RunReport, not_writable
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 RESULT_TAG = "model-id"
+DATA_TAG = "training-data"
+# The honest protocol first: what a person can expect of the model, in words and by its key in the metadata.
+PROTOCOLS = {"leave_one_source_out": "on a new video", "grouped_10_fold": "on the same videos", "held_out": "held out"}
+# Waits until its standard input is closed, which happens whatever way this process ends, even by SIGKILL.
+# SIGTERM first: joblib's tracker outlives it, and deletes the files that the workers shared.
+END_GROUP = 'exec 2>/dev/null; cat >&2; kill -TERM "-$1" && sleep 1 && kill -KILL "-$1"'
 PROGRESS_BAR = re.compile(r"([^\r\n]*?):\s+\d+%\|[^|]*\| (\S+) \[([\d:]+)[^]]*\]")
 
 log = logging.getLogger(__name__)
@@ -35,67 +44,66 @@ def train(settings: Settings, arguments: Sequence[str]) -> str:
 
     The executed notebook and its HTML are kept whatever happens. Raises `TrainingRunError` when there is no model.
     """
-    parameters = parse_parameters(arguments, papermill.inspect_notebook(str(NOTEBOOK)))
+    parameters = parse_parameters(arguments, read_parameters(NOTEBOOK))
+    require_parameters(parameters)
     model_id = parameters.get("MODEL_ID") or new_model_id()
-    if not is_model_id(model_id):
-        raise SettingsError(f"MODEL_ID={model_id}: must be a UTC time as YYYYMMDDTHHMMSSZ")
     report = RunReport(settings, ROOT / settings.data_dir, model_id)
     try:
         _execute(report.path, parameters | {"MODEL_ID": model_id})
         final_id = result_of(report.path)
     except (PapermillExecutionError, RuntimeError, TrainingRunError, OSError) as error:
-        where = report.keep(model_id, has_model=False)
-        raise TrainingRunError(_and_report(_explain(error, settings), where)) from None
+        raise TrainingRunError(_ended(_explain(error, settings), report, model_id)) from None
     except Stopped as stopped:
-        where = report.keep(model_id, has_model=False)
-        raise Stopped(_and_report(str(stopped), where)) from None
+        raise Stopped(_ended(str(stopped), report, model_id), stopped.signal_number) from None
+    log.info("%s", _summary(final_id, ROOT / settings.data_dir))
     log.info("report: %s", report.keep(final_id, has_model=True))
     return final_id
 
 
-def parse_parameters(arguments: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Read `NAME=VALUE` by the type of the notebook's default, so that an id of digits stays text; blank = default."""
-    parameters = {}
-    for argument in arguments:
-        name, equals, text = argument.partition("=")
-        if not equals or name not in known:
-            raise SettingsError(f"{argument!r} is no parameter of the notebook; NAME=VALUE with {', '.join(known)}")
-        default = ast.literal_eval(known[name]["default"])
-        if text.strip():
-            parameters[name] = _value(name, text.strip(), type(default))
-    return parameters
-
-
 def result_of(report: Path) -> str:
     """Return the model id that an executed notebook shows in the cell made for it."""
-    for cell in nbformat.read(report, as_version=4).cells:
-        if RESULT_TAG in cell.metadata.get("tags", []):
-            shown = "".join(output.get("text", "") for output in cell.get("outputs", [])).strip()
-            if is_model_id(shown):
-                return shown
-    raise TrainingRunError(f"the notebook ended without printing a model id in its cell tagged {RESULT_TAG!r}")
+    shown = _shown(nbformat.read(report, as_version=4).cells, RESULT_TAG)
+    if not is_model_id(shown):
+        raise TrainingRunError(f"the notebook ended without printing a model id in its cell tagged {RESULT_TAG!r}")
+    return shown
 
 
-def _value(name: str, text: str, kind: type) -> Any:
+def _shown(cells: list[Any], tag: str) -> str:
+    """Return what the cell with a tag printed."""
+    outputs = (output for cell in cells if tag in cell.metadata.get("tags", []) for output in cell.get("outputs", []))
+    return "".join(output.get("text", "") for output in outputs if output.get("name") == "stdout").strip()
+
+
+def _summary(model_id: str, data_dir: Path) -> str:
+    """Say in one line what a run has made: of which data, how good, and that it passed the gate."""
     try:
-        value = kind(text) if kind in (str, int, float) else ast.literal_eval(text)
-        if isinstance(value, kind):
-            return value
-        raise ValueError
-    except (ValueError, SyntaxError):
-        noun = {int: "a whole number", float: "a number", bool: "True or False"}.get(kind, f"a {kind.__name__}")
-        raise SettingsError(f"{name}={text}: must be {noun}") from None
+        made = LocalModel(data_dir).fetch().metadata
+    except PmipError:
+        made = None
+    if made is None or made.model_id != model_id:  # another run of this machine ended at the same time
+        return f"model {model_id} passed the gate"
+    comments = sum(file["rows"] for file in made.training_files)
+    figures = [
+        f"{where} accuracy {made.metrics[name]['accuracy']:.3f} and MCC {made.metrics[name]['mcc']:.3f}"
+        for name, where in PROTOCOLS.items()
+        if name in made.metrics
+    ]
+    learnt = f"model {model_id}, trained on {comments} comments of training data {made.training_data_id}"
+    return f"{learnt}, passed the gate: {', '.join(figures)}"
 
 
 def _execute(report: Path, parameters: dict[str, Any]) -> None:
     """Run the notebook in its own folder, as Jupyter does; the report is saved after each cell."""
+    for library in ("asyncio", "papermill"):  # of a run that is ended they would tell again, with tracebacks
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     with TemporaryDirectory(prefix="pmip-") as sockets, _without_paths(report):
-        papermill.execute_notebook(
+        papermill.execute_notebook(  # what it does not know goes to nbclient
             str(NOTEBOOK),
             str(report),
             parameters=parameters,
             cwd=str(NOTEBOOK.parent),
             kernel_name="python3",
+            language="python",
             # By default a kernel listens on TCP ports, where other users of the machine reach it; and when a run is
             # stopped, a busy kernel would be given 5 of the 10 seconds that a container has to end.
             config=Config(
@@ -104,7 +112,26 @@ def _execute(report: Path, parameters: dict[str, Any]) -> None:
             extra_arguments=["--IPKernelApp.log_level=50"],  # it would tell at length that its sockets are closed
             progress_bar=False,
             stderr_file=_LogLines(),
+            kernel_manager_class=_OwnGroup,
+            force_raise_errors=True,  # else a gate cell tagged raises-exception would let any model pass
         )
+
+
+class _OwnGroup(AsyncKernelManager):
+    """A kernel whose process group, joblib's workers among it, ends with the run, whatever way the run ends."""
+
+    async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]  # there it is an attribute
+        """Start the kernel, and what will end its group; that has a session of its own, where no signal reaches it."""
+        # What the kernel itself and its workers write when they are ended would hide why they were ended.
+        await super().start_kernel(stderr=subprocess.DEVNULL, **options)
+        group = str(getattr(self.provisioner, "pgid", ""))
+        command = ["sh", "-c", END_GROUP, "sh", group]
+        self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+
+    async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
+        """Forget the kernel, which was shut down or is dead, and end what it has left."""
+        await super().cleanup_resources(restart)
+        self._guard.communicate()
 
 
 class _LogLines(StringIO):
@@ -134,8 +161,13 @@ def _without_paths(report: Path) -> Iterator[None]:
         report.write_text(content, encoding="utf-8")
 
 
-def _and_report(what: str, where: str) -> str:
-    return f"{what}\nreport: {where}" if where else what
+def _ended(what: str, report: RunReport, model_id: str) -> str:
+    """Keep the report of a run without a model; return what it ended by, its data and where the report is."""
+    data = ""
+    with suppress(ValueError):  # it was stopped while the report was written
+        data = _shown(nbformat.read(report.path, as_version=4).cells, DATA_TAG)
+    where = report.keep(model_id, has_model=False)
+    return "\n".join([what, *([data] if data else []), *([f"report: {where}"] if where else [])])
 
 
 def _explain(error: Exception, settings: Settings) -> str:

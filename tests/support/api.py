@@ -90,12 +90,14 @@ def at_bucket(bucket: S3Storage) -> dict[str, str]:
 
 
 @contextmanager
-def running_api(folder: Path, *, ends_with: int = 0, **environ: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def running_api(
+    folder: Path, *, ends_with: int = 0, root: Path = ROOT, **environ: str
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Run the API by its one start command; its log is in the folder, and it has to end well, or by a signal."""
     port = free_port(20_000, 30_000)
     settings = {"PORT": str(port), "DATA_DIR": str(folder), "MODEL_CACHE_DIR": str(folder / "cache")} | environ
     with (folder / f"api-{port}.log").open("wb") as log:
-        process = subprocess.Popen(COMMAND, cwd=ROOT, env=os.environ | settings, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(COMMAND, cwd=root, env=os.environ | settings, stdout=log, stderr=subprocess.STDOUT)
     try:
         yield port, process
     finally:

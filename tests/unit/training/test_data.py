@@ -195,6 +195,15 @@ def test_seed_uploads_a_new_day(storage: Storage) -> None:
     assert holds_data(storage)
 
 
+def test_a_seed_older_than_the_newest_day_warns(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    """The next run would not train on it; the warning says how to make it do so."""
+    seed(storage, SAMPLE[:1], "20260101")
+    assert not caplog.records
+    seed(storage, SAMPLE[:1], "20251231")
+    assert f"{storage.url('training/20251231/')} is not what the next run trains on: 20260101 is newer" in caplog.text
+    assert "TRAINING_DATA_ID=20251231" in caplog.text
+
+
 @pytest.mark.parametrize("day", ["", "20260101\n", *NO_DAYS])
 def test_seed_refuses_what_is_no_day(tmp_path: Path, day: str) -> None:
     """Such a folder would be ignored by every run."""

@@ -1,6 +1,7 @@
 """The preflight: what it refuses, with the cell or the line, and that the project's notebook passes."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,16 @@ def write(folder: Path, parameters: str = GOOD, *others: str, **of_last: Any) ->
 
 def test_literals_relative_paths_and_stripped_outputs_pass(tmp_path: Path) -> None:
     """Addresses of pages and buckets are no paths, and a word about tokens is no secret."""
-    preflight.check(
-        write(tmp_path, GOOD, 'path = Path("..") / "data"', "# https://example.com/home a/b tokens = words")
+    fine = (
+        'path = Path("..") / "data"',
+        "# https://example.com/home a/b tokens = words",
+        r'TfidfVectorizer(token_pattern="\\w+|[!?]+", tokenizer=None)',
+        'key = os.environ["API_KEY"]; token = os.environ.get("TOKEN"); f"Bearer {token}"',
+        'if kind == "password":\n    import platform; platform.system()',
+        "%%time\n%matplotlib inline\nsubprocess.run(['ls'], check=True)",
+        "%%bash\nset -euo pipefail\nls",
     )
+    preflight.check(write(tmp_path, GOOD, *fine))
     preflight.check(NOTEBOOK)
 
 
@@ -48,11 +56,31 @@ def test_what_papermill_cannot_replace_is_refused(line: str, tmp_path: Path) -> 
         ('open("/home/ada/x.csv")', "an absolute path"),
         ("open('~/x.csv')", "an absolute path"),
         ('path = "C:\\\\Users\\\\ada"', "an absolute path"),
-        ("!ls /tmp/x", "an absolute path"),
+        ("# see /tmp/x", "an absolute path"),
         ('key = "AKIAABCDEFGHIJKLMNOP"', "a secret"),
         ('AWS_SECRET_ACCESS_KEY = "abc"', "a secret"),
         ('{"password": "abc"}', "a secret"),
         ('url = "https://ada:abc@example.com"', "a secret"),
+        ('open("C:/Users/ada/x.csv")', "an absolute path"),
+        ('open("file:///home/ada/x.csv")', "an absolute path"),
+        ('open("~ada/x.csv")', "an absolute path"),
+        ('Path.home() / "x.csv"', "an absolute path"),
+        ('os.path.expanduser("x")', "an absolute path"),
+        ("%env TABLE=$HOME/x", "an absolute path"),
+        ('import os; os.environ["AWS_SECRET_ACCESS_KEY"] = "abcabcabc"', "a secret"),
+        ('os.environ["API_KEYS"] = "abc"', "a secret"),
+        ('os.environ.setdefault("DB_PASSWORD", "abc")', "a secret"),
+        ('os.getenv("DB_PASSWD", "abc")', "a secret"),
+        ('os.environ.update(API_KEY="abc")', "a secret"),
+        ("%env MY_TOKEN=abc", "a secret"),
+        ("%set_env MY_TOKEN abc", "a secret"),
+        ('headers = {"Authorization": "Bearer abcabcabcabc"}', "a secret"),
+        ('login("hf_abcabcabcabcabcabcabcabcabc")', "a secret"),
+        ('x = "ghp_abcabcabcabcabcabcabcabcabcabc"', "a secret"),
+        ('x = "github_pat_abcabcabcabcabcabcabc"', "a secret"),
+        ('x = "sk-proj-abcabcabcabcabcabcabc"', "a secret"),
+        ('x = "eyJhbcabcabcabc.eyJabcabc"', "a secret"),
+        ("# -----BEGIN RSA PRIVATE KEY-----", "a secret"),
     ],
 )
 def test_paths_and_secrets_are_refused_without_being_told(source: str, what: str, tmp_path: Path) -> None:
@@ -60,6 +88,85 @@ def test_paths_and_secrets_are_refused_without_being_told(source: str, what: str
     with pytest.raises(PreflightError, match=rf"cell 2 .* seems to hold {what}$") as failure:
         preflight.check(write(tmp_path, GOOD, source))
     assert "abc" not in str(failure.value).removeprefix("a.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("breakpoint()", "stops for a person (breakpoint)"),
+        ("if wrong:\n    import pdb; pdb.set_trace()", "stops for a person (set_trace)"),
+        ("%%time\nname = input('?')", "stops for a person (input)"),
+        ("%debug", "stops for a person (run_line_magic)"),
+        ("x = ", "is no Python (line 1)"),
+        *(
+            (
+                source,
+                "runs a shell command whose failure would pass unnoticed; subprocess.run([…], check=True) tells it",
+            )
+            for source in (
+                "!ls",
+                "files = !ls",
+                "for name in names:\n    !rm {name}",
+                "!!ls",
+                "%system ls",
+                "%sx ls",
+                "%rm x",
+                "%%sx\nls",
+                "%%time\n!ls",
+                "%pip install x",
+                "os.system('ls')",
+                "%%bash\nls\necho done",
+                "%%script sh\nls",
+                "%%bash --no-raise-error\nset -e\nls",
+            )
+        ),
+    ],
+)
+def test_what_waits_for_a_person_or_hides_a_failure_is_refused(source: str, what: str, tmp_path: Path) -> None:
+    """The message names the cell, and for a command the way that tells its failure."""
+    with pytest.raises(PreflightError) as failure:
+        preflight.check(write(tmp_path, GOOD, source))
+    assert str(failure.value).endswith(f") {what}" + ("; a scheduled run has none" if "person" in what else ""))
+
+
+def test_a_cell_that_may_fail_is_refused(tmp_path: Path) -> None:
+    """A failed gate would pass unnoticed in Jupyter."""
+    wrong = write(tmp_path, GOOD, "evaluation.require(checks)", metadata={"tags": ["raises-exception"]})
+    with pytest.raises(PreflightError, match=r"cell 2 .* is tagged raises-exception"):
+        preflight.check(wrong)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("", "the file is empty"),
+        ("{\n<<<<<<< HEAD\n}", "line 2 is the mark of a merge that is not finished"),
+        ("{}", "the file is no notebook that Jupyter could open"),
+        ("[]", "the file is no notebook that Jupyter could open"),
+        ("a = 1", "the file is no notebook that Jupyter could open"),
+        ("\x00\xff", "the file is no notebook that Jupyter could open"),
+    ],
+)
+@pytest.mark.parametrize("read", [preflight.check, preflight.read_parameters])
+def test_a_file_that_is_no_notebook_is_told_in_one_line(
+    content: str, what: str, read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """So it is before a run and in a check."""
+    (tmp_path / "a.ipynb").write_text(content, encoding="latin-1")
+    with pytest.raises(PreflightError, match=f"^a.ipynb: {what}.*$"):
+        read(tmp_path / "a.ipynb")
+
+
+def test_a_notebook_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Renamed, it would not run."""
+    with pytest.raises(PreflightError, match=rf"^{tmp_path.name}/a.ipynb: cannot be read \(No such file"):
+        preflight.read_parameters(tmp_path / "a.ipynb")
+
+
+def test_the_mark_of_a_merge_inside_a_cell_is_refused(tmp_path: Path) -> None:
+    """A tool that merges notebooks leaves it there; the file is a notebook all the same."""
+    with pytest.raises(PreflightError, match=r"cell 2 \(.*\) holds the mark of a merge"):
+        preflight.read_parameters(write(tmp_path, GOOD, "a = 1\n>>>>>>> theirs"))
 
 
 def test_outputs_are_refused(tmp_path: Path) -> None:
@@ -72,8 +179,9 @@ def test_outputs_are_refused(tmp_path: Path) -> None:
 def test_there_is_one_cell_of_parameters(tmp_path: Path) -> None:
     """Papermill would put its own at the top without one."""
     nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "a.ipynb")
-    with pytest.raises(PreflightError, match="0 cells are tagged parameters"):
-        preflight.check(tmp_path / "a.ipynb")
+    for read in (preflight.check, preflight.read_parameters):
+        with pytest.raises(PreflightError, match="0 cells are tagged parameters"):
+            read(tmp_path / "a.ipynb")
 
 
 def test_the_command_tells_all_mistakes_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,18 +1,20 @@
 """The report of a run: its name, its page and its place, and what becomes of it where something fails."""
 
 import logging
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pytest
 from disks import disk
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from pmip.config import Settings
 from pmip.errors import SettingsError
 from pmip.store.objects import S3Storage
-from pmip.training.report import RunReport
+from pmip.training.report import KEPT_REPORTS, RunReport, to_html
 
 MODEL_ID = "20260101T000000Z"
 
@@ -88,3 +90,55 @@ def test_a_folder_that_cannot_be_written_is_named(settings: Settings, tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"^DATA_DIR=.*/file: the report cannot be written there \(File exists\)$"):
         RunReport(replace(settings, data_dir=tmp_path / "file"), tmp_path / "file", MODEL_ID)
+
+
+def test_the_newest_reports_stay_in_the_folder(settings: Settings, tmp_path: Path) -> None:
+    """Older ones are deleted with their pages, and so is what a killed run left there a day ago; nothing else is."""
+    for age in range(KEPT_REPORTS + 2):
+        for suffix in (".ipynb", ".html"):
+            path = tmp_path / f"model-training-of-age-{age:02}{suffix}"
+            path.touch()
+            os.utime(path, (10**9 - age, 10**9 - age))
+    for name in ("model.pkl", "running-old.ipynb"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    other = running(settings, tmp_path)
+    running(settings, tmp_path).keep(MODEL_ID, has_model=True)
+    kept = {f"model-training-of-age-{age:02}" for age in range(KEPT_REPORTS - 1)} | {f"model-training-{MODEL_ID}"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {name + suffix for name in kept for suffix in (".ipynb", ".html")} | {"model.pkl", other.path.name}
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    """Render a small executed notebook."""
+    bar = new_output("stream", name="stderr", text="search:   0%|  | 0/2\rsearch: 100%|██| 2/2")
+    script = new_output("display_data", data={"text/plain": "<script>alert(1)</script>"})
+    cells = [new_markdown_cell("# The title"), new_code_cell("answer = 6 * 7", outputs=[bar, script])]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "report.ipynb")
+    return to_html(tmp_path / "report.ipynb")
+
+
+def test_the_code_is_folded_but_at_hand(page: str) -> None:
+    """Each cell's code stands in a closed <details>."""
+    [folded] = re.findall(r'<details class="code"><summary>code</summary>(.*?)</details>', page, re.DOTALL)
+    assert "answer" in folded
+    assert "The title" not in folded
+    assert "search:" not in folded
+
+
+def test_a_progress_bar_shows_its_last_state(page: str) -> None:
+    """The states before it were overwritten."""
+    assert "2/2" in page
+    assert "0/2" not in page
+
+
+def test_nothing_comes_from_another_host(page: str) -> None:
+    """No script, style sheet or image has an address."""
+    assert not re.findall(r"""(?:src|href)=["']https?://|@import|import\(["']https?:|url\(["']?https?:""", page)
+
+
+def test_what_an_output_says_is_shown_and_not_run(page: str) -> None:
+    """A comment's text is hostile input."""
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script>alert" not in page

@@ -1,0 +1,74 @@
+"""The parameters of a training run: read from the command line, and refused by name where they make no sense."""
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pmip.errors import SettingsError
+from pmip.store.versions import is_model_id
+
+# A parameter that somebody adds to the notebook need not stand here: then any value is taken.
+RANGES: dict[str, tuple[float, float]] = {
+    "HELD_OUT_SHARE": (0.05, 0.9),
+    "FOLDS": (2, 20),
+    "EVALUATED_AT_MOST": (100, 10_000_000),
+    "SEED": (0, 2**32 - 1),
+    "MIN_ACCURACY": (0, 1),
+    "MIN_MCC": (-1, 1),
+    "MIN_SPAM_CAUGHT": (0, 1),
+    "MAX_MCC_DROP": (0, 2),
+    "MAX_FLIPPED": (0, 1),
+    "MIN_COMPARED": (1, 10_000_000),
+}
+CHOICES = {"REPORT": ("full", "short")}
+
+
+def parse_parameters(arguments: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Read `NAME=VALUE` by the type of the notebook's default, so that an id of digits stays text; blank = default."""
+    parameters = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals or name not in defaults:
+            raise SettingsError(f"{argument!r} is no parameter of the notebook; NAME=VALUE with {', '.join(defaults)}")
+        if text.strip():
+            parameters[name] = _value(name, text.strip(), type(defaults[name]))
+    return parameters
+
+
+def require_parameters(parameters: Mapping[str, Any]) -> None:
+    """Check those parameters that are there; raises one `SettingsError` that names all whose values make no sense."""
+    mistakes = []
+    for name, value in parameters.items():
+        if rule := _broken_rule(name, value):
+            mistakes.append(f"{name}={value}: must be {rule}")
+    if mistakes:
+        raise SettingsError("; ".join(mistakes))
+
+
+def _broken_rule(name: str, value: Any) -> str | None:
+    if name in RANGES:
+        low, high = RANGES[name]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if is_number and low <= value <= high else f"a number from {low:,} to {high:,}"
+    if name in CHOICES:
+        return None if value in CHOICES[name] else " or ".join(CHOICES[name])
+    if name == "TRAINING_DATA_ID":
+        return None if value == "" or _is_id(value, 8) else "a day of the calendar, written as YYYYMMDD, or blank"
+    if name == "MODEL_ID":
+        return None if value == "" or _is_id(value, 16) else "a UTC time, written as YYYYMMDDTHHMMSSZ, or blank"
+    return None
+
+
+def _is_id(value: Any, length: int) -> bool:
+    return isinstance(value, str) and len(value) == length and is_model_id(value)
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    try:
+        value = kind(text) if kind in (str, int, float) else ast.literal_eval(text)
+        if isinstance(value, kind):
+            return value
+        raise ValueError
+    except (ValueError, SyntaxError):
+        noun = {int: "a whole number", float: "a number", bool: "True or False"}.get(kind, f"a {kind.__name__}")
+        raise SettingsError(f"{name}={text}: must be {noun}") from None

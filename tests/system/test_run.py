@@ -1,0 +1,269 @@
+"""One training run from the outside: what a person sees when it ends without a model, and that nothing outlives it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from api import wait_for
+from conftest import ROOT, SAMPLE
+from nbformat.v4 import new_code_cell, new_notebook
+
+from pmip.model.artifact import Artifact
+from pmip.store.objects import S3Storage
+from pmip.store.versions import ModelStore
+from pmip.training.comments import read_comments
+from pmip.training.data import local_files, seed
+from pmip.training.evaluation import hash_of
+
+QUICK = ("FOLDS=2", "REPORT=short")
+MODEL_ID = "20260303T000000Z"
+PARAMETERS = 'MODEL_ID = ""\nFOLDS = 3\nTRAINING_DATA_ID = ""'
+PULL = """from pathlib import Path
+from pmip.config import Settings
+from pmip.store.objects import S3Storage
+from pmip.training import comments, data
+settings = Settings.from_environ()
+found = data.pull(S3Storage(settings.bucket), Path("..") / settings.data_dir)
+print(f"training data {found.training_data_id}")
+read = comments.read_comments(found.files)"""
+# Two workers that idle, as they do for minutes after each search.
+WORKERS = """import time
+from joblib import Parallel, delayed
+Parallel(n_jobs=2)(delayed(time.sleep)(0.01) for _ in range(4))
+print("the workers", "wait")
+"""
+
+
+def train(data_dir: Path, *parameters: str, root: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the script as a person would."""
+    return subprocess.run(
+        ["bash", str(root / "scripts" / "train.sh"), *parameters],
+        env=os.environ | {"DATA_DIR": str(data_dir)} | environ,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def project(folder: Path, *sources: str, tags: tuple[str, ...] = ()) -> Path:
+    """Copy the project, with a small notebook: its parameters and some cells, which may have a tag each."""
+    shutil.copytree(ROOT / "pmip", folder / "pmip")
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), *map(new_code_cell, sources)]
+    for cell, tag in zip(cells[1:], tags, strict=False):
+        cell.metadata["tags"] = [tag]
+    (folder / "notebooks").mkdir()
+    nbformat.write(new_notebook(cells=cells), folder / "notebooks" / "model-training.ipynb")
+    return folder
+
+
+def keys(bucket: S3Storage) -> set[str]:
+    """List what the bucket holds."""
+    return {found.key for found in bucket.objects("")}
+
+
+def test_bad_settings_are_named_together(tmp_path: Path) -> None:
+    """One message, exit 2, nothing written."""
+    run = train(tmp_path, ENVIRONMENT="staging", PORT="x")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "BUCKET is missing" in run.stderr
+    assert "PORT='x'" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_out_of_range_are_told_before_the_run(tmp_path: Path) -> None:
+    """One line names all of them, exit 2, nothing written."""
+    run = train(tmp_path, "FOLDS=1", "TRAINING_DATA_ID=20240231", "REPORT=long")
+    assert (run.returncode, run.stdout) == (2, "")
+    [line] = run.stderr.splitlines()
+    assert line.startswith("pmip: FOLDS=1: must be a number from 2 to 20; TRAINING_DATA_ID=20240231: must be a day")
+    assert line.endswith("REPORT=long: must be full or short")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_notebook_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
+    """As after a merge with a conflict."""
+    root = project(tmp_path / "project")
+    (root / "notebooks" / "model-training.ipynb").write_text("<<<<<<< HEAD\n{}")
+    run = train(tmp_path / "data", root=root)
+    assert (run.returncode, run.stdout) == (1, "")
+    [line] = run.stderr.splitlines()
+    assert line.startswith("pmip: model-training.ipynb: line 1 is the mark of a merge that is not finished")
+
+
+def test_bad_training_data_ends_the_run_with_a_clear_error(bucket: S3Storage, tmp_path: Path) -> None:
+    """The error names bucket, key and line, nothing is published, and the report is kept under runs/."""
+    bucket.write("training/20260101/a.csv", b"CONTENT,CLASS\nhello there,0\nhello,2\n")
+    run = train(tmp_path, f"MODEL_ID={MODEL_ID}", ENVIRONMENT="staging", BUCKET=bucket.bucket)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "Traceback" not in run.stderr
+    url = bucket.url("training/20260101/a.csv")
+    assert re.search(rf"{url}, line 3: CLASS must be 0", run.stderr), run.stderr
+    report = f"runs/staging/{MODEL_ID}/model-training"
+    assert keys(bucket) == {"training/20260101/a.csv", f"{report}.ipynb", f"{report}.html"}
+    assert not (tmp_path / "model.pkl").exists()
+
+
+def test_a_missing_bucket_and_a_refused_key_are_told_apart(bucket: S3Storage, tmp_path: Path) -> None:
+    """No such bucket is one message, no access another; neither shows the server's address or a key."""
+    root = project(tmp_path / "project", PULL)
+    data_dir = tmp_path / "data"
+    missing = train(data_dir, root=root, ENVIRONMENT="staging", BUCKET="pmip-no-such-bucket")
+    assert "s3://pmip-no-such-bucket/training/: there is no such bucket" in missing.stderr
+    wrong = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "AWS_SECRET_ACCESS_KEY": "not-the-secret"}
+    refused = train(data_dir, root=root, **wrong)
+    assert f"s3://{bucket.bucket}/training/: access denied" in refused.stderr
+    assert (missing.returncode, refused.returncode) == (1, 1)
+    reports = "".join(path.read_text() for path in data_dir.glob("model-training-*"))
+    assert "access denied" in reports
+    for secret in (os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_ACCESS_KEY_ID"], "not-the-secret", str(root)):
+        assert secret not in missing.stderr + refused.stderr + reports
+
+
+def test_an_unforeseen_error_names_its_cell(tmp_path: Path) -> None:
+    """A mistake in the notebook's own code tells kind, text, cell, data and report."""
+    root = project(tmp_path / "project", "print('training data 20260101')", "1 / 0", tags=("training-data",))
+    run = train(tmp_path / "data", f"MODEL_ID={MODEL_ID}", root=root)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.splitlines() == [
+        "pmip: ZeroDivisionError: division by zero (cell [4] of the notebook)",
+        "training data 20260101",
+        f"report: {tmp_path}/data/model-training-{MODEL_ID}.html",
+    ]
+    assert "ZeroDivisionError" in (tmp_path / "data" / f"model-training-{MODEL_ID}.html").read_text()
+
+
+def test_a_gate_that_may_fail_lets_no_model_pass(tmp_path: Path) -> None:
+    """A cell tagged raises-exception ends the run when it fails, and the cells after it do not run."""
+    gate, published = "raise ValueError('too weak')", "print(MODEL_ID)"
+    root = project(tmp_path / "project", gate, published, tags=("raises-exception", "model-id"))
+    run = train(tmp_path / "data", f"MODEL_ID={MODEL_ID}", root=root)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.startswith("pmip: ValueError: too weak (cell [")
+    cells = nbformat.read(tmp_path / "data" / f"model-training-{MODEL_ID}.ipynb", as_version=4).cells
+    assert cells[-1].outputs == []
+
+
+@contextmanager
+def waiting_run(folder: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+    """Start a run, in a process group of its own as in a terminal; yield it and its kernel once workers wait there.
+
+    In the end none of its processes may live any more.
+    """
+    root = project(folder / "project", WORKERS, "time.sleep(600)")
+    environ = os.environ | {"DATA_DIR": str(folder / "data")}
+    command = ["bash", str(root / "scripts" / "train.sh"), f"MODEL_ID={MODEL_ID}"]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+        processes: list[psutil.Process] = []
+        try:
+            reports = folder / "data"
+            wait_for(lambda: any("the workers wait" in path.read_text() for path in reports.glob("*.ipynb")), 60)
+            processes = psutil.Process(run.pid).children(recursive=True)
+            [kernel] = [process for process in processes if "ipykernel_launcher" in " ".join(process.cmdline())]
+            assert len(kernel.children(recursive=True)) >= 3  # two workers, and joblib's tracker of their resources
+            yield run, kernel
+        finally:
+            run.kill()
+            assert psutil.wait_procs(processes, timeout=10)[1] == [], "some process outlives the run"
+
+
+def signalled(number: signal.Signals) -> Callable[[subprocess.Popen[str], psutil.Process], None]:
+    """Return what sends a signal to the process group of a run, as a terminal does."""
+    return lambda run, _kernel: os.killpg(run.pid, number)
+
+
+ENDS: dict[str, tuple[Callable[[subprocess.Popen[str], psutil.Process], None], int, str]] = {
+    "Ctrl-C": (signalled(signal.SIGINT), 130, "stopped by SIGINT before the end"),
+    "the terminal is closed": (signalled(signal.SIGHUP), 129, "stopped by SIGHUP before the end"),
+    "the container is stopped": (signalled(signal.SIGTERM), 143, "stopped by SIGTERM before the end"),
+    "memory runs out": (lambda _run, kernel: kernel.kill(), 1, "the notebook's kernel failed: "),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_a_run_that_is_ended_says_so_in_one_line_and_leaves_its_report(case: str, tmp_path: Path) -> None:
+    """No traceback; the report shows the cells that ran; neither the kernel nor a worker of joblib lives on."""
+    end, status, said = ENDS[case]
+    with waiting_run(tmp_path) as (run, kernel):
+        end(run, kernel)
+        assert run.wait(60) == status
+        assert run.stderr
+        said_all = run.stderr.read()
+    assert len(said_all.splitlines()) == 2, said_all
+    line, report = said_all.splitlines()
+    assert line.startswith(f"pmip: {said}")
+    assert report == f"report: {tmp_path}/data/model-training-{MODEL_ID}.html"
+    assert "the workers wait" in (tmp_path / "data" / f"model-training-{MODEL_ID}.html").read_text()
+
+
+def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    """Even where it has no moment left to end what it started."""
+    with waiting_run(tmp_path) as (run, _kernel):
+        os.killpg(run.pid, signal.SIGKILL)
+        assert run.wait(10) == -signal.SIGKILL
+
+
+def truth_by_hash() -> dict[str, float]:
+    """Return by hash what is true of each comment of the sample: the answers of a perfect model."""
+    comments = read_comments(local_files(SAMPLE))
+    return dict(zip(map(hash_of, comments["CONTENT"]), comments["CLASS"].astype(float), strict=True))
+
+
+GATES = (
+    ("MIN_MCC=0.9999", r"MCC on the held-out comments is 0\.\d+, at least 0\.9999 is asked for \(MIN_MCC\)"),
+    ("MAX_MCC_DROP=0.0001", r"drop of MCC against the model before is 0\.\d+, at most 0\.0001 is asked for"),
+    ("MAX_FLIPPED=0", r"share of flipped answers is 0\.\d+, at most 0 is asked for \(MAX_FLIPPED\)$"),
+)
+
+
+def test_a_model_that_misses_its_limits_is_not_published(artifact: Artifact, bucket: S3Storage, tmp_path: Path) -> None:
+    """The error names each figure, its value and its limit, then the data, and the report stands under runs/."""
+    seed(bucket, SAMPLE, "20260101")
+    assert artifact.metadata
+    earlier = replace(artifact.metadata, model_id="20260101T000000Z", held_out=truth_by_hash())
+    ModelStore(bucket, "staging").publish(replace(artifact, metadata=earlier))
+    before = keys(bucket)
+    limits = [limit for limit, _ in GATES]
+    run = train(tmp_path, f"MODEL_ID={MODEL_ID}", *QUICK, *limits, ENVIRONMENT="staging", BUCKET=bucket.bucket)
+    assert (run.returncode, run.stdout) == (1, "")
+    line, data, report = run.stderr[run.stderr.index("pmip: ") :].splitlines()
+    assert "does not pass the gate and is not published" in line
+    for _, message in GATES:
+        assert re.search(message, line), line
+    assert data.startswith("training data 20260101: 554 comments")
+    assert report == f"report: {bucket.url(f'runs/staging/{MODEL_ID}/')}"
+    kept = f"runs/staging/{MODEL_ID}/model-training"
+    assert keys(bucket) - before == {f"{kept}.ipynb", f"{kept}.html"}
+    assert not (tmp_path / "model.pkl").exists()
+    assert "does <strong>not</strong> pass" in (tmp_path / f"model-training-{MODEL_ID}.html").read_text()
+
+
+def test_a_run_tells_its_steps_its_data_and_how_good_the_model_is(
+    artifact: Artifact, bucket: S3Storage, tmp_path: Path
+) -> None:
+    """A model before it that was measured on other comments is not compared; a file may have any printable name."""
+    odd = tmp_path / r"cheap $50 \mix $60.csv"
+    shutil.copy(SAMPLE[0], odd)
+    seed(bucket, [odd, *SAMPLE[1:]], "20260101")
+    ModelStore(bucket, "staging").publish(artifact)
+    run = train(tmp_path, *QUICK, ENVIRONMENT="staging", BUCKET=bucket.bucket)
+    assert run.returncode == 0, run.stderr
+    page = (tmp_path / f"model-training-{run.stdout.strip()}.html").read_text()
+    assert "Only 0 of the held-out comments are new to model 20260101T000000Z too: too few to compare." in page
+    assert not re.search(r"[^\n\x20-\x7e]", run.stderr), "control characters"
+    steps = re.findall(r"^==> cross-validation: (\d+)/16 \(", run.stderr, re.MULTILINE)
+    assert steps == [str(step) for step in range(17)]
+    told = rf"^==> model {run.stdout.strip()}, trained on 554 comments of training data 20260101, passed the gate: "
+    figure = r"accuracy 0\.\d{3} and MCC 0\.\d{3}"
+    told += f"on a new video {figure}, on the same videos {figure}, held out {figure}$"
+    assert re.search(told, run.stderr, re.MULTILINE), run.stderr
