@@ -194,7 +194,7 @@ _CLASSES = {
     "sklearn.linear_model._logistic.LogisticRegression",
     "sklearn.linear_model._stochastic_gradient.SGDClassifier",
     "joblib.numpy_pickle.NumpyArrayWrapper",
-    "pmip.steps.CheapFeatures",
+    "pmip.steps.CommentFeatures",
 }
 # Models hold the loss of an SGDClassifier and a random state, which do not matter to their answers.
 _IGNORED = (

@@ -114,6 +114,11 @@ class ModelStore:
                 return version.model_id, self.fetch(version.model_id)
         raise ModelNotFoundError(f"{self} holds no version; 'bash scripts/train.sh' publishes one")
 
+    def recent(self, count: int) -> list[Metadata]:
+        """Return the metadata of the newest versions, newest first."""
+        found = (self.fetch(model_id).metadata for model_id in self.published()[:count])
+        return [metadata for metadata in found if metadata]
+
     def publish(self, artifact: Artifact) -> Artifact:
         """Store a new version and return it as published: under a later model id when the wanted one is taken.
 

@@ -76,8 +76,8 @@ def pull(storage: Storage, data_dir: Path, training_data_id: str | None = None) 
     return TrainingData(training_data_id, tuple(files))
 
 
-def find_local(data_dir: Path, sample: Path) -> TrainingData:
-    """Return the newest training data below `data_dir`, or the sample where there is none."""
+def find_local(data_dir: Path, sample: Path, training_data_id: str | None = None) -> TrainingData:
+    """Return the newest training data below `data_dir`, or that of the given id; the sample where there is none."""
     try:
         training_data_id, objects = find_newest(FolderStorage(data_dir))
     except TrainingDataError:
