@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -168,7 +169,8 @@ def at_the_edge(search: GridSearchCV) -> list[str]:
     """Return a sentence for each parameter whose best value is the smallest or the largest that was searched."""
     sentences = []
     for name, best in search.best_params_.items():
-        tried = {value for value in search.cv_results_[f"param_{name}"] if isinstance(value, int | float)}
+        values = search.cv_results_[f"param_{name}"]
+        tried = {value for value in values if isinstance(value, Real) and not isinstance(value, bool)}
         if len(tried) > 1 and best in (min(tried), max(tried)):
             end = "smallest" if best == min(tried) else "largest"
             sentences.append(f"The best {name}, {best:g}, is the {end} that was searched; a better one may lie beyond.")
