@@ -1,7 +1,7 @@
 """Augmentation: a classifier meets words that are not written as they should be by learning from damaged copies too."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from random import Random
 from typing import Any, Self
@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
@@ -57,24 +58,26 @@ class Augmented(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
 
     def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
         """Return the class of each comment."""
-        return self.pipeline_.predict(X)
+        classes: NDArray[Any] = self.pipeline_.predict(X)
+        return classes
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float64]:  # noqa: N803
         """Return the probabilities of the classes for each comment."""
-        return self.pipeline_.predict_proba(X)
+        probabilities: NDArray[np.float64] = self.pipeline_.predict_proba(X)
+        return probabilities
 
 
 def with_copies(
-    comments: Sequence[str], labels: Sequence[int], weight: float
+    comments: Iterable[str], labels: Sequence[int] | NDArray[Any], weight: float
 ) -> tuple[list[str], NDArray[Any], NDArray[np.float64]]:
     """Return the comments and behind them their copies, with their labels and sample weights."""
     texts, classes = list(comments), np.asarray(labels)
-    copied = range(len(texts))
+    copied = list(range(len(texts)))
     if len(texts) > COPIED_AT_MOST:
         copied = sorted(Random(0).sample(copied, COPIED_AT_MOST))  # noqa: S311 - no secret
     copies = [copy for row in copied for copy in copies_of(texts[row])]
     weights = np.concatenate([np.ones(len(texts)), np.full(len(copies), weight)])
-    return texts + copies, np.concatenate([classes, np.repeat(classes[list(copied)], 2)]), weights
+    return texts + copies, np.concatenate([classes, np.repeat(classes[copied], 2)]), weights
 
 
 def weight_parameter(step: Any) -> str:
@@ -83,14 +86,15 @@ def weight_parameter(step: Any) -> str:
         name, last = step.steps[-1]
         inner = weight_parameter(last)
         return inner and f"{name}__{inner}"
-    searched = getattr(step, "estimator", None) if hasattr(step, "best_estimator_") or hasattr(step, "refit") else None
-    return "sample_weight" if any(has_fit_parameter(one, "sample_weight") for one in (step, searched) if one) else ""
+    if isinstance(step, GridSearchCV | RandomizedSearchCV):
+        return weight_parameter(step.estimator)
+    return "sample_weight" if has_fit_parameter(step, "sample_weight") else ""
 
 
 @lru_cache(maxsize=2**15)  # a comment is in most folds
 def copies_of(comment: str) -> tuple[str, str]:
     """Return two copies of a comment: without spaces between words, and with most words misspelt; links stay."""
-    random = Random(comment)  # noqa: S311 - the same comment has the same copies
+    random = Random(comment.encode(errors="replace"))  # noqa: S311 - the same comment has the same copies
     parts = _LINK.split(unescaped(comment))
     glued, misspelt = parts.copy(), parts
     glued[::2] = [_GAP.sub("", part) for part in glued[::2]]

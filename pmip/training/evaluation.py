@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -170,7 +169,9 @@ def at_the_edge(search: GridSearchCV) -> list[str]:
     sentences = []
     for name, best in search.best_params_.items():
         values = search.cv_results_[f"param_{name}"]
-        tried = {value for value in values if isinstance(value, Real) and not isinstance(value, bool)}
+        tried = {
+            value for value in values if isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        }
         if len(tried) > 1 and best in (min(tried), max(tried)):
             end = "smallest" if best == min(tried) else "largest"
             sentences.append(f"The best {name}, {best:g}, is the {end} that was searched; a better one may lie beyond.")

@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -56,7 +55,7 @@ def search(found: GridSearchCV) -> None:
     names = [name for name in found.cv_results_ if name.startswith("param_")]
     mean, spread = -found.cv_results_["mean_test_score"], found.cv_results_["std_test_score"]
     values = list(found.cv_results_[names[0]]) if len(names) == 1 else []
-    if len(values) > 1 and all(isinstance(value, Real) and value > 0 for value in values):
+    if len(values) > 1 and all(isinstance(value, int | float | np.number) and value > 0 for value in values):
         figure, axes = plt.subplots(figsize=(6, 3))
         axes.errorbar(values, mean, spread, marker="o", capsize=3)
         axes.axvline(values[found.best_index_], color="grey", linestyle=":")

@@ -40,9 +40,13 @@ def rehearse(model: Augmented, comments: NDArray[Any], labels: NDArray[Any]) -> 
     rows = np.sort(np.concatenate([np.flatnonzero(labels == label)[:REHEARSED] for label in (0, 1)]))
     try:
         fitted = clone(model).fit(comments[rows], labels[rows]).pipeline_
-    except Exception as error:  # whatever a classifier raises; with all comments it may be another matter
-        return f"A first fit to {len(rows)} comments failed ({type(error).__name__}: {error})."
-    return reason_to_trust(ready(pack(fitted, Metadata("rehearsal")))) + _only_here(pipeline)
+    except ValueError as error:  # such as too few features, which may be enough with all comments
+        return f"A first fit to {len(rows)} comments failed: {error}"
+    except Exception as error:  # whatever a classifier raises
+        raise ArtifactError(f"`pipeline` cannot be fitted ({type(error).__name__}: {error})") from error
+    if b"__main__" in pickle.dumps(pipeline):
+        return "The model holds a class or function of this notebook, which no API can load: move it to pmip/steps.py."
+    return reason_to_trust(ready(pack(fitted, Metadata("rehearsal"))))
 
 
 def _require_picklable(pipeline: Pipeline) -> None:
@@ -52,12 +56,6 @@ def _require_picklable(pipeline: Pipeline) -> None:
         raise ArtifactError(
             f"`pipeline` cannot be pickled ({error}); move what the notebook defines to pmip/steps.py or pmip/text.py"
         ) from None
-
-
-def _only_here(pipeline: Pipeline) -> str:
-    if b"__main__" not in pickle.dumps(pipeline):
-        return ""
-    return " It holds a class or function of this notebook, which no API can load: move it to pmip/steps.py."
 
 
 def ready(artifact: Artifact) -> Scorer:

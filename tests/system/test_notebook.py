@@ -54,7 +54,9 @@ def test_the_local_model_is_what_the_run_describes(data_dir: Path) -> None:
     assert sum(item["rows"] for item in metadata.training_files) == 554
     assert metadata.parameters["FOLDS"] == 2
     assert metadata.parameters["MAX_FLIPPED"] == 0.1
-    assert metadata.parameters["C"] in metadata.parameters["INVERSE_REGULARISATIONS"]
+    assert metadata.parameters["classifier__C"] in (5, 10, 20, 50)
+    assert "TfidfVectorizer(analyzer=token_ngrams, binary=True" in metadata.parameters["pipeline"]
+    assert not [name for name in metadata.parameters if name.isupper() and name not in PARAMETERS]
 
 
 def test_the_metadata_holds_the_figures_of_all_protocols(data_dir: Path) -> None:
@@ -162,7 +164,7 @@ def test_an_edit_of_the_package_reaches_the_running_kernel(tmp_path: Path) -> No
 
         run(f"{first.source}\nfrom pmip import text")
         assert run("print(text.__file__)").startswith(str(tmp_path))
-        assert run("print(text.word_ngrams('GREAT song'))") == "['great', 'song', 'great song']\n"
+        assert run("print(text.token_ngrams('GREAT song'))") == "['great', 'song', 'great song']\n"
         edited = module.read_text().replace("def normalise(comment: str) -> str:", "def was(comment: str) -> str:")
         module.write_text(f"{edited}\n\ndef normalise(comment: str) -> str:\n    return was(comment)[::-1]\n")
-        assert run("print(text.word_ngrams('GREAT song'))") == "['gnos', 'taerg', 'gnos taerg']\n"
+        assert run("print(text.token_ngrams('GREAT song'))") == "['gnos', 'taerg', 'gnos taerg']\n"
