@@ -14,7 +14,7 @@ import nbformat
 from pmip.errors import PreflightError
 
 SMALL_SAMPLE = 2  # files
-QUICK = ("REPORT=short", "FOLDS=2", "INVERSE_REGULARISATIONS=[30.0]")
+QUICK = ("REPORT=short", "FOLDS=2")
 ANY_MODEL = ("MIN_ACCURACY=0", "MIN_MCC=-1", "MIN_SPAM_CAUGHT=0")
 # A path from the root or the home of some machine, where a text begins.
 ABSOLUTE_PATH = re.compile(r"""["'(=\s](?:~?/(?:home|Users|root|tmp|mnt|data|opt|var|etc|usr)\b|~/|[A-Za-z]:\\)""")

@@ -30,7 +30,7 @@ from pmip.store.versions import ModelStore, is_model_id
 from pmip.training.data import seed
 
 READ_ONLY = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")  # noqa: S108
-QUICK = ("FOLDS=2", "INVERSE_REGULARISATIONS=[10.0]", "REPORT=short")
+QUICK = ("FOLDS=2", "REPORT=short")
 GZIP = b"\x1f\x8b"
 
 
