@@ -239,7 +239,7 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
         """Return the name alone, if it is known."""
         path = f"{_RENAMED.get(module, module)}.{name}"
         known = path in _CLASSES or path in _CONSTRUCTORS or path in _NAMED or _is_text_function(module, name)
-        gone = module == "pmip.text" and not hasattr(text, name)
+        gone = module == "pmip.text" and name.isidentifier() and not hasattr(text, name)
         require_sound(
             not gone, f"the model is of another pmip: here is no {shown(path)}; train a model with this version"
         )
