@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from pmip import text
 
 
-class CheapFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Turns raw comments into their cheap features, each multiplied by one weight."""
+class CommentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Turns raw comments into the features of `pmip.text.comment_features`, each multiplied by one weight."""
 
     def __init__(self, weight: float = 2.0) -> None:
         self.weight = weight
@@ -22,13 +22,13 @@ class CheapFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, comments: Iterable[str]) -> csr_matrix:
         """Return a float64 matrix with one row a comment and one column a feature."""
-        rows = [text.cheap_features(comment) for comment in comments]
-        values = np.array(rows, dtype=np.float64).reshape(len(rows), len(text.CHEAP_FEATURES))
+        rows = [text.comment_features(comment) for comment in comments]
+        values = np.array(rows, dtype=np.float64).reshape(len(rows), len(text.COMMENT_FEATURES))
         return csr_matrix(values * self.weight)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray[Any, Any]:  # noqa: ARG002
         """Return the names of the columns."""
-        return np.array(text.CHEAP_FEATURES, dtype=object)
+        return np.array(text.COMMENT_FEATURES, dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Return True: the step learns nothing."""

@@ -16,7 +16,6 @@ from random import Random, SystemRandom
 from typing import Any, NoReturn
 
 import boto3
-import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -30,7 +29,6 @@ from pmip.serving.reloader import Reloader
 from pmip.serving.updater import Updater
 from pmip.store.objects import FolderStorage, S3Storage, Storage
 from pmip.store.versions import LocalModel, ModelStore
-from pmip.training import augmentation
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
 
@@ -196,8 +194,8 @@ def storage(request: pytest.FixtureRequest) -> Storage:
 def model() -> Pipeline:
     """Fit a real, small pipeline that names classes and functions of the package."""
     comments = read_comments(local_files(SAMPLE[:1]))
-    words = TfidfVectorizer(analyzer=text.word_ngrams, sublinear_tf=True)
-    features = FeatureUnion([("words", words), ("cheap", steps.CheapFeatures())])
+    words = TfidfVectorizer(analyzer=text.token_ngrams, sublinear_tf=True)
+    features = FeatureUnion([("words", words), ("comment", steps.CommentFeatures())])
     return Pipeline([("features", features), ("classifier", LogisticRegression(C=10))]).fit(
         comments["CONTENT"], comments["CLASS"]
     )
@@ -211,10 +209,9 @@ def artifact(model: Pipeline) -> Artifact:
 
 @pytest.fixture(scope="session")
 def recipe() -> dict[str, Any]:
-    """Run the cell of the notebook that says how the model is made."""
+    """Run the cell of the notebook that makes `pipeline` and `search_space`: it needs nothing but itself."""
     cells = json.loads((ROOT / "notebooks" / "model-training.ipynb").read_text())["cells"]
-    [cell] = ["".join(cell["source"]) for cell in cells if "def features():" in "".join(cell["source"])]
-    names: dict[str, Any] = {"pd": pd, "augmentation": augmentation, "steps": steps, "text": text}
-    names |= {kind.__name__: kind for kind in (TfidfVectorizer, LogisticRegression, FeatureUnion, Pipeline)}
+    [cell] = ["".join(cell["source"]) for cell in cells if "model" in cell["metadata"].get("tags", [])]
+    names: dict[str, Any] = {}
     exec(cell, names)  # noqa: S102 - the code is our own
     return names

@@ -40,9 +40,9 @@ class Lookup:
 
     def __init__(self, plain: dict[str, Any]) -> None:
         self._intercept: float = plain["intercept"]
-        self._parts: dict[Callable[[str], str], list[_CheapFeatures | _NGrams]] = {}
+        self._parts: dict[Callable[[str], str], list[_CommentFeatures | _NGrams]] = {}
         for part in plain["parts"]:  # what several parts read is prepared once
-            kind = _CheapFeatures if part["analyzer"] == "cheap_features" else _NGrams
+            kind = _CommentFeatures if part["analyzer"] == "comment_features" else _NGrams
             self._parts.setdefault(_preparation(part), []).append(kind(part))
 
     @classmethod
@@ -74,19 +74,19 @@ class Lookup:
         return self._intercept, sorted(found, key=lambda item: -abs(item[1]))
 
 
-class _CheapFeatures:
-    """What the cheap features add to the log-odds."""
+class _CommentFeatures:
+    """What the comment features add to the log-odds."""
 
     def __init__(self, plain: dict[str, Any]) -> None:
         self._weights: list[float] = plain["weights"]
-        if plain["names"] != list(text.CHEAP_FEATURES):
-            raise ValueError("its cheap features are those of another version")
+        if plain["names"] != list(text.COMMENT_FEATURES):
+            raise ValueError("its features are those of another version")
 
     def score(self, prepared: str) -> float:
-        return math.fsum(map(mul, self._weights, text.cheap_features(prepared)))
+        return math.fsum(map(mul, self._weights, text.comment_features(prepared)))
 
     def explain(self, prepared: str) -> Contributions:
-        return list(zip(text.CHEAP_FEATURES, map(mul, self._weights, text.cheap_features(prepared)), strict=True))
+        return list(zip(text.COMMENT_FEATURES, map(mul, self._weights, text.comment_features(prepared)), strict=True))
 
 
 class _NGrams:

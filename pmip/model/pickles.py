@@ -194,7 +194,7 @@ _CLASSES = {
     "sklearn.linear_model._logistic.LogisticRegression",
     "sklearn.linear_model._stochastic_gradient.SGDClassifier",
     "joblib.numpy_pickle.NumpyArrayWrapper",
-    "pmip.steps.CheapFeatures",
+    "pmip.steps.CommentFeatures",
 }
 # Models hold the loss of an SGDClassifier and a random state, which do not matter to their answers.
 _IGNORED = (
@@ -239,6 +239,10 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
         """Return the name alone, if it is known."""
         path = f"{_RENAMED.get(module, module)}.{name}"
         known = path in _CLASSES or path in _CONSTRUCTORS or path in _NAMED or _is_text_function(module, name)
+        gone = module == "pmip.text" and name.isidentifier() and not hasattr(text, name)
+        require_sound(
+            not gone, f"the model is of another pmip: here is no {shown(path)}; train a model with this version"
+        )
         require(known, f"the model contains {shown(f'{module}.{name}')}")
         return Name(path)
 

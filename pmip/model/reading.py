@@ -164,13 +164,15 @@ def _linear(classifier: Any) -> tuple[list[float], float]:
     return _numbers(classifier["coef_"], "the coefficients"), intercept
 
 
-def _cheap_features(step: Made) -> tuple[dict[str, Any], float, int]:
-    plain = {"analyzer": "cheap_features", "names": list(text.CHEAP_FEATURES), **_RAW}
-    return plain, _weight(step["weight"]), len(text.CHEAP_FEATURES)
+def _comment_features(step: Made) -> tuple[dict[str, Any], float, int]:
+    plain = {"analyzer": "comment_features", "names": list(text.COMMENT_FEATURES), **_RAW}
+    return plain, _weight(step["weight"]), len(text.COMMENT_FEATURES)
 
 
 # Each returns the plain data of a step of pmip.steps, the factor of its columns and their number.
-_STEPS: dict[str, Callable[[Made], tuple[dict[str, Any], float, int]]] = {"pmip.steps.CheapFeatures": _cheap_features}
+_STEPS: dict[str, Callable[[Made], tuple[dict[str, Any], float, int]]] = {
+    "pmip.steps.CommentFeatures": _comment_features
+}
 
 
 def _analysis(vectorizer: Made) -> dict[str, Any]:

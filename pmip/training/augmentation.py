@@ -1,56 +1,111 @@
-"""Disguised copies of the comments to learn from: a model has to meet words that are not written as they should be."""
+"""Augmentation: a classifier meets words that are not written as they should be by learning from damaged copies too."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from random import Random
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 
 from pmip.disguises import unescaped
 
-ROUNDS = 6
-WEIGHT = 0.2  # of a copy, where a comment has 1
-MOST_COPIES = 30_000  # where there are many comments, their own variety teaches the rest
+COPIED_AT_MOST = 15_000  # comments; of more, a part is copied: their own variety teaches the rest
+SHARE_OF_WORDS = 0.75  # that are damaged
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _GAP = re.compile(r"(?<=\w) (?=\w)")
 _LATER_VOWELS = re.compile("(?<=.)[aeiouAEIOU]")
 _LINK = re.compile(r"(<[^<>]*>|(?<![^\s>])[^\s>]*(?:://|www\.|\.com|\.be/|@)\S*)")  # has to work, and so stays as it is
-_SHARE_OF_WORDS = 0.75
-_SHARE_OF_GAPS = 0.7
-_GLUED_COPIES = 0.4
 
 
-def disguised_copies(
-    comments: Sequence[str], rounds: int = ROUNDS, most: int = MOST_COPIES
-) -> Iterator[tuple[int, str]]:
-    """Yield places in `comments`, each with a copy of the comment there: every round each once, `most` in all.
+class Augmented(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """Fits a pipeline to comments and to two damaged copies of each, which count `weight` where a comment counts 1.
 
-    The same comments give the same copies. Where there are too many comments, those of the first round are drawn.
+    Its parameters are those of the pipeline, so that a search names them as for the pipeline. After `fit`, `pipeline_`
+    is the plain, fitted pipeline, which scores comments without this class. A classifier that takes no sample weights
+    learns from copies as from comments.
     """
-    places = list(range(len(comments))) * rounds
-    if len(places) > most:
-        places = Random(0).sample(range(len(comments)), min(most, len(comments))) * rounds  # noqa: S311 - no secret
-    for number, place in enumerate(places[:most]):
-        random = Random(f"{number // len(comments)} {comments[place]}")  # noqa: S311
-        yield place, disguised(comments[place], random)
+
+    def __init__(self, pipeline: Pipeline, weight: float = 0.5) -> None:
+        self.pipeline = pipeline
+        self.weight = weight
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of this class and, if `deep`, those of the pipeline under their own names."""
+        own = {"pipeline": self.pipeline, "weight": self.weight}
+        return self.pipeline.get_params() | own if deep else own
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of this class or of the pipeline."""
+        for name in {"pipeline", "weight"} & params.keys():
+            setattr(self, name, params.pop(name))
+        self.pipeline.set_params(**params)
+        return self
+
+    def fit(self, X: Sequence[str], y: Sequence[int]) -> Self:  # noqa: N803 - the names of scikit-learn
+        """Fit a clone of the pipeline."""
+        comments, labels, weights = with_copies(X, y, self.weight)
+        name = weight_parameter(self.pipeline)
+        self.pipeline_ = clone(self.pipeline).fit(comments, labels, **({name: weights} if name else {}))
+        self.classes_ = self.pipeline_.classes_
+        return self
+
+    def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
+        """Return the class of each comment."""
+        classes: NDArray[Any] = self.pipeline_.predict(X)
+        return classes
+
+    def predict_proba(self, X: Sequence[str]) -> NDArray[np.float64]:  # noqa: N803
+        """Return the probabilities of the classes for each comment."""
+        probabilities: NDArray[np.float64] = self.pipeline_.predict_proba(X)
+        return probabilities
 
 
-def disguised(comment: str, random: Random) -> str:
-    """Return the comment with words glued, or with letters of words dropped, swapped or replaced."""
-    change = _glued if random.random() < _GLUED_COPIES else _misspelt
+def with_copies(
+    comments: Iterable[str], labels: Sequence[int] | NDArray[Any], weight: float
+) -> tuple[list[str], NDArray[Any], NDArray[np.float64]]:
+    """Return the comments and behind them their copies, with their labels and sample weights."""
+    texts, classes = list(comments), np.asarray(labels)
+    copied = list(range(len(texts)))
+    if len(texts) > COPIED_AT_MOST:
+        copied = sorted(Random(0).sample(copied, COPIED_AT_MOST))  # noqa: S311 - no secret
+    copies = [copy for row in copied for copy in copies_of(texts[row])]
+    weights = np.concatenate([np.ones(len(texts)), np.full(len(copies), weight)])
+    return texts + copies, np.concatenate([classes, np.repeat(classes[copied], 2)]), weights
+
+
+def weight_parameter(step: Any) -> str:
+    """Name the parameter of `fit` that takes sample weights; blank where the classifier takes none."""
+    if isinstance(step, Pipeline):
+        name, last = step.steps[-1]
+        inner = weight_parameter(last)
+        return inner and f"{name}__{inner}"
+    if isinstance(step, GridSearchCV | RandomizedSearchCV):
+        return weight_parameter(step.estimator)
+    return "sample_weight" if has_fit_parameter(step, "sample_weight") else ""
+
+
+@lru_cache(maxsize=2**15)  # a comment is in most folds
+def copies_of(comment: str) -> tuple[str, str]:
+    """Return two copies of a comment: without spaces between words, and with most words misspelt; links stay."""
+    random = Random(comment.encode(errors="replace"))  # noqa: S311 - the same comment has the same copies
     parts = _LINK.split(unescaped(comment))
-    parts[::2] = [change(part, random) for part in parts[::2]]
-    return "".join(parts)
+    glued, misspelt = parts.copy(), parts
+    glued[::2] = [_GAP.sub("", part) for part in glued[::2]]
+    misspelt[::2] = [_WORD.sub(lambda word: _misspelt(word[0], random), part) for part in misspelt[::2]]
+    return "".join(glued), "".join(misspelt)
 
 
-def _glued(text: str, random: Random) -> str:
-    return _GAP.sub(lambda gap: "" if random.random() < _SHARE_OF_GAPS else gap[0], text)
-
-
-def _misspelt(text: str, random: Random) -> str:
-    return _WORD.sub(lambda word: _damaged(word[0], random) if random.random() < _SHARE_OF_WORDS else word[0], text)
-
-
-def _damaged(word: str, random: Random) -> str:
+def _misspelt(word: str, random: Random) -> str:
+    """Drop, swap or replace a letter, or drop the vowels, of most words."""
+    if random.random() >= SHARE_OF_WORDS:
+        return word
     place = random.randrange(1, len(word))
     match random.randrange(4):
         case 0:
@@ -58,6 +113,6 @@ def _damaged(word: str, random: Random) -> str:
         case 1:
             return word[: place - 1] + word[place] + word[place - 1] + word[place + 1 :]
         case 2:
-            return _LATER_VOWELS.sub("", word)
-        case _:
             return word[:place] + random.choice("etaoinsr") + word[place + 1 :]
+        case _:
+            return _LATER_VOWELS.sub("", word)

@@ -1,4 +1,4 @@
-"""Training side: the figures of a classifier with their spread, and the folds that they are measured on."""
+"""The protocols of the evaluation, their figures and the gate: what is left out, and how good a model is on it."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,16 +8,25 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn import metrics
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pmip.errors import GateError, TrainingDataError
+from pmip.model.artifact import Artifact
 from pmip.model.scorer import SPAM_THRESHOLD
 
 Hashes = NDArray[np.uint64]
+Rows = NDArray[np.intp]
+Folds = list[tuple[Rows, Rows]]
 
 ALIKE = 0.7  # shared words among all words of two comments
 BANDS, ROWS = 8, 3  # of MinHash: two comments of which 0.7 is shared are missed in 3 of 100 cases
@@ -91,75 +100,52 @@ def _mixed(hashes: Hashes, salt: int) -> Hashes:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-BLOCKED_HAM = 0.01  # the share of good comments that may be lost when asking how much spam is caught
-CALIBRATION_BINS = 10
 MOST_SOURCE_FOLDS = 10
+REPEATED = 0.5  # a file is said to repeat another one that holds at least this share of its different texts
 
-Rows = NDArray[np.intp]
-Folds = list[tuple[Rows, Rows]]
-
-
-def scores(truth: NDArray[Any], probability: NDArray[np.float64]) -> dict[str, float]:
-    """Return each figure by its name, at the API's threshold; where there is only one class, NaN for most of them."""
-    decision = (probability > SPAM_THRESHOLD).astype(int)
-    always = {
-        "accuracy": metrics.accuracy_score(truth, decision),
-        "log_loss": metrics.log_loss(truth, probability, labels=[0, 1]),
-        "calibration_error": calibration_error(truth, probability),
-    }
-    if len(np.unique(truth)) < 2:
-        return always | dict.fromkeys(("f1", "mcc", "roc_auc", "average_precision", "spam_caught"), np.nan)
-    of_two_classes = {
-        "f1": metrics.f1_score(truth, decision, zero_division=0),
-        "mcc": metrics.matthews_corrcoef(truth, decision),
-        "roc_auc": metrics.roc_auc_score(truth, probability),
-        "average_precision": metrics.average_precision_score(truth, probability),
-        "spam_caught": spam_caught(truth, probability),
-    }
-    return {name: float(value) for name, value in (always | of_two_classes).items()}
+# scikit-learn's own scorer fails where a test set holds one class only.
+LOG_LOSS = metrics.make_scorer(
+    metrics.log_loss, greater_is_better=False, response_method="predict_proba", labels=[0, 1]
+)
 
 
-def spam_caught(truth: NDArray[Any], probability: NDArray[np.float64]) -> float:
-    """Return the largest share of spam that some threshold catches while it blocks at most 1 % of the good comments."""
-    blocked, caught, _ = metrics.roc_curve(truth, probability)
-    return float(caught[blocked <= BLOCKED_HAM].max())
+def repeated_files(files: Iterable[str], groups: Hashes) -> list[str]:
+    """Return a sentence for each file most of whose texts stand in another file too."""
+    held = {str(name): set(found) for name, found in pd.Series(groups).groupby(np.asarray(files))}
+    sentences = []
+    for name, texts in held.items():
+        others = {other: len(texts & held[other]) / len(texts) for other in held if other != name}
+        other = max(others, key=others.__getitem__, default="")
+        if other and others[other] >= REPEATED:
+            sentences.append(f"{others[other]:.0%} of the different texts of {name} stand in {other} too.")
+    return sentences
 
 
-def calibration_error(truth: NDArray[Any], probability: NDArray[np.float64]) -> float:
-    """Return how far probability and share of spam are apart, on average over ten bins of equal width (ECE)."""
-    bins = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=truth - probability, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(truth))
-
-
-def summarise(truth: NDArray[Any], probability: NDArray[np.float64], parts: Iterable[Rows]) -> dict[str, Any]:
-    """Return the figures over all rows, and as `spread` the standard deviation of each over parts of the rows."""
-    over_parts = [scores(truth[part], probability[part]) for part in parts]
-    figures = scores(truth, probability)
-    spread = {name: _deviation([part[name] for part in over_parts]) for name in figures}
-    rounded = {name: _rounded(value) for name, value in figures.items()}
-    return {"comments": len(truth), **rounded, "spread": {name: _rounded(value) for name, value in spread.items()}}
-
-
-def resamples(groups: NDArray[Any], rounds: int, seed: int) -> Iterable[Rows]:
-    """Yield bootstrap samples of the rows, drawn by whole groups of near-duplicates."""
-    _, places = np.unique(groups, return_inverse=True)
-    rows_of = np.split(np.argsort(places, kind="stable"), np.cumsum(np.bincount(places))[:-1])
-    generator = np.random.default_rng(seed)
-    for _ in range(rounds):
-        yield np.concatenate([rows_of[group] for group in generator.integers(len(rows_of), size=len(rows_of))])
-
-
-def grouped_folds(labels: NDArray[Any], groups: NDArray[Any], folds: int, seed: int) -> Folds:
-    """Split into folds of like class balance, near-duplicates together; into fewer when there are not enough texts."""
-    texts = [len(np.unique(groups[labels == label])) for label in (0, 1)]
+def grouped_kfold(y: NDArray[Any], groups: Hashes, folds: int, seed: int) -> StratifiedGroupKFold:
+    """Return folds that keep near-duplicates together; fewer of them when there are not enough different texts."""
+    texts = [len(np.unique(groups[y == label])) for label in (0, 1)]
     if min(texts) < 2:
         raise TrainingDataError(
             f"of CLASS 0 there are {texts[0]} different comments to learn from, of CLASS 1 {texts[1]}; "
             "both need 2 at least, and many more to be of use"
         )
-    splitter = StratifiedGroupKFold(min(folds, *texts), shuffle=True, random_state=seed)
-    return list(splitter.split(labels, labels, groups))
+    return StratifiedGroupKFold(min(folds, *texts), shuffle=True, random_state=seed)
+
+
+def leave_one_source_out(y: NDArray[Any], sources: Iterable[str], groups: Hashes) -> Folds:
+    """Leave out one source after the other, or several together when there are many.
+
+    Near-duplicates of what is left out leave the training rows too. There are no folds when there is one source only,
+    or when one class would be missing without some source.
+    """
+    names = np.asarray(sources)
+    number = min(len(np.unique(names)), MOST_SOURCE_FOLDS)
+    if number < 2:
+        return []
+    split = GroupKFold(number).split(y, y, names)
+    folds = [(rest[~np.isin(groups[rest], groups[left_out])], left_out) for rest, left_out in split]
+    trainable = all(len(np.unique(groups[rest][y[rest] == label])) > 1 for rest, _ in folds for label in (0, 1))
+    return folds if trainable else []
 
 
 def require_both_classes(held_out: Iterable[int]) -> None:
@@ -172,16 +158,79 @@ def require_both_classes(held_out: Iterable[int]) -> None:
         )
 
 
-def source_folds(labels: NDArray[Any], sources: Sequence[str] | NDArray[Any]) -> Folds:
-    """Leave out one source after the other, or several together when there are many; none when it is the only one.
+def baseline(seed: int) -> Pipeline:
+    """Return what a textbook would do: word runs of one to three words, their main directions, logistic regression."""
+    directions = TruncatedSVD(100, random_state=seed)
+    return make_pipeline(TfidfVectorizer(ngram_range=(1, 3)), directions, StandardScaler(), LogisticRegression())
 
-    A source without which one class would be missing cannot be left out, and is passed over.
-    """
-    number = min(len(np.unique(np.asarray(sources))), MOST_SOURCE_FOLDS)
-    if number < 2:
-        return []
-    found = GroupKFold(number).split(labels, labels, np.asarray(sources))
-    return [(rest, left_out) for rest, left_out in found if len(np.unique(labels[rest])) == 2]
+
+def at_the_edge(search: GridSearchCV) -> list[str]:
+    """Return a sentence for each parameter whose best value is the smallest or the largest that was searched."""
+    sentences = []
+    for name, best in search.best_params_.items():
+        values = search.cv_results_[f"param_{name}"]
+        tried = {
+            value for value in values if isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        }
+        if len(tried) > 1 and best in (min(tried), max(tried)):
+            end = "smallest" if best == min(tried) else "largest"
+            sentences.append(f"The best {name}, {best:g}, is the {end} that was searched; a better one may lie beyond.")
+    return sentences
+
+
+BLOCKED_HAM = 0.01  # the share of good comments that may be lost when asking how much spam is caught
+CALIBRATION_BINS = 10
+
+
+def scores(y: NDArray[Any], probability: NDArray[np.float64]) -> dict[str, float]:
+    """Return each figure by its name, at the API's threshold; where there is only one class, NaN for most of them."""
+    decision = (probability > SPAM_THRESHOLD).astype(int)
+    always = {
+        "accuracy": metrics.accuracy_score(y, decision),
+        "log_loss": metrics.log_loss(y, probability, labels=[0, 1]),
+        "calibration_error": calibration_error(y, probability),
+    }
+    if len(np.unique(y)) < 2:
+        return always | dict.fromkeys(("f1", "mcc", "roc_auc", "average_precision", "spam_caught"), np.nan)
+    of_two_classes = {
+        "f1": metrics.f1_score(y, decision, zero_division=0.0),
+        "mcc": metrics.matthews_corrcoef(y, decision),
+        "roc_auc": metrics.roc_auc_score(y, probability),
+        "average_precision": metrics.average_precision_score(y, probability),
+        "spam_caught": spam_caught(y, probability),
+    }
+    return {name: float(value) for name, value in (always | of_two_classes).items()}
+
+
+def spam_caught(y: NDArray[Any], probability: NDArray[np.float64]) -> float:
+    """Return the largest share of spam that some threshold catches while it blocks at most 1 % of the good comments."""
+    blocked, caught, _ = metrics.roc_curve(y, probability)
+    return float(caught[blocked <= BLOCKED_HAM].max())
+
+
+def calibration_error(y: NDArray[Any], probability: NDArray[np.float64]) -> float:
+    """Return how far probability and share of spam are apart, on average over ten bins of equal width (ECE)."""
+    bins = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=y - probability, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(y))
+
+
+def summarise(y: NDArray[Any], probability: NDArray[np.float64], parts: Iterable[Rows]) -> dict[str, Any]:
+    """Return the figures over all rows, and as `spread` the standard deviation of each over parts of the rows."""
+    over_parts = [scores(y[part], probability[part]) for part in parts]
+    figures = scores(y, probability)
+    spread = {name: _deviation([part[name] for part in over_parts]) for name in figures}
+    rounded = {name: _rounded(value) for name, value in figures.items()}
+    return {"comments": len(y), **rounded, "spread": {name: _rounded(value) for name, value in spread.items()}}
+
+
+def resamples(groups: NDArray[Any], rounds: int, seed: int) -> Iterable[Rows]:
+    """Yield bootstrap samples of the rows, drawn by whole groups of near-duplicates."""
+    _, places = np.unique(groups, return_inverse=True)
+    rows_of = np.split(np.argsort(places, kind="stable"), np.cumsum(np.bincount(places))[:-1])
+    generator = np.random.default_rng(seed)
+    for _ in range(rounds):
+        yield np.concatenate([rows_of[group] for group in generator.integers(len(rows_of), size=len(rows_of))])
 
 
 def _deviation(values: list[float]) -> float:
@@ -222,11 +271,22 @@ class Check:
         return f"{self.figure} is {shown}, {bound} {self.limit:g} is asked for ({self.parameter})"
 
 
-def require(checks: Iterable[Check]) -> None:
-    """Raise `GateError`, naming each figure that fails with its value and its limit."""
+@dataclass(frozen=True)
+class Passed:
+    """The gate's result for one model, which publishing asks for; only `gate` gives it."""
+
+    sha256: str
+
+
+def gate(checks: Iterable[Check], artifact: Artifact) -> Passed:
+    """Return what publishing this model needs; raises `GateError` naming each figure that misses its limit."""
+    checks = list(checks)
     failed = [str(check) for check in checks if not check.passed]
     if failed:
         raise GateError("the model does not pass the gate and is not published: " + "; ".join(failed))
+    if all(check.value is None for check in checks):
+        raise GateError("the model is not published: no figure of the gate was measured")
+    return Passed(artifact.sha256)
 
 
 def hash_of(comment: str) -> str:

@@ -21,7 +21,8 @@ from pmip import disguises, text
 from pmip.model.artifact import dumps
 from pmip.model.lookups import Lookup
 from pmip.model.reading import read
-from pmip.training import augmentation, evaluation, scale
+from pmip.training import augmentation, evaluation, plots
+from pmip.training.augmentation import Augmented
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
 
@@ -76,7 +77,7 @@ if LONG:
     FRAMES = [*product(["", "<", "&#", "http://", "a.", "1"], ["", "é", "@", ">", "\x00", "!", ".co/", "Ꭺ"])]
 PATTERNS = {
     f"{room.__name__} {name}": pattern
-    for room in (text, disguises, augmentation, evaluation)
+    for room in (text, disguises, augmentation, evaluation, plots)
     for name, pattern in vars(room).items()
     if isinstance(pattern, re.Pattern)
 }
@@ -87,7 +88,7 @@ MATCHED = {"_NOT_LEET", "_WORD_OR_LARGE_NUMBER", "_LATIN_NAME"}  # never searche
 def lookup(recipe: dict[str, Any]) -> Lookup:
     """Compile a model of the notebook's recipe."""
     comments = read_comments(local_files(SAMPLE))
-    model = scale.fit(recipe["features"](), recipe["classifier"](5.0), recipe["with_copies"](comments))
+    model = Augmented(recipe["pipeline"]).fit(comments["CONTENT"], comments["CLASS"]).pipeline_
     return Lookup.from_plain(read(dumps(model)))
 
 

@@ -21,7 +21,7 @@ from conftest import ROOT, SAMPLE, publish, without
 from pmip.model.artifact import Artifact, Metadata, pack
 from pmip.store.objects import S3Storage
 from pmip.store.versions import ModelStore, next_model_id
-from pmip.training import scale
+from pmip.training.augmentation import Augmented
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
 
@@ -83,8 +83,8 @@ def grandchildren(master: int) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def artifact(recipe: dict[str, Any]) -> Artifact:
     """Fit the notebook's recipe to the sample."""
-    lesson = recipe["with_copies"](read_comments(local_files(SAMPLE)))
-    model = scale.fit(recipe["features"](), recipe["classifier"](5.0), lesson)
+    comments = read_comments(local_files(SAMPLE))
+    model = Augmented(recipe["pipeline"]).fit(comments["CONTENT"], comments["CLASS"]).pipeline_
     return pack(model, Metadata(FIRST, "staging", trained_at="2026-01-01T00:00:00+00:00"))
 
 

@@ -19,7 +19,7 @@ from pmip import text
 from pmip.errors import NotReadableError
 from pmip.model.lookups import Lookup
 from pmip.model.reading import read
-from pmip.steps import CheapFeatures
+from pmip.steps import CommentFeatures
 
 SNIPPETS = ["free", "song", "the", " ", "  ", "\n\t", "CHECK", "ch4nn3l", "é", "e\u0301", "İ", "ß", "!!", "\ud800", "."]
 SNIPPETS += ["http://x.co/ab", "люблю", "曲", "😍", "Ａ", "㎒", "<br />", "&amp;", "2:19", "a", "b", "\u2028", "\x1f"]
@@ -53,12 +53,12 @@ def vectorizers(draw: st.DrawFn) -> tuple[TfidfVectorizer, bool]:
     """Draw the settings of a vectorizer, those that its analyzer ignores too, and tell whether it can be read."""
     choices: dict[str, list[Any]] = {
         "analyzer": ["word", "word", "char", "char_wb", *ANALYZERS],
-        "preprocessor": [None, None, text.normalise],
+        "preprocessor": [None, None, text.normalised],
         "lowercase": [True, False],
         "strip_accents": [None, "ascii", "unicode"],
         "stop_words": [None, None, None, ["free", "the"], "english"],
         "token_pattern": [DEFAULT_PATTERN] * 5 + [r"\w+| \S"],
-        "tokenizer": [None, None, text.tokens],
+        "tokenizer": [None, None, text.token_ngrams],
         "ngram_range": [(1, 1), (1, 2), (2, 5), (1, 3), (3, 3), (4, 10), (4, 11)],
         "binary": [False, True],
         "sublinear_tf": [False, True],
@@ -88,7 +88,7 @@ def pipelines(draw: st.DrawFn) -> tuple[Pipeline, bool]:
             "inner": FeatureUnion(
                 [("more", more)], transformer_weights={"more": draw(st.sampled_from([0.5, np.float64(2)]))}
             ),
-            "cheap": CheapFeatures(weight=draw(st.sampled_from([-0.3, 0, 2.0]))),
+            "comment": CommentFeatures(weight=draw(st.sampled_from([-0.3, 0, 2.0]))),
             "no": "drop",
         }
         names = draw(st.permutations([*named]))

@@ -42,13 +42,13 @@ def payload(content: bytes) -> None:
 def normaliser(content: bytes) -> None:
     """Give any text a normal form in single spaces, n-grams, features and a copy."""
     comment = content.decode("utf-8", "surrogateescape")  # lone surrogates too, which JSON can carry
-    normalised = text.normalise(comment)
+    normalised = text.normalised(comment)
     assert normalised == " ".join(normalised.split())
     normalised.encode()
     assert "\ufeff" not in undisguised(comment)
-    assert all(ngram.strip() for ngram in text.word_ngrams(comment) + text.consonant_ngrams(comment))
-    assert len(text.cheap_features(comment)) == len(text.CHEAP_FEATURES)
-    augmentation.disguised(comment, augmentation.Random(0))
+    assert all(ngram.strip() for ngram in text.token_ngrams(comment))
+    assert len(text.comment_features(comment)) == len(text.COMMENT_FEATURES)
+    augmentation.copies_of(comment)
 
 
 def comment_file(name: str, content: bytes) -> None:

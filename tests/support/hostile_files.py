@@ -23,7 +23,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from pmip.steps import CheapFeatures
+from pmip.steps import CommentFeatures
 from pmip.store.objects import FolderStorage
 
 Files = dict[str, bytes]
@@ -208,7 +208,7 @@ def _out_of_range() -> csr_matrix:
 
 _SMALL = Pipeline(
     [
-        ("features", FeatureUnion([("words", TfidfVectorizer()), ("cheap", CheapFeatures())])),
+        ("features", FeatureUnion([("words", TfidfVectorizer()), ("comment", CommentFeatures())])),
         ("classifier", LogisticRegression()),
     ]
 ).fit(["spam", "ham"], [1, 0])
@@ -263,7 +263,7 @@ TRICKING: Files = {
     "parts numbered for one hash": b"\x80\x02N"
     + b"".join(b"r" + struct.pack("<I", n << 16) for n in range(2**16))
     + b".",
-    "instances of instances": b"\x80\x02cpmip.steps\nCheapFeatures\nq\0"
+    "instances of instances": b"\x80\x02cpmip.steps\nCommentFeatures\nq\0"
     + b"h\0)\x81" * 200_000
     + b"b" * 199_999
     + b".",

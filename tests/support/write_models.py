@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from pmip import text
-from pmip.steps import CheapFeatures
+from pmip.steps import CommentFeatures
 
 TEXTS = [
     "free stuff at www.example.org",
@@ -28,9 +28,9 @@ LABELS = [1, 0, 1, 0, 1, 0]
 def pipelines() -> dict[str, Pipeline]:
     """Fit a model of each kind of features and of classifier that can be read."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, stop_words=["is"])
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), preprocessor=text.normalise, norm="l1")
-    own = TfidfVectorizer(analyzer=text.word_ngrams, binary=True, use_idf=False)
-    parts = [("words", words), ("characters", characters), ("own", own), ("cheap", CheapFeatures())]
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), preprocessor=text.normalised, norm="l1")
+    own = TfidfVectorizer(analyzer=text.token_ngrams, binary=True, use_idf=False)
+    parts = [("words", words), ("characters", characters), ("own", own), ("comment", CommentFeatures())]
     union = FeatureUnion(parts, transformer_weights={"words": np.float64(0.5)})
     sgd = SGDClassifier(loss="log_loss", average=True, random_state=np.random.RandomState(0))
     logistic = LogisticRegression(solver="liblinear", C=np.float64(3), class_weight={0: 1.0, 1: 2.0})

@@ -12,7 +12,7 @@ from pmip.model.artifact import dumps
 from pmip.model.lookups import Lookup
 from pmip.model.reading import read
 from pmip.model.scorer import SPAM_THRESHOLD
-from pmip.training import augmentation, scale
+from pmip.training.augmentation import Augmented
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
 
@@ -27,7 +27,7 @@ NOT_READ = {"upside down", "flags"}
 def learnt(recipe: dict[str, Any]) -> Pipeline:
     """Fit the recipe on four files of the sample."""
     comments = read_comments(local_files(SAMPLE[:-1]))
-    return scale.fit(recipe["features"](), recipe["classifier"](5.0), recipe["with_copies"](comments))
+    return Augmented(recipe["pipeline"]).fit(comments["CONTENT"], comments["CLASS"]).pipeline_
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +74,6 @@ def test_the_recipe_makes_a_small_pickle(model: Pipeline) -> None:
 def test_the_recipe_gives_the_same_model_twice(recipe: dict[str, Any], model: Pipeline) -> None:
     """The copies it learns from are no game of chance."""
     assert (learnt(recipe)[-1].coef_ == model[-1].coef_).all()
-
-
-def test_copies_count_for_their_comments(recipe: dict[str, Any]) -> None:
-    """Each copy has the class and the source of its comment, and a smaller weight."""
-    comments = read_comments(local_files(SAMPLE[:1]))
-    lesson = recipe["with_copies"](comments)
-    copied = lesson[len(comments) :]
-    assert (lesson["CONTENT"][: len(comments)] == comments["CONTENT"]).all()
-    assert set(lesson["weight"][: len(comments)]) == {1.0}
-    assert set(copied["weight"]) == {augmentation.WEIGHT}
-    assert copied["CLASS"].tolist() == comments["CLASS"].tolist() * augmentation.ROUNDS
-    assert copied["source_row"].tolist() == comments["source_row"].tolist() * augmentation.ROUNDS
 
 
 @pytest.mark.parametrize("name", [*NAMED, *UNSEEN])

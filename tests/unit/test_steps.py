@@ -1,4 +1,4 @@
-"""The pipeline step around the cheap features, in a real pipeline."""
+"""The pipeline step around the features of comments, in a real pipeline."""
 
 import io
 import pickle
@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from pmip import text
-from pmip.steps import CheapFeatures
+from pmip.steps import CommentFeatures
 
 SPAM = ["Check out my channel", "subscribe to my channel please", "free gift cards http://cards.com/free"]
 SPAM += ["please check out my video on youtube", "make money at home: www.money.com", "SUBSCRIBE to me!!!"]
@@ -27,11 +27,11 @@ COMMENTS, LABELS = SPAM + HAM, [1] * len(SPAM) + [0] * len(HAM)
 
 def make_pipeline() -> Pipeline:
     """Return a pipeline such as the notebook's, unfitted."""
-    words = TfidfVectorizer(analyzer=text.consonant_ngrams, sublinear_tf=True, min_df=2)
+    words = TfidfVectorizer(analyzer=text.token_ngrams, binary=True, min_df=2)
     characters = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(2, 5), preprocessor=text.normalise, sublinear_tf=True, min_df=2
+        analyzer="char_wb", ngram_range=(4, 4), preprocessor=text.normalised, binary=True, min_df=2
     )
-    features = FeatureUnion([("words", words), ("characters", characters), ("cheap", CheapFeatures())])
+    features = FeatureUnion([("words", words), ("characters", characters), ("comment", CommentFeatures())])
     return Pipeline([("features", features), ("classifier", LogisticRegression(solver="liblinear", C=100))])
 
 
@@ -42,50 +42,50 @@ def pipeline() -> Pipeline:
 
 
 def test_transform_gives_the_weighted_features() -> None:
-    """A row holds the comment's cheap features times the weight, as a sparse float64 matrix."""
-    rows = CheapFeatures(weight=0.5).transform(COMMENTS)
+    """A row holds the comment's features times the weight, as a sparse float64 matrix."""
+    rows = CommentFeatures(weight=0.5).transform(COMMENTS)
     assert isinstance(rows, csr_matrix)
     assert rows.dtype == np.float64
-    assert rows.shape == (len(COMMENTS), len(text.CHEAP_FEATURES))
-    expected = 0.5 * np.array([text.cheap_features(comment) for comment in COMMENTS])
+    assert rows.shape == (len(COMMENTS), len(text.COMMENT_FEATURES))
+    expected = 0.5 * np.array([text.comment_features(comment) for comment in COMMENTS])
     np.testing.assert_array_equal(rows.toarray(), expected)
 
 
 def test_no_comments_make_no_rows() -> None:
     """An empty list gives a matrix without rows."""
-    assert CheapFeatures().fit_transform([]).shape == (0, len(text.CHEAP_FEATURES))
+    assert CommentFeatures().fit_transform([]).shape == (0, len(text.COMMENT_FEATURES))
 
 
 def test_any_iterable_of_comments_will_do() -> None:
     """A generator and an array of comments give what the list gives."""
-    expected = CheapFeatures().transform(COMMENTS).toarray()
-    np.testing.assert_array_equal(CheapFeatures().transform(iter(COMMENTS)).toarray(), expected)
-    np.testing.assert_array_equal(CheapFeatures().transform(np.array(COMMENTS, dtype=object)).toarray(), expected)
+    expected = CommentFeatures().transform(COMMENTS).toarray()
+    np.testing.assert_array_equal(CommentFeatures().transform(iter(COMMENTS)).toarray(), expected)
+    np.testing.assert_array_equal(CommentFeatures().transform(np.array(COMMENTS, dtype=object)).toarray(), expected)
 
 
 def test_the_weight_is_a_parameter() -> None:
     """The weight is read, set and cloned as scikit-learn expects of a parameter."""
-    step = CheapFeatures(weight=3.0)
+    step = CommentFeatures(weight=3.0)
     assert clone(step).get_params() == {"weight": 3.0}
     assert step.set_params(weight=1.0).weight == 1.0
 
 
 def test_the_weight_can_be_searched() -> None:
     """A grid search can choose the weight inside the pipeline."""
-    search = GridSearchCV(make_pipeline(), {"features__cheap__weight": [0.0, 1.0]}, cv=2).fit(COMMENTS, LABELS)
-    assert search.best_params_["features__cheap__weight"] in {0.0, 1.0}
+    search = GridSearchCV(make_pipeline(), {"features__comment__weight": [0.0, 1.0]}, cv=2).fit(COMMENTS, LABELS)
+    assert search.best_params_["features__comment__weight"] in {0.0, 1.0}
 
 
 def test_an_unfitted_pipeline_step_is_ready() -> None:
     """The step learns nothing, so that it transforms and names its columns before any fit."""
-    assert CheapFeatures().get_feature_names_out().tolist() == list(text.CHEAP_FEATURES)
+    assert CommentFeatures().get_feature_names_out().tolist() == list(text.COMMENT_FEATURES)
 
 
 def test_the_pipeline_names_its_features(pipeline: Pipeline) -> None:
     """Each coefficient of the fitted pipeline has a readable feature name."""
     names = pipeline[:-1].get_feature_names_out()
     assert len(names) == pipeline[-1].coef_.shape[1]
-    assert {"words__my chnl", "cheap__has url"} <= set(names)
+    assert {"words__my chnl", "comment__has address"} <= set(names)
 
 
 def test_the_pipeline_learns(pipeline: Pipeline) -> None:
@@ -125,4 +125,4 @@ def test_a_pickle_names_these_and_no_others(pipeline: Pipeline) -> None:
     """A pickled pipeline names exactly these objects of the package, and so they keep their names."""
     unpickler = RecordingUnpickler(pickle.dumps(pipeline))
     unpickler.load()
-    assert unpickler.names == {"pmip.steps.CheapFeatures", "pmip.text.consonant_ngrams", "pmip.text.normalise"}
+    assert unpickler.names == {"pmip.steps.CommentFeatures", "pmip.text.token_ngrams", "pmip.text.normalised"}

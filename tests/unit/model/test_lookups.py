@@ -22,7 +22,7 @@ from pmip.errors import ArtifactError
 from pmip.model.artifact import GOLDEN_COMMENTS, dumps
 from pmip.model.lookups import Lookup
 from pmip.model.reading import read
-from pmip.steps import CheapFeatures
+from pmip.steps import CommentFeatures
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
 
@@ -30,11 +30,11 @@ from pmip.training.data import local_files
 @pytest.fixture(scope="module")
 def model() -> Pipeline:
     """Fit a pipeline such as the notebook's on the bundled sample."""
-    words = TfidfVectorizer(analyzer=text.word_ngrams, sublinear_tf=True, min_df=2)
+    words = TfidfVectorizer(analyzer=text.token_ngrams, sublinear_tf=True, min_df=2)
     characters = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(2, 5), preprocessor=text.normalise, sublinear_tf=True, min_df=2
+        analyzer="char_wb", ngram_range=(2, 5), preprocessor=text.normalised, sublinear_tf=True, min_df=2
     )
-    features = FeatureUnion([("words", words), ("characters", characters), ("cheap", CheapFeatures())])
+    features = FeatureUnion([("words", words), ("characters", characters), ("comment", CommentFeatures())])
     comments = read_comments(local_files(SAMPLE))
     pipeline = Pipeline([("features", features), ("classifier", LogisticRegression(C=100, solver="liblinear"))])
     return pipeline.fit(comments["CONTENT"], comments["CLASS"])
@@ -72,9 +72,9 @@ def test_an_explanation_adds_up(lookup: Lookup, comment: str) -> None:
 
 
 def test_an_explanation_is_readable(lookup: Lookup) -> None:
-    """Words and pairs stand as they are, runs of characters in quotes, cheap features by their names."""
+    """Words and pairs stand as they are, runs of characters in quotes, comment features by their names."""
     names = {name for name, _ in lookup.explain("Check out my ch4nn3l http://a.com")[1]}
-    assert {"channel", "check out", "<url>", '"chan"', '" ch"', "has url", "log length"} <= names
+    assert {"chnl", "chck ot", '"chan"', '" ch"', "has address", "log length"} <= names
 
 
 @pytest.mark.parametrize(

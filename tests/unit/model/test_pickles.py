@@ -82,7 +82,7 @@ NAMED = [
     "pmip.text _normalised",
 ]
 NAMED += [
-    "pmip.steps CheapFeatures.fit",
+    "pmip.steps CommentFeatures.fit",
     "numpy load",
     "sklearn.pipeline Pipeline.fit",
     "no.such.module name",
@@ -101,7 +101,7 @@ def test_only_names_of_the_tables_and_functions_of_pmip_text_are_known(path: str
         assert str(refusal.value).isprintable()
 
 
-@pytest.mark.parametrize("named", [text.normalise, steps.CheapFeatures, LogisticRegression, np.float64])
+@pytest.mark.parametrize("named", [text.normalised, steps.CommentFeatures, LogisticRegression, np.float64])
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_a_name_stays_a_name(named: Any, protocol: int) -> None:
     """Nothing is looked up."""
@@ -112,19 +112,26 @@ def test_a_name_stays_a_name(named: Any, protocol: int) -> None:
 
 ARRAY = pickle.dumps(np.ones(2, "i1"), 2)[2:-1]
 CHANGES = {
-    "a class": (b"cpmip.steps\nCheapFeatures\n}b.", "changes pmip.steps.CheapFeatures"),
-    "a function": (b"cpmip.text\nnormalise\n}b.", "changes pmip.text.normalise"),
+    "a class": (b"cpmip.steps\nCommentFeatures\n}b.", "changes pmip.steps.CommentFeatures"),
+    "a function": (b"cpmip.text\nnormalised\n}b.", "changes pmip.text.normalised"),
     "a list": (b"]}b.", "changes list"),
-    "an instance twice": (b"cpmip.steps\nCheapFeatures\n)\x81}b}b.", "two states"),
+    "an instance twice": (b"cpmip.steps\nCommentFeatures\n)\x81}b}b.", "two states"),
     "an array twice": (ARRAY + ARRAY.partition(b"Rq\x09")[2] + b".", "numpy did not write"),
-    "an instance, by an item": (b"cpmip.steps\nCheapFeatures\n)\x81K\x01a.", "puts items into a CheapFeatures"),
-    "an instance, by a key": (b"cpmip.steps\nCheapFeatures\n)\x81K\x01K\x01s.", "puts items into a CheapFeatures"),
+    "an instance, by an item": (b"cpmip.steps\nCommentFeatures\n)\x81K\x01a.", "puts items into a CommentFeatures"),
+    "an instance, by a key": (b"cpmip.steps\nCommentFeatures\n)\x81K\x01K\x01s.", "puts items into a CommentFeatures"),
     "a list, by a key": (b"]K\x00K\x01s.", "puts items into a list"),
-    "an instance with arguments": (b"cpmip.steps\nCheapFeatures\nK\x01\x85\x81.", "makes an instance of"),
-    "an instance by a call": (b"cpmip.steps\nCheapFeatures\n)R.", "the model calls pmip.steps.CheapFeatures"),
-    "a function, called": (b"cpmip.text\nnormalise\n)R.", "the model calls pmip.text.normalise"),
+    "an instance with arguments": (b"cpmip.steps\nCommentFeatures\nK\x01\x85\x81.", "makes an instance of"),
+    "an instance by a call": (b"cpmip.steps\nCommentFeatures\n)R.", "the model calls pmip.steps.CommentFeatures"),
+    "a function, called": (b"cpmip.text\nnormalised\n)R.", "the model calls pmip.text.normalised"),
     "a text, called": (b"X\x01\0\0\0a)R.", "the model calls a"),
 }
+
+
+def test_a_model_of_another_text_is_refused_by_the_name_that_is_gone() -> None:
+    """It could not be run here either, so nobody is told to trust it."""
+    with pytest.raises(ArtifactError, match=r"here is no pmip\.text\.consonant_ngrams; train a model") as refusal:
+        stand_ins(b"\x80\x04cpmip.text\nconsonant_ngrams\n.", 1000)
+    assert not isinstance(refusal.value, NotReadableError)
 
 
 @pytest.mark.parametrize(("content", "reason"), CHANGES.values(), ids=CHANGES)

@@ -16,7 +16,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from pmip import text
 from pmip.errors import ArtifactError, NotReadableError
 from pmip.model.reading import read
-from pmip.steps import CheapFeatures
+from pmip.steps import CommentFeatures
 
 TEXTS = ["free song", "song of the day", "free free cards", "who is here", "Love the song", "cards"]
 LABELS = [1, 0, 1, 0, 0, 1]
@@ -53,7 +53,7 @@ class OwnVectorizer(TfidfVectorizer):  # type: ignore[misc]
     """A subclass, which could compute anything."""
 
 
-class OwnFeatures(CheapFeatures):
+class OwnFeatures(CommentFeatures):
     """A subclass, which could compute anything."""
 
 
@@ -128,8 +128,8 @@ CAN_ONLY_BE_RUN: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "an infinite intercept": (lambda: changed(1, intercept_=np.array([np.inf])), "in the intercept a number"),
     "an infinite idf": (lambda: changed_tfidf(idf_=np.full(COLUMNS, np.inf)), "in the idf a number"),
-    "an infinite weight": (lambda: fitted(weighted(CheapFeatures(), 1e300)), "weight"),
-    "a weight that is a text": (lambda: unfitted(CheapFeatures(weight="2")), "weight is of type str"),
+    "an infinite weight": (lambda: fitted(weighted(CommentFeatures(), 1e300)), "weight"),
+    "a weight that is a text": (lambda: unfitted(CommentFeatures(weight="2")), "weight is of type str"),
     "a subclass of vectorizers": (lambda: fitted(OwnVectorizer()), r"contains .*test_reading\.OwnVectorizer"),
     "a subclass of features": (lambda: fitted(OwnFeatures()), r"contains .*test_reading\.OwnFeatures"),
     "counts": (lambda: fitted(CountVectorizer()), r"contains sklearn\.feature_extraction\.text\.CountVectorizer"),
@@ -146,7 +146,7 @@ CAN_ONLY_BE_RUN: dict[str, tuple[Callable[[], Any], str]] = {
     "an own preprocessor": (lambda: vectorizer(preprocessor=str.lower), "getattr"),
     "a class for a function": (lambda: changed(0, preprocessor=np.float64), r"calls numpy\.float64"),
     "a text for a function": (lambda: changed(0, tokenizer="tokens"), "calls tokens"),
-    "own accents": (lambda: vectorizer(strip_accents=text.normalise), "strip_accents=pmip.text.normalise"),
+    "own accents": (lambda: vectorizer(strip_accents=text.normalised), "strip_accents=pmip.text.normalised"),
     "an expensive pattern": (lambda: vectorizer(token_pattern=r"(?:\w+\s*)+"), "token_pattern is"),
     "scikit-learn's stop words": (lambda: vectorizer(stop_words="english"), "stop_words are english"),
     "surrogate pairs": (lambda: vectorizer(vocabulary=["free", "\ud83d\ude0d"]), "surrogate pairs"),

@@ -1,24 +1,127 @@
-"""The figures: right where they can be counted by hand, and honest about what was left out."""
+"""The evaluation: near-duplicates, protocols, figures that can be counted by hand, and the gate."""
 
 import math
+import random
+import time
 
 import numpy as np
 import pytest
+from conftest import SAMPLE
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 
-from pmip.errors import TrainingDataError
+from pmip.errors import GateError, TrainingDataError
+from pmip.model.artifact import Artifact
+from pmip.training.comments import read_comments
+from pmip.training.data import local_files
 from pmip.training.evaluation import (
+    MOST_REMEMBERED,
+    Check,
+    at_the_edge,
+    baseline,
     calibration_error,
-    grouped_folds,
+    flipped,
+    gate,
+    grouped_kfold,
+    groups,
+    hash_of,
+    held_out,
+    leave_one_source_out,
+    recall,
+    remember,
+    repeated_files,
     require_both_classes,
     resamples,
+    sample,
     scores,
-    source_folds,
     spam_caught,
     summarise,
 )
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 GUESS = np.array([0.1, 0.2, 0.3, 0.6, 0.4, 0.7, 0.8, 0.9])
+
+
+def together(one: str, other: str) -> bool:
+    """Tell whether two comments are in one group, among others."""
+    found = groups([one, "something else", "", other, "12:34"])
+    return bool(found[0] == found[3])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Check out my channel!!!", "check out MY channel :)"),
+        ("I love this song", "i love\ufeff song, this"),
+        ("please subscribe to my new channel for daily free gifts", "subscribe to my new channel for daily free gifts"),
+        ("😍😍", " 😍😍 "),
+    ],
+)
+def test_nearly_the_same_words_are_one_group(one: str, other: str) -> None:
+    """Case, punctuation, order, the byte order mark and a word more or less do not matter."""
+    assert together(one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("nice song", "nice video"), ("😍", "😂"), ("1", "2"), ("check out my channel", "check out the drummer")],
+)
+def test_other_words_are_another_group(one: str, other: str) -> None:
+    """Two comments that share half of their words have nothing to do with each other."""
+    assert not together(one, other)
+
+
+def test_likeness_goes_on_from_one_to_the_next() -> None:
+    """The first and the last of a chain of near-duplicates are kept together."""
+    words = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
+    chain = [" ".join(words[start : start + 8]) for start in range(3)]
+    assert len(set(groups(chain).tolist())) == 1
+    assert not together(chain[0], "c d e f x y z w")
+
+
+def test_groups_depend_on_the_text_alone() -> None:
+    """Another order of the comments, or other comments beside them, change no name and no side."""
+    comments = [f"comment about {name} and nothing else here" for name in ("drums", "strings", "brass")]
+    comments += ["first", "second", "third"]
+    found = dict(zip(comments, groups(comments).tolist(), strict=True))
+    shuffled = ["new", *reversed(comments), "other"]
+    again = dict(zip(shuffled, groups(shuffled).tolist(), strict=True))
+    assert {comment: again[comment] for comment in comments} == found
+    assert found["first"] == 7710211399074899735
+
+
+def test_the_held_out_share_is_about_what_was_asked() -> None:
+    """Also where groups are large: their names are not small numbers."""
+    comments = [f"{a} {b}" for a in range(40) for b in "abcdefghijklmnopqrst"] + [f"x{a}" for a in range(40)]
+    many = groups([f"word{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}{chr(97 + n // 676)}" for n in range(5000)])
+    assert held_out(many, 0.3).mean() == pytest.approx(0.3, abs=0.03)
+    assert not held_out(many, 0.0).any()
+    assert held_out(groups(comments), 1.0).all()
+
+
+def test_a_sample_is_of_whole_groups_and_grows_by_adding() -> None:
+    """No more than asked, no group is cut, and the larger sample holds the smaller one."""
+    comments = read_comments(local_files(SAMPLE))["CONTENT"]
+    found = groups(comments)
+    small, large = sample(found, 100), sample(found, 300)
+    assert 90 <= small.sum() <= 100
+    assert not set(found[small]) & set(found[~small])
+    assert (large | ~small).all()
+    assert sample(found, len(comments)).all()
+
+
+def test_the_time_grows_with_the_number_of_comments() -> None:
+    """Eight times the comments take about eight times as long, also when many are alike."""
+    generator = random.Random(0)
+    words = ["".join(generator.choices("abcdefghij", k=5)) for _ in range(3000)]
+    comments = [" ".join(generator.choices(words, k=12)) for _ in range(12_000)] + ["the very same words"] * 4_000
+    seconds = []
+    for part in (comments[-2_000:], comments):
+        started = time.process_time()
+        groups(part)
+        seconds.append(time.process_time() - started)
+    assert seconds[1] < 25 * seconds[0]
+    assert len(np.unique(groups(comments))) > 11_000
 
 
 def test_figures_are_those_counted_by_hand() -> None:
@@ -76,40 +179,140 @@ def test_resamples_keep_groups_whole_and_repeat_by_seed() -> None:
 
 
 def test_folds_keep_near_duplicates_together_and_classes_in_balance() -> None:
-    """Each row is left out once, never with its near-duplicate among the comments to learn from."""
-    groups = np.repeat(np.arange(60), 2)
+    """Each row is left out once, never with its near-duplicate in the training set."""
+    named = np.repeat(np.arange(60), 2)
     labels = np.repeat(np.arange(60) % 3 == 0, 2).astype(int)
-    folds = grouped_folds(labels, groups, 10, seed=0)
+    folds = list(grouped_kfold(labels, named, 10, seed=0).split(labels, labels, named))
     assert len(folds) == 10
     assert sorted(np.concatenate([left_out for _, left_out in folds])) == list(range(120))
     for rest, left_out in folds:
-        assert not set(groups[rest]) & set(groups[left_out])
+        assert not set(named[rest]) & set(named[left_out])
         assert labels[left_out].mean() == pytest.approx(1 / 3)
 
 
 def test_few_texts_make_fewer_folds_and_too_few_an_error() -> None:
     """The error says how many different comments there are of each class."""
     labels = np.array([0] * 9 + [1] * 3)
-    assert len(grouped_folds(labels, np.arange(12), 10, seed=0)) == 3
+    assert grouped_kfold(labels, np.arange(12), 10, seed=0).get_n_splits() == 3
     with pytest.raises(TrainingDataError, match="CLASS 0 there are 9 different comments to learn from, of CLASS 1 1"):
-        grouped_folds(labels, np.array([*range(9), 9, 9, 9]), 10, seed=0)
+        grouped_kfold(labels, np.array([*range(9), 9, 9, 9]), 10, seed=0)
 
 
 def test_sources_are_left_out_one_after_the_other() -> None:
-    """A source that holds the only spam cannot be, and a single source leaves nothing to learn from."""
-    labels = np.array([0, 1, 0, 1, 0, 0])
-    sources = ["a", "a", "b", "b", "c", "c"]
-    left_out = {tuple(left_out.tolist()) for _, left_out in source_folds(labels, sources)}
-    assert left_out == {(0, 1), (2, 3), (4, 5)}
-    only_spam_in_a = source_folds(np.array([0, 1, 0, 0]), ["a", "a", "b", "b"])
-    assert [left_out.tolist() for _, left_out in only_spam_in_a] == [[2, 3]]
-    assert source_folds(labels, ["a"] * 6) == []
-    assert len(source_folds(np.array([0, 1] * 30), [str(row // 2) for row in range(60)])) == 10
+    """Many sources are left out several at once; one source leaves nothing to learn from."""
+    labels = np.array([0, 1, 0, 1] * 3)
+    sources = ["a"] * 4 + ["b"] * 4 + ["c"] * 4
+    left_out = {tuple(left_out.tolist()) for _, left_out in leave_one_source_out(labels, sources, np.arange(12))}
+    assert left_out == {(0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11)}
+    assert leave_one_source_out(labels, ["a"] * 12, np.arange(12)) == []
+    many = [str(row // 4) for row in range(60)]
+    assert len(leave_one_source_out(np.array([0, 1] * 30), many, np.arange(60))) == 10
 
 
-@pytest.mark.parametrize(("held_out", "what"), [([], "are none"), ([1, 1], "are all of CLASS 1")])
-def test_a_held_out_part_without_both_classes_is_refused(held_out: list[int], what: str) -> None:
+def test_a_source_that_holds_all_spam_cannot_be_left_out() -> None:
+    """Then nothing is measured on a new video, because not every source could be left out."""
+    assert leave_one_source_out(np.array([0, 0, 1, 1, 0, 0]), ["a"] * 4 + ["b"] * 2, np.arange(6)) == []
+
+
+def test_near_duplicates_of_a_left_out_source_leave_the_training_set() -> None:
+    """A video that stands in two files is new to the model that is asked about it."""
+    comments = read_comments(local_files(SAMPLE[:3]))
+    again = comments[comments["source_file"] == SAMPLE[0].name]
+    files = [*comments["source_file"], *("again/" + again["source_file"])]
+    y, found = np.array([*comments["CLASS"], *again["CLASS"]]), groups([*comments["CONTENT"], *again["CONTENT"]])
+    folds = leave_one_source_out(y, files, found)
+    assert len(folds) == 4
+    assert sorted(np.concatenate([left_out for _, left_out in folds])) == list(range(len(y)))
+    for rest, left_out in folds:
+        assert not set(found[rest]) & set(found[left_out])
+    assert repeated_files(files, found) == [
+        f"100% of the different texts of {SAMPLE[0].name} stand in again/{SAMPLE[0].name} too.",
+        f"100% of the different texts of again/{SAMPLE[0].name} stand in {SAMPLE[0].name} too.",
+    ]
+
+
+def test_a_best_value_at_the_edge_of_the_grid_is_said() -> None:
+    """The sentence names the parameter and its value; a value inside the grid and a choice among names say nothing."""
+    numbers, y = np.arange(40.0).reshape(-1, 1) - 20, np.repeat([0, 1], 20)
+    search = GridSearchCV(
+        LogisticRegression(), {"C": [0.001, 0.01, 0.1], "fit_intercept": [True]}, scoring="neg_log_loss"
+    )
+    [sentence] = at_the_edge(search.fit(numbers, y))
+    assert sentence.startswith("The best C, 0.1, is the largest that was searched")
+    search.best_params_ = {"C": 0.01}
+    assert at_the_edge(search) == []
+    assert at_the_edge(GridSearchCV(LogisticRegression(), {}).fit(numbers, y)) == []
+
+
+@pytest.mark.parametrize(("left_out", "what"), [([], "are none"), ([1, 1], "are all of CLASS 1")])
+def test_a_held_out_part_without_both_classes_is_refused(left_out: list[int], what: str) -> None:
     """The error says what is there and what would help."""
     with pytest.raises(TrainingDataError, match=f"{what}; more comments, or a larger HELD_OUT_SHARE"):
-        require_both_classes(held_out)
+        require_both_classes(left_out)
     require_both_classes([0, 1])
+
+
+def test_the_baseline_learns() -> None:
+    """It is a plain textbook pipeline, better than guessing on what it has seen."""
+    comments = read_comments(local_files(SAMPLE[:2]))
+    assert baseline(0).fit(comments["CONTENT"], comments["CLASS"]).score(comments["CONTENT"], comments["CLASS"]) > 0.9
+
+
+MODEL = Artifact(b"a model", None)
+
+
+def test_figures_at_their_limits_pass() -> None:
+    """So does a figure that could not be measured; the result is of this very model."""
+    checks = [
+        Check("accuracy", 0.9, 0.9, "MIN_ACCURACY"),
+        Check("drop", 0.02, 0.02, "MAX_DROP", at_least=False),
+        Check("drop", None, 0.02, "MAX_DROP", at_least=False),
+    ]
+    assert gate(checks, MODEL).sha256 == MODEL.sha256
+    assert [check.outcome for check in checks] == ["passed", "passed", "not measured"]
+    assert Check("accuracy", 0.8, 0.9, "MIN_ACCURACY").outcome == "FAILED"
+
+
+def test_all_failures_are_told_together() -> None:
+    """Each names the figure, its value, its limit and the parameter that holds it."""
+    checks = [
+        Check("accuracy", 0.8999, 0.9, "MIN_ACCURACY"),
+        Check("MCC", 0.95, 0.9, "MIN_MCC"),
+        Check("share of flips", 0.2, 0.1, "MAX_FLIPPED", at_least=False),
+    ]
+    with pytest.raises(GateError) as failure:
+        gate(checks, MODEL)
+    assert str(failure.value).endswith(
+        "accuracy is 0.8999, at least 0.9 is asked for (MIN_ACCURACY); "
+        "share of flips is 0.2000, at most 0.1 is asked for (MAX_FLIPPED)"
+    )
+
+
+@pytest.mark.parametrize(
+    "checks", [[], [Check("accuracy", None, 0.9, "MIN_ACCURACY")], [Check("MCC", math.nan, 0, "M")]]
+)
+def test_a_gate_that_measured_nothing_lets_nothing_through(checks: list[Check]) -> None:
+    """Neither without checks, nor when no figure is a number."""
+    with pytest.raises(GateError, match="is not published"):
+        gate(checks, MODEL)
+
+
+def test_what_is_remembered_is_found_by_the_text() -> None:
+    """Comments that the earlier run did not hold out are unknown, and no text is kept."""
+    kept = remember(["one\ud800", "two"], [0.25, 0.123456789])
+    assert kept == {hash_of("one\ud800"): 0.25, hash_of("two"): 0.123457}
+    found = recall(["two", "three", "one\ud800"], kept)
+    assert np.array_equal(found, [0.123457, np.nan, 0.25], equal_nan=True)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Of many, those of the smallest hashes are kept: two runs keep the same ones."""
+    texts = [f"comment {number}" for number in range(3 * MOST_REMEMBERED)]
+    kept = remember(texts, np.zeros(len(texts)))
+    assert len(kept) == MOST_REMEMBERED
+    assert max(kept) < min({hash_of(text) for text in texts} - kept.keys())
+
+
+def test_a_flip_is_another_class() -> None:
+    """The threshold is that of the API: 0.5 is not spam."""
+    assert flipped(np.array([0.5, 0.51, 0.9]), np.array([0.4, 0.5, 0.6])).tolist() == [False, True, False]

@@ -1,0 +1,157 @@
+"""From a fitted model to a version: a rehearsal before the search, comparison with earlier versions, publishing."""
+
+import pickle
+import re
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from pmip.errors import ArtifactError, GateError, ModelNotFoundError
+from pmip.model.artifact import Artifact, Metadata, pack
+from pmip.model.scorer import Scorer
+from pmip.model.verification import load
+from pmip.store.versions import LocalModel, ModelStore
+from pmip.training.augmentation import Augmented
+from pmip.training.evaluation import Passed
+
+REHEARSED = 150  # comments of each class
+SHOWN = 10  # versions in the report
+Store = ModelStore | LocalModel
+
+
+def rehearse(model: Augmented, comments: NDArray[Any], labels: NDArray[Any]) -> str:
+    """Fit a model to a few comments, pack and verify it; say in a sentence what the API will make of it.
+
+    Blank for a model that the API reads as data. Raises `ArtifactError` for one that could never be saved or served.
+    """
+    pipeline = model.pipeline
+    if not isinstance(pipeline, Pipeline) or [name for name, _ in pipeline.steps] != ["features", "classifier"]:
+        raise ArtifactError("`pipeline` must be a Pipeline with the two steps 'features' and 'classifier'")
+    if not hasattr(pipeline, "predict_proba"):
+        kind = type(pipeline["classifier"]).__name__
+        raise ArtifactError(f"{kind} has no predict_proba; wrapped as CalibratedClassifierCV({kind}()) it has one")
+    _require_picklable(pipeline)
+    rows = np.sort(np.concatenate([np.flatnonzero(labels == label)[:REHEARSED] for label in (0, 1)]))
+    try:
+        fitted = clone(model).fit(comments[rows], labels[rows]).pipeline_
+    except ValueError as error:  # such as too few features, which may be enough with all comments
+        return f"A first fit to {len(rows)} comments failed: {error}"
+    except Exception as error:  # whatever a classifier raises
+        raise ArtifactError(f"`pipeline` cannot be fitted ({type(error).__name__}: {error})") from error
+    if b"__main__" in pickle.dumps(pipeline):
+        return "The model holds a class or function of this notebook, which no API can load: move it to pmip/steps.py."
+    return reason_to_trust(ready(pack(fitted, Metadata("rehearsal"))))
+
+
+def _require_picklable(pipeline: Pipeline) -> None:
+    try:
+        pickle.dumps(pipeline)
+    except Exception as error:
+        raise ArtifactError(
+            f"`pipeline` cannot be pickled ({error}); move what the notebook defines to pmip/steps.py or pmip/text.py"
+        ) from None
+
+
+def ready(artifact: Artifact) -> Scorer:
+    """Make a model of this run ready to answer as the API would; its pickle is trusted, since it was just made."""
+    assert artifact.metadata  # noqa: S101 - `pack` gives it
+    return load(artifact, artifact.metadata.model_id, artifact.metadata.ENVIRONMENT, trust_pickles=True)
+
+
+def reason_to_trust(scorer: Scorer) -> str:
+    """Say why an API needs TRUST_PICKLES for a model; blank when it can be read as data."""
+    if not scorer.reason:
+        return ""
+    return (
+        f"The API cannot read this model as data ({scorer.reason}): it is saved and published, but an API "
+        "serves it only where TRUST_PICKLES=true, and cannot explain its answers."
+    )
+
+
+def publish(artifact: Artifact, passed: Passed, data_dir: LocalModel, store: Store) -> Artifact:
+    """Save a model that passed the gate in the data folder, and publish it where the store is that of a bucket.
+
+    Raises `GateError` when `passed` is not the gate's result for this very model.
+    """
+    if not isinstance(passed, Passed) or passed.sha256 != artifact.sha256:
+        raise GateError("the gate was not passed by this very model: run the gate's cell first")
+    if isinstance(store, ModelStore):
+        artifact = store.publish(artifact)
+    data_dir.save(artifact)
+    return artifact
+
+
+def before(store: Store) -> list[Metadata]:
+    """Return the metadata of the versions before this run, newest first; none that cannot be read."""
+    if isinstance(store, ModelStore):
+        return store.recent(SHOWN)
+    try:
+        metadata = store.fetch().metadata
+    except (ModelNotFoundError, ArtifactError):
+        metadata = None
+    return [metadata] if metadata else []
+
+
+def versions(metadata: Iterable[Metadata]) -> pd.DataFrame:
+    """Return a line for each version: its id, its data and its figures on a new video and held out."""
+    lines = []
+    for one in metadata:
+        line: dict[str, Any] = {"model": one.model_id, "training data": one.training_data_id}
+        line["comments"] = sum(int(file.get("rows", 0)) for file in one.training_files)
+        for protocol, title in (("leave_one_source_out", "a new video"), ("held_out", "held out")):
+            figures = one.metrics.get(protocol) or {}
+            line |= {f"{name}, {title}": figures.get(key) for name, key in (("accuracy", "accuracy"), ("MCC", "mcc"))}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def changes(earlier: Metadata, now: Metadata) -> pd.DataFrame:
+    """Return what differs in parameters, data and code from an earlier version: a line for each, with both values."""
+    then, current = told(earlier), told(now)
+    names = [name for name in {**then, **current} if then.get(name) != current.get(name)]
+    columns = {earlier.model_id: [then.get(name, "–") for name in names]}
+    return pd.DataFrame(columns | {now.model_id: [current.get(name, "–") for name in names]}, index=names)
+
+
+def told(metadata: Metadata) -> dict[str, str]:
+    """Return the data, the code and the parameters of a run as texts by their names."""
+    told = {"training data": str(metadata.training_data_id), "git revision": str(metadata.git_revision)}
+    for file in metadata.training_files:
+        told[f"{file.get('name')}"] = f"{file.get('rows')} comments, sha-256 {str(file.get('sha256'))[:12]}…"
+    told |= {name: str(value) for name, value in metadata.parameters.items()}
+    return told | {name: f"version {version}" for name, version in metadata.libraries.items()}
+
+
+def described(pipeline: Pipeline) -> str:
+    """Return the settings of a pipeline that are not the default, in one line and the same in every run."""
+    shown = pipeline.__repr__(N_CHAR_MAX=10_000)
+    return re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", " ".join(shown.split()))
+
+
+def plain_parameters(names: dict[str, Any]) -> dict[str, Any]:
+    """Return the notebook's parameters among its variables: in capitals, with values that JSON keeps."""
+    left_out = ("MODEL_ID", "DASK_SCHEDULER")
+    return {
+        name: value
+        for name, value in names.items()
+        if name.isupper() and not name.startswith("_") and name not in left_out and _is_plain(value)
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float) or (isinstance(value, list) and all(map(_is_plain, value)))
+
+
+def git_revision() -> str | None:
+    """Name the commit, marked when there are changes on top of it; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,119 @@
+"""Any classifier with predict_proba: one cell of the notebook is edited, and the run ends with a model."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from edited_notebooks import run_edited
+
+from pmip.errors import NotReadableError
+from pmip.model.verification import load
+from pmip.store.versions import LocalModel
+
+HEAD = """
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import TruncatedSVD
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.svm import LinearSVC
+
+from pmip import steps, text
+
+words = TfidfVectorizer(analyzer=text.token_ngrams, min_df=2)
+features = FeatureUnion([("words", words), ("comment", steps.CommentFeatures())])
+pipeline = Pipeline([("features", {features}), ("classifier", {classifier})])
+search_space = {search_space}
+"""
+FOREST = "RandomForestClassifier(20, random_state=0)"
+DENSE = "make_pipeline(features, TruncatedSVD(20, random_state=0))"
+MODELS = {
+    "naive Bayes": ("features", "MultinomialNB()", '{"classifier__alpha": [0.1, 1.0]}'),
+    "calibrated": ("features", "CalibratedClassifierCV(LinearSVC())", '{"classifier__estimator__C": [0.3, 1.0]}'),
+    "forest": ("features", FOREST, "{}"),
+    "boosting": (DENSE, "HistGradientBoostingClassifier(max_iter=20, random_state=0)", "{}"),
+    "a search": ("features", 'GridSearchCV(LogisticRegression(), {"C": [5, 20]}, cv=2)', "{}"),
+}
+SGD = ("features", 'SGDClassifier(loss="log_loss", random_state=0)', '{"classifier__alpha": [1e-4, 1e-3]}')
+
+
+def trained(folder: Path, model: tuple[str, str, str], head: str = HEAD) -> str:
+    """Run the notebook with another model cell; return all texts of its outputs."""
+    features, classifier, search_space = model
+
+    def edit(cell: Any) -> None:
+        if "model" in cell.metadata.get("tags", []):
+            names = {"{features}": features, "{classifier}": classifier, "{search_space}": search_space}
+            cell.source = head
+            for name, value in names.items():
+                cell.source = cell.source.replace(name, value)
+
+    executed = run_edited(folder, edit)
+    return str([output for cell in executed.cells for output in cell.get("outputs", [])])
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_what_can_only_be_run_is_trained_saved_and_told(tmp_path: Path, model: tuple[str, str, str]) -> None:
+    """The report says why and how it is served; an API refuses it unless TRUST_PICKLES is set."""
+    report = trained(tmp_path, model)
+    assert "The API cannot read this model as data" in report
+    assert "cannot be explained" in report
+    artifact = LocalModel(tmp_path).fetch()
+    with pytest.raises(NotReadableError, match="TRUST_PICKLES"):
+        load(artifact, "it", "dev")
+    scorer = load(artifact, "it", "dev", trust_pickles=True)
+    assert scorer.kind == "estimator"
+    assert scorer.classes(["check out my channel http://x.com/free subscribe"]) == [1]
+
+
+def test_another_linear_model_is_read_as_data(tmp_path: Path) -> None:
+    """Its answers are explained, without a word about trust."""
+    report = trained(tmp_path, SGD)
+    assert "The API can read a model of this kind as data" in report
+    scorer = load(LocalModel(tmp_path).fetch(), "it", "dev")
+    assert scorer.kind == "compiled"
+    assert scorer.explanations(["check out my channel"])[0]["contributions"]
+
+
+OWN_STEP = '''
+
+class Lengths(TransformerMixin, BaseEstimator):
+    """The length of each comment."""
+
+    def fit(self, comments, labels=None):
+        return self
+
+    def transform(self, comments):
+        return np.array([[len(comment)] for comment in comments])
+
+    def __sklearn_is_fitted__(self):
+        return True
+'''
+
+
+def test_a_step_of_ones_own_comes_from_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written into pmip/steps.py, and the report tells that an API has to trust it."""
+    package = tmp_path / "code" / "pmip"
+    shutil.copytree(ROOT / "pmip", package)
+    with (package / "steps.py").open("a") as file:
+        file.write(OWN_STEP)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    report = trained(tmp_path, ("steps.Lengths()", "LogisticRegression()", "{}"))
+    assert "the model contains pmip.steps.Lengths" in report
+    assert "TRUST_PICKLES=true" in report
+    assert LocalModel(tmp_path).fetch().metadata
+
+
+def test_a_class_of_the_notebook_is_told_where_to_go(tmp_path: Path) -> None:
+    """The run goes on, and says that no API can load the model."""
+    head = HEAD.replace(
+        "words = ",
+        f"import numpy as np\nfrom sklearn.base import BaseEstimator, TransformerMixin\n{OWN_STEP}\nwords = ",
+    )
+    report = trained(tmp_path, ("Lengths()", "LogisticRegression()", "{}"), head)
+    assert "which no API can load: move it to pmip/steps.py" in report

@@ -1,0 +1,162 @@
+"""The pictures and tables of the report: drawn for data of all kinds, and telling nobody's telephone number."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+
+from pmip.errors import NotExplainableError
+from pmip.model.artifact import Artifact, Metadata
+from pmip.model.scorer import Estimator, Scorer
+from pmip.model.verification import load
+from pmip.training import evaluation, plots
+
+Y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+P = np.array([0.1, 0.2, 0.3, 0.6, 0.4, 0.7, 0.8, 1.0])
+TABLE = pd.DataFrame(
+    {"source": list("aabbaabb"), "CLASS": Y, "CONTENT": [f"call {n}" for n in range(8)], "source_row": 1}
+)
+
+
+@pytest.fixture(autouse=True)
+def _drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Draw each picture as far as its last letter; warnings are errors."""
+    plt.switch_backend("agg")
+    monkeypatch.setattr(plt, "show", lambda: plt.gcf().canvas.draw())
+    yield
+    plt.close("all")
+
+
+def axes() -> list[Axes]:
+    """Return the parts of the picture that was drawn last."""
+    return list(plt.gcf().axes)
+
+
+@pytest.fixture
+def scorer(artifact: Artifact) -> Scorer:
+    """Return a scorer that explains its answers."""
+    return load(artifact, "measured", "dev")
+
+
+@pytest.mark.parametrize("name", ["cheap $50 \\mix $60", "x" * 300, "видео", "a_b^c{d"])
+def test_any_name_of_a_source_can_be_drawn(name: str) -> None:
+    """Signs of formulas are plain text, and long names are cut."""
+    table = TABLE.replace({"source": {"a": name}})
+    plots.comments(table)
+    plots.by_source(table["source"], Y, P, f"By source ({'a new video'})")
+    assert axes()[0].get_xlim()[0] == 0
+
+
+def found(space: dict[str, list[Any]]) -> GridSearchCV:
+    """Search a space."""
+    return GridSearchCV(LogisticRegression(), space, scoring="neg_log_loss", cv=2).fit(P.reshape(-1, 1), Y)
+
+
+@pytest.mark.parametrize(
+    ("space", "scale"),
+    [
+        ({"C": [1, 10, 100]}, "log"),
+        ({"C": [0.5, 1.0]}, "log"),
+        ({}, "linear"),
+        ({"C": [1, 10], "fit_intercept": [True, False]}, "linear"),
+        ({"class_weight": [None, "balanced"]}, "linear"),
+    ],
+)
+def test_any_search_can_be_drawn(space: dict[str, list[Any]], scale: str) -> None:
+    """One parameter of numbers makes an axis; anything else, a line for each candidate."""
+    plots.search(found(space))
+    [only] = axes()
+    assert only.get_xscale() == scale
+    assert "log-loss" in (only.get_xlabel(), only.get_ylabel())
+
+
+@pytest.mark.parametrize("baseline", [None, P[::-1]])
+def test_the_held_out_comments_are_drawn_with_and_without_a_baseline(baseline: Any) -> None:
+    """A probability of exactly 1 has its place in the calibration."""
+    plots.held_out(Y, P, baseline)
+    left, middle, right = axes()[:3]
+    assert len(left.get_lines()) == (1 if baseline is None else 2)
+    assert (left.get_ylim()[0], right.get_title()) == (0, "Threshold 0.5")
+    assert middle.collections[0].get_offsets().shape == (8, 2)
+
+
+def test_the_learning_curve_begins_at_zero() -> None:
+    """The log-loss is drawn, which scikit-learn gives with a minus."""
+    plots.learning_curve([10, 20], np.array([[-0.4], [-0.2]]))
+    [only] = axes()
+    assert only.get_lines()[0].get_ydata().tolist() == [0.4, 0.2]
+    assert only.get_ylim()[0] == 0
+
+
+def test_evidence_is_drawn(scorer: Scorer) -> None:
+    """For each class, the features that speak for it."""
+    texts = {0: ["I love this song", "great song"], 1: ["check out my channel $5", "subscribe $$$"]}
+    plots.evidence({label: plots.average_evidence(scorer, comments) for label, comments in texts.items()})
+    assert [side.get_title() for side in axes()] == ["for a good comment", "for spam"]
+
+
+def test_versions_are_drawn_in_their_order() -> None:
+    """The axis says that it does not begin at zero; a figure that a version lacks leaves a gap."""
+    names = ["accuracy, a new video", "MCC, a new video", "accuracy, held out", "MCC, held out"]
+    lines = [{"model": "one"} | dict.fromkeys(names, 0.9), {"model": "two"} | dict.fromkeys(names)]
+    plots.over_versions(pd.DataFrame(lines))
+    assert axes()[0].get_ylabel() == "the axis does not begin at 0"
+
+
+def test_a_table_of_figures_shows_the_spread() -> None:
+    """A column for each method and protocol, in which nothing is left blank."""
+    scores = {"held_out": evaluation.summarise(Y, P, [np.arange(4), np.arange(4, 8)])}
+    table = plots.figures({"this model": scores, "baseline": {}}, {"held_out": "held out"})
+    assert table.loc["accuracy", ("this model", "held out")] == "0.750 ± 0.000"
+    assert table.loc["MCC", ("this model", "held out")] == "0.500"
+
+
+def test_the_worst_errors_come_first_and_name_their_reasons(scorer: Scorer) -> None:
+    """A comment is shown as text, whatever it holds; without an explanation its reasons are left out."""
+    table = TABLE.assign(CONTENT="<b>call</b> +49 176 1234567 or mail joe@example.org")
+    shown = plots.worst_errors(table, P, scorer, {})
+    assert shown.data["probability"].tolist() == [0.6, 0.4]
+    page = shown.to_html()
+    assert "&lt;b&gt;call&lt;/b&gt; [number] or mail [mail]" in page
+    assert "1234567" not in page
+    assert "has address" in page
+    assert "what weighed most" not in plots.worst_errors(table, P, scorer, None).data
+
+
+def test_a_model_that_is_not_linear_is_not_explained() -> None:
+    """The error gives the reason."""
+    other = Scorer(Metadata("m"), False, "", Estimator(None, "the classifier is a RandomForestClassifier"))
+    with pytest.raises(NotExplainableError, match="RandomForest"):
+        plots.average_evidence(other, ["text"])
+
+
+def test_flips_show_both_probabilities() -> None:
+    """Contacts are left out here too."""
+    shown = plots.flips(TABLE.assign(CONTENT="call 0176-1234567"), P, P[::-1]).data
+    assert shown["now"].tolist() == P.tolist()
+    assert set(shown["comment"]) == {"call [number]"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mail joe.b+x@my-shop.co.uk now", "mail [mail] now"),
+        ("http://x.com/?to=joe%40example.org&a=1", "http://x.com/?to=[mail]&a=1"),
+        ("mailto:joe@example.org", "mailto:[mail]"),
+        ("call +49 (0)176 123 45 67!", "call [number]!"),
+        ("https://wa.me/491761234567", "https://wa.me/[number]"),
+        ("tel:0176/1234567", "tel:[number]"),
+        ("id7654321x", "id[number]x"),
+        ("at 2:19, 100 views in 2015, 1,000 likes", "at 2:19, 100 views in 2015, 1,000 likes"),
+        ("user@", "user@"),
+    ],
+)
+def test_contacts_are_left_out(text: str, shown: str) -> None:
+    """Mail addresses and telephone numbers are replaced, in links too; times, years and counts stay."""
+    assert plots.without_contacts(text) == shown
