@@ -193,6 +193,7 @@ def test_the_command_tells_all_mistakes_and_exits_1(tmp_path: Path, capsys: pyte
     assert "seems to hold a secret" in line
 
 
+@pytest.mark.slow
 def test_the_whole_notebook_runs_on_a_small_sample(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is printed when all is well, and nobody waits long for it."""
     started = time.monotonic()
@@ -201,6 +202,7 @@ def test_the_whole_notebook_runs_on_a_small_sample(capsys: pytest.CaptureFixture
     assert time.monotonic() - started < 90  # 12 on a quiet machine
 
 
+@pytest.mark.slow
 def test_a_notebook_that_does_not_run_says_why(tmp_path: Path) -> None:
     """Without comments there is nothing to learn from."""
     (tmp_path / "empty.csv").write_text("CONTENT,CLASS\n")
