@@ -1,11 +1,14 @@
 """Augmentation: a classifier meets words that are not written as they should be by learning from damaged copies too."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from multiprocessing import current_process
 from random import Random
 from typing import Any, Self
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -15,6 +18,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from pmip.disguises import unescaped
 
+MOST_FITTED = 5  # features that a worker keeps: those of a search's folds
 COPIED_AT_MOST = 15_000  # comments; of more, a part is copied: their own variety teaches the rest
 SHARE_OF_WORDS = 0.75  # that are damaged
 
@@ -51,8 +55,11 @@ class Augmented(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
     def fit(self, X: Sequence[str], y: Sequence[int]) -> Self:  # noqa: N803 - the names of scikit-learn
         """Fit a clone of the pipeline."""
         comments, labels, weights = with_copies(X, y, self.weight)
-        name = weight_parameter(self.pipeline)
-        self.pipeline_ = clone(self.pipeline).fit(comments, labels, **({name: weights} if name else {}))
+        self.pipeline_ = clone(self.pipeline)
+        features, seen = fitted_features(self.pipeline_["features"], comments, labels)
+        name = weight_parameter(self.pipeline_["classifier"])
+        self.pipeline_["classifier"].fit(seen, labels, **({name: weights} if name else {}))
+        self.pipeline_.steps[0] = ("features", features)
         self.classes_ = self.pipeline_.classes_
         return self
 
@@ -89,6 +96,24 @@ def weight_parameter(step: Any) -> str:
     if isinstance(step, GridSearchCV | RandomizedSearchCV):
         return weight_parameter(step.estimator)
     return "sample_weight" if has_fit_parameter(step, "sample_weight") else ""
+
+
+_fitted: OrderedDict[str, tuple[Any, Any]] = OrderedDict()  # in a worker of joblib, which lives for one search
+
+
+def fitted_features(features: Any, comments: list[str], labels: NDArray[Any]) -> tuple[Any, Any]:
+    """Return the features fitted to comments, and what they make of these.
+
+    A search fits the same features for each candidate of the classifier: its workers do that once.
+    """
+    if not current_process().name.startswith("Loky"):
+        return features, features.fit_transform(comments, labels)
+    key = joblib.hash((features, comments, labels))
+    if key not in _fitted:
+        while len(_fitted) >= MOST_FITTED:
+            _fitted.popitem(last=False)
+        _fitted[key] = features, features.fit_transform(comments, labels)
+    return _fitted[key]
 
 
 @lru_cache(maxsize=2**15)  # a comment is in most folds

@@ -187,7 +187,7 @@ def worst_errors(
     if usual is not None:
         worst["what weighed most"] = [_reasons(scorer, comment, usual) for comment in worst["CONTENT"]]
         columns.append("what weighed most")
-    return worst[columns].style.hide().format(escape="html", precision=3)
+    return _styled(worst[columns])
 
 
 def _reasons(scorer: Scorer, comment: str, usual: Mapping[str, float]) -> str:
@@ -202,7 +202,13 @@ def _reasons(scorer: Scorer, comment: str, usual: Mapping[str, float]) -> str:
 def flips(table: pd.DataFrame, now: NDArray[np.float64], before: NDArray[np.float64]) -> Styler:
     """Return comments that two models put into different classes, with both probabilities of spam."""
     shown = table[["source", "CLASS"]].assign(now=now, before=before, comment=table["CONTENT"].map(without_contacts))
-    return shown.head(30).style.hide().format(escape="html", precision=3)
+    return _styled(shown.head(30))
+
+
+def _styled(table: pd.DataFrame) -> Styler:
+    """Show comments as text, in a column that stays wide enough to be read on a telephone."""
+    shown: Styler = table.style.hide().format(escape="html", precision=3)
+    return shown.set_properties(subset=["comment"], **{"min-width": "16em"})
 
 
 # A mail address, also one that is escaped for a URL, and a telephone number, however it is grouped.

@@ -1,5 +1,6 @@
 """Augmentation: copies are the same every time, links stay whole, and the pipeline inside is a plain one."""
 
+from multiprocessing import current_process
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,20 @@ def test_the_pipeline_inside_is_fitted_to_the_copies_too() -> None:
     assert type(model.pipeline_) is Pipeline
     assert np.array_equal(model.predict_proba(comments), expected.predict_proba(comments))
     assert model.predict(comments).tolist() == expected.predict(comments).tolist()
+
+
+def test_a_worker_fits_the_features_of_a_search_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same results as without: the next candidate of a fold's classifier finds them fitted."""
+    comments, y = sample()
+    search = GridSearchCV(Augmented(pipeline(LogisticRegression())), {"classifier__C": [0.1, 1.0, 10.0]}, cv=2)
+    expected = search.fit(comments, y).cv_results_["mean_test_score"]
+    assert len(augmentation._fitted) == 0
+    monkeypatch.setattr(current_process(), "name", "LokyProcess-1")
+    assert np.array_equal(search.fit(comments, y).cv_results_["mean_test_score"], expected)
+    assert len(augmentation._fitted) == 3  # two folds, and all comments
+    search.set_params(estimator__features__min_df=2).fit(comments[:-1], y[:-1])
+    assert len(augmentation._fitted) == augmentation.MOST_FITTED
+    augmentation._fitted.clear()
 
 
 def test_no_model_learns_from_the_copy_of_a_comment_that_it_is_asked_about() -> None:
