@@ -30,6 +30,8 @@ FIGURES = {
 MOST_ROWS = 20
 LONGEST_LABEL = 40
 
+plt.rcParams["text.parse_math"] = False  # a $ in the name of a file begins no formula
+
 
 def comments(table: pd.DataFrame) -> None:
     """Show for each source how many comments it has and how long these are, by class."""

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Takes the two pictures of README.md: the Swagger page of an API that serves DATA_DIR/model.pkl, which it starts and
+# ends, and the newest report in DATA_DIR. Writes .github/images/swagger.png and report.png.
+#
+# usage: scripts/take_screenshots.sh
+#
+# DATA_DIR   where scripts/train.sh left a model and its report; default: data
+# CHROMIUM   the browser; default: chromium on the path
+#
+# It needs Chromium and 'bash scripts/install.sh --venv train,test,test-all'.
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+
+main() {
+  help_if_asked "$@"
+  local data python report port=${PORT:-8765}
+  data=$(absolute "${DATA_DIR:-$root/data}")
+  python=$(find_python)
+  report=$(find "$data" -maxdepth 1 -name 'model-training-*.html' | sort | tail -n 1)
+  [ -n "$report" ] || die "there is no report in $data; 'bash scripts/train.sh' makes one"
+  command -v "${CHROMIUM:-chromium}" >/dev/null || die "${CHROMIUM:-chromium} is not installed"
+  ENVIRONMENT=dev DATA_DIR=$data HOST=127.0.0.1 PORT=$port "$python" -m gunicorn -c python:pmip.gunicorn_conf \
+    pmip.wsgi:app >/dev/null 2>&1 &
+  api=$!
+  trap 'kill "$api"; wait "$api" || true' EXIT
+  mkdir -p .github/images
+  "$python" - "$(command -v "${CHROMIUM:-chromium}")" "http://127.0.0.1:$port/" "file://$report" <<'PYTHON'
+import io
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+chromium, api, report = sys.argv[1:]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+for _ in range(100):
+    try:
+        direct.open(api + "readiness", timeout=5)
+        break
+    except OSError:
+        time.sleep(0.2)
+
+
+def save(picture: bytes, name: str) -> None:
+    """Save a picture in 64 colours, which keeps it small."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(64)
+    image.save(Path(".github/images") / name, optimize=True)
+
+
+with sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    page = browser.new_page(viewport={"width": 1000, "height": 720})
+    page.goto(api)
+    page.locator(".opblock-summary-path").first.wait_for()
+    page.wait_for_timeout(500)
+    save(page.screenshot(), "swagger.png")
+    page.goto(report)
+    page.get_by_text("How good is it?").last.scroll_into_view_if_needed()
+    page.evaluate("window.scrollBy(0, 560)")
+    page.wait_for_timeout(500)
+    save(page.screenshot(), "report.png")
+    browser.close()
+PYTHON
+  say "wrote .github/images/swagger.png and report.png"
+}
+
+main "$@"
