@@ -63,7 +63,7 @@ def post_worker_init(_worker: Any) -> None:
     reloader.start()
 
 
-def child_exit(_server: Any, worker: Any) -> None:
+def child_exit(server: Any, worker: Any) -> None:
     """Tell the metrics that a worker is gone; its counts stay."""
     from prometheus_client.multiprocess import mark_process_dead
 
@@ -71,5 +71,5 @@ def child_exit(_server: Any, worker: Any) -> None:
         from pmip.wsgi import app
 
         app.extensions["pmip"].metrics.killed()
-        log.error("worker %d did not answer for %d s and was ended", worker.pid, timeout)
+        log.error("worker %d did not answer for %d s and was ended", worker.pid, server.timeout)
     mark_process_dead(worker.pid, _metrics_dir)  # type: ignore[no-untyped-call]

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Flask, Response, current_app
@@ -25,6 +26,7 @@ from pmip.serving.reloader import Reloader
 KEYED = ("/predict", "/model-info", "/metrics")
 VERSION = version("pmip")
 NO_KEYS = ApiKeys()
+AT_ONCE = 4  # requests that a process scores at a time: others wait, so that many large ones do not fill its memory
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Service:
     environment: str
     api_keys: ApiKeys
     metrics: Metrics
+    turns: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(AT_ONCE))
 
 
 def create_app(
@@ -96,13 +99,16 @@ class Predict(Resource):
         """Tell for each comment whether it is spam."""
         service, this = _service(), asked()
         question = question_in(this.args)
-        comments = comments_of(body_of(this, service.limits), service.limits, question.kind)
-        this.comments = len(comments)
-        scorer = service.reloader.scorer
-        rows, spam = scorer.answers(question.kind, comments, question.top)
+        body = body_of(this, service.limits)
+        with service.turns:
+            comments = comments_of(body, service.limits, question.kind)
+            this.comments = len(comments)
+            scorer = service.reloader.scorer
+            rows, spam = scorer.answers(question.kind, comments, question.top)
+            answer = json.dumps({"result": rows}) + "\n"
         this.model_id = scorer.model_id
         service.metrics.scored(scorer.model_id, spam)
-        return Response(json.dumps({"result": rows}) + "\n", mimetype="application/json")
+        return Response(answer, mimetype="application/json")
 
 
 @service_ns.route("/model-info")

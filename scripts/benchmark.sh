@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures the API with a model beside two others that differ in their route alone: one that does nothing, and a plain
-# one that calls scikit-learn's predict on the same model. Prints a table; a wrong answer or an error under load fails.
+# Measures the API with a model beside two others on gunicorn's own worker: a route that does nothing, and a plain one
+# that calls scikit-learn's predict on the same model. Prints a table; a wrong answer or an error under load fails.
 #
 # usage: scripts/benchmark.sh [--seconds N] [--rounds N] [--comments FILE]... [MODEL.pkl]
 #        scripts/benchmark.sh in-process [--comments FILE]... [MODEL.pkl]

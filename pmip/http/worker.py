@@ -1,5 +1,6 @@
 """What gunicorn is given: a worker where the slow and the idle do not keep others waiting, and a log in JSON."""
 
+import errno
 import logging
 import socket
 import time
@@ -45,9 +46,12 @@ class PatientSocket(socket.socket):
         return data
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send all, to a caller who takes it."""
+        """Send all, to a caller who takes it; raise what a caller who has hung up would cause."""
         self.settimeout(SECONDS + len(data) / BYTES_PER_SECOND)
-        super().sendall(data, flags)
+        try:
+            super().sendall(data, flags)
+        except TimeoutError as error:
+            raise BrokenPipeError(errno.EPIPE, "the caller does not take the answer") from error
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
