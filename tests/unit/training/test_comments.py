@@ -178,7 +178,7 @@ WORKBOOK = zipped({"_rels/.rels": "x" * 9999, "[Content_Types].xml": "", "xl/wor
 OTHER_KINDS = {
     "an Excel workbook; save it from Excel as 'CSV UTF-8'": [WORKBOOK, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"],
     "a zip file; give it a name that ends in .zip": [zipped({"x.csv": HEADER + ROWS})],
-    "a gzip file; give it a name that ends in .csv.gz": [gzip.compress(HEADER.encode())],
+    "a gzip file; give it a name that ends in .csv.gz": [gzip.compress(HEADER.encode(), mtime=0)],
     "a Git LFS pointer, not the file itself; run 'git lfs pull'": [b"version https://git-lfs.github.com/spec/v1\noid"],
     "a web page; download the file itself, after": [b"\n<!DOCTYPE html><html>", b"<HTML><body>"],
     "an empty file; save or download it again": [b""],
