@@ -50,7 +50,7 @@ def spam_shares(lookup: Lookup, change: Callable[[str], str]) -> tuple[float, fl
     return ham_share, spam_share
 
 
-@pytest.mark.parametrize("name", [*NAMED, *(UNSEEN.keys() - NOT_READ)])
+@pytest.mark.parametrize("name", [*NAMED, *sorted(UNSEEN.keys() - NOT_READ)])
 def test_a_disguise_changes_little(lookup: Lookup, name: str) -> None:
     """Disguised spam is caught nearly as often as plain spam, and the disguise alone makes no spam of ham."""
     plain_ham, plain_spam = spam_shares(lookup, lambda comment: comment)

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -56,8 +58,10 @@ def test_from_nothing_to_an_answer_and_on_to_the_next_model(
     wait_for(lambda: answers(port), 30)
     for reply in (ask(port, "/readiness"), ask(port, "/predict", EXAMPLE)):
         assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
-        assert "does not hold any version" in reply.body["message"]
-    assert ask(port, "/model-info").body["result"]["model_id"] is None
+        assert "/model-info and the log tell why" in reply.body["message"]
+    info = ask(port, "/model-info").body["result"]
+    assert info["model_id"] is None
+    assert "does not hold any version" in info["last_error"]
 
     seed(bucket, SAMPLE, "20260101")
     first = train(bucket, tmp_path / "data")
@@ -117,20 +121,16 @@ def test_dev_serves_the_local_model_and_its_successor(
     """In dev there is no bucket: data/model.pkl answers, and again when it is written anew."""
     port = start_api()
     wait_for(lambda: answers(port), 30)
-    assert "train.sh" in ask(port, "/readiness").body["message"]
-    (tmp_path / "model.pkl").write_bytes(artifact.model)
+    assert "train.sh" in ask(port, "/model-info").body["result"]["last_error"]
+    for model in (artifact.model, zlib.compress(zlib.decompress(artifact.model), 1)):
+        (tmp_path / "model.pkl").write_bytes(model)
 
-    def loaded_after(moment: str) -> bool:
-        """Ask often enough to meet all three workers."""
-        infos = [ask(port, "/model-info").body["result"] for _ in range(20)]
-        return all(info.get("loaded_at", "") > moment for info in infos)
+        def all_serve(sha256: str = sha256(model).hexdigest()) -> bool:
+            """Ask often enough to meet all three workers."""
+            return all(ask(port, "/model-info").body["result"].get("sha256") == sha256 for _ in range(20))
 
-    wait_for(lambda: loaded_after(""), 10)
-    assert ask(port, "/predict", EXAMPLE).headers["X-Model-Id"] == "local"
-    first = ask(port, "/model-info").body["result"]["loaded_at"]
-    time.sleep(1.1)  # loaded_at counts seconds
-    (tmp_path / "model.pkl").write_bytes(artifact.model)
-    wait_for(lambda: loaded_after(first), 10)
+        wait_for(all_serve, 10)
+        assert ask(port, "/predict", EXAMPLE).headers["X-Model-Id"] == "local"
 
 
 def test_bad_settings_end_the_api_in_one_line() -> None:
