@@ -13,7 +13,6 @@ import time
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -78,15 +77,13 @@ def registry(tmp_path: Path) -> Iterator[str]:
 
 
 def test_what_is_pushed_is_one_manifest(registry: str, project: Path, images: str) -> None:
-    """Lambda takes no index of several; and what is pushed once stays as it is."""
-    push = partial(run, project / "scripts" / "push_api_image.sh", f"{registry}/pmip_api", timeout=600, **IMAGES)
-    assert push().stdout == f"{registry}/pmip_api:{images}\n"
+    """Lambda takes no index of several."""
+    pushed = run(project / "scripts" / "push_api_image.sh", f"{registry}/pmip_api", timeout=600, **IMAGES)
+    assert pushed.stdout == f"{registry}/pmip_api:{images}\n"
     kinds = {"Accept": ", ".join((*MANIFESTS, "application/vnd.oci.image.index.v1+json"))}
     manifest = urllib.request.Request(f"http://{registry}/v2/pmip_api/manifests/{images}", headers=kinds)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(manifest, timeout=30) as answer:
         assert answer.headers["Content-Type"] in MANIFESTS
-    again = push()
-    assert (again.stdout, "is there already" in again.stderr) == (f"{registry}/pmip_api:{images}\n", True)
     docker("rmi", f"{registry}/pmip_api:{images}", f"{registry}/pmip_api:latest")
 
 
