@@ -10,7 +10,7 @@
 #              eval "$(bash scripts/local_s3.sh env)"
 #
 # It listens on 127.0.0.1 alone and wants credentials, made at random at the first start. Objects, credentials and the
-# log of the last start stand in DATA_DIR/local-s3. No port of it gives or takes an object without a password. But
+# log of the last start stand in DATA_DIR/local-s3. S3 requests and the filer require a password. But
 # SeaweedFS's maintenance calls know no password and can delete a bucket: whatever runs on this machine can call them,
 # so keep no data in it that have no copy elsewhere.
 #

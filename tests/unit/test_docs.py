@@ -48,7 +48,7 @@ def pages() -> list[Path]:
 def names_in_table(page: str, heading: str) -> set[str]:
     """Return the code words in the first column of the first table below a heading."""
     rows = [line for line in page.split(f"## {heading}\n")[1].split("\n## ")[0].splitlines() if line.startswith("| `")]
-    return {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    return {name for row in rows for name in re.findall(r"`([^`]+[^/`])`", row.split("|")[1])}
 
 
 def test_the_settings_are_those_that_are_read() -> None:
