@@ -46,7 +46,7 @@ QUICK_SYSTEM_FILES = (
     "test_scripts",
 )
 SLOW_FIXTURES = ("start_cluster",)  # needs the extra 'dask'
-ALONE_FILES = ("test_load", "test_benchmark", "test_behind_nginx")
+ALONE_FILES = ("test_load", "test_benchmark", "test_behind_nginx", "test_serving", "test_worker", "test_scoring")
 # What each process of pytest-xdist has to itself: the containers' images and the emulator are made once.
 SHARED_FIXTURES = ("engine", "cloud")
 

@@ -313,6 +313,8 @@ def test_bad_settings_end_it_in_one_line() -> None:
     assert "MAX_COMMENTS" in line
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 def test_it_starts_and_answers_in_time(store: ModelStore, settings: dict[str, str], start: Start) -> None:
     """Lambda gives a start 10 seconds; what the medians are here is printed."""
     functions = [start(**settings).function for _ in range(3)]
