@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 from pmip.errors import NotExplainableError
 from pmip.model.artifact import Artifact, Metadata
-from pmip.model.scorer import Estimator, Scorer
+from pmip.model.scorer import Scorer
 from pmip.model.verification import load
 from pmip.training import evaluation, plots
 
@@ -131,7 +131,7 @@ def test_the_worst_errors_come_first_and_name_their_reasons(scorer: Scorer) -> N
 
 def test_a_model_that_is_not_linear_is_not_explained() -> None:
     """The error gives the reason."""
-    other = Scorer(Metadata("m"), False, "", Estimator(None, "the classifier is a RandomForestClassifier"))
+    other = Scorer(Metadata("m"), False, "", object(), "the classifier is a RandomForestClassifier")
     with pytest.raises(NotExplainableError, match="RandomForest"):
         plots.average_evidence(other, ["text"])
 
