@@ -1,5 +1,6 @@
 """Augmentation: a classifier meets words that are not written as they should be by learning from damaged copies too."""
 
+import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -106,14 +107,21 @@ def fitted_features(features: Any, comments: list[str], labels: NDArray[Any]) ->
 
     A search fits the same features for each candidate of the classifier: its workers do that once.
     """
-    if not current_process().name.startswith("Loky"):
+    key = _key(features, comments, labels) if current_process().name.startswith("Loky") else None
+    if key is None:
         return features, features.fit_transform(comments, labels)
-    key = joblib.hash((features, comments, labels))
     if key not in _fitted:
         while len(_fitted) >= MOST_FITTED:
             _fitted.popitem(last=False)
         _fitted[key] = features, features.fit_transform(comments, labels)
     return _fitted[key]
+
+
+def _key(*parts: Any) -> str | None:
+    try:
+        return str(joblib.hash(parts))
+    except (pickle.PicklingError, AttributeError, TypeError):  # of a class that somebody wrote into the notebook
+        return None
 
 
 @lru_cache(maxsize=2**15)  # a comment is in most folds

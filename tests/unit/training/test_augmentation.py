@@ -117,6 +117,12 @@ def test_a_worker_fits_the_features_of_a_search_once(monkeypatch: pytest.MonkeyP
     search.set_params(estimator__features__min_df=2).fit(comments[:-1], y[:-1])
     assert len(augmentation._fitted) == augmentation.MOST_FITTED
     augmentation._fitted.clear()
+    Augmented(
+        Pipeline(
+            [("features", TfidfVectorizer(analyzer=lambda comment: comment.split())), ("classifier", MultinomialNB())]
+        )
+    ).fit(comments, y)
+    assert len(augmentation._fitted) == 0  # what cannot be pickled has no name to be found by
 
 
 def test_no_model_learns_from_the_copy_of_a_comment_that_it_is_asked_about() -> None:
