@@ -131,11 +131,7 @@ def test_the_worst_errors_come_first_and_name_their_reasons(scorer: Scorer) -> N
 
 def test_a_model_that_is_not_linear_is_not_explained() -> None:
     """The error gives the reason."""
-<<<<<<< HEAD
-    other = Scorer(Metadata("m"), False, "", None, "the classifier is a RandomForestClassifier")
-=======
     other = Scorer(Metadata("m"), False, "", object(), "the classifier is a RandomForestClassifier")
->>>>>>> notebook
     with pytest.raises(NotExplainableError, match="RandomForest"):
         plots.average_evidence(other, ["text"])
 
