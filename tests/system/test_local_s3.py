@@ -254,7 +254,7 @@ def test_without_any_server_start_names_the_install_command(bare: Script) -> Non
     assert "bash scripts/install.sh --venv train,local" in refused.stderr
 
 
-@pytest.mark.skipif(not find_spec("flask_cors"), reason="moto's server is not installed")
+@pytest.mark.skipif(not find_spec("moto"), reason="moto's server is not installed")
 def test_moto_stands_in_with_a_warning(bare: Script) -> None:
     """Where SeaweedFS is missing, moto's server answers, and start says what it lacks."""
     started = bare("start", PYTHONPATH=sysconfig.get_path("purelib"))
