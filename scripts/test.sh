@@ -66,7 +66,7 @@ linters() {
   ruff check
   ruff format --check
   mypy
-  lint-imports >&2
+  lint-imports --no-logo >&2
   shellcheck -x .ci/run scripts/*.sh
   hadolint Dockerfile Dockerfile.train
 }
