@@ -106,7 +106,7 @@ def test_versions_are_drawn_in_their_order() -> None:
     names = ["accuracy, a new video", "MCC, a new video", "accuracy, held out", "MCC, held out"]
     lines = [{"model": "one"} | dict.fromkeys(names, 0.9), {"model": "two"} | dict.fromkeys(names)]
     plots.over_versions(pd.DataFrame(lines))
-    assert axes()[0].get_ylabel() == "the axis does not begin at 0"
+    assert axes()[0].get_ylabel() == "does not begin at 0"
 
 
 def test_a_table_of_figures_shows_the_spread() -> None:
