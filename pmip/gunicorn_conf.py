@@ -1,4 +1,4 @@
-"""How gunicorn runs the API: gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app."""
+"""The configuration of gunicorn: gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app."""
 
 import atexit
 import gc
@@ -25,14 +25,14 @@ workers = _settings.workers
 loglevel = _settings.log_level
 logger_class = "pmip.http.worker.Logger"
 worker_class = "pmip.http.worker.Worker"
-threads = 64  # each slow caller takes one, for two seconds or as long as 16 kB a second arrive
-worker_connections = 500  # below the number of open files that systems allow by default
-keepalive = 75  # longer than that of nginx and AWS's load balancer: whose end closes first must not lose a request
+threads = 64  # each slow caller occupies one, for two seconds or while it sends 16 kB a second
+worker_connections = 500  # below the default limit of open files
+keepalive = 75  # longer than that of nginx and AWS's load balancer: if we closed first, a request could be lost
 timeout = 30
-forwarder_headers = ""  # nobody's header says below which path the API is: URL_PREFIX does
+forwarder_headers = ""  # no header may set the path prefix: the setting URL_PREFIX does
 preload_app = True  # the workers share what was imported before they were forked
 control_socket_disable = True
-_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - what follows is kept off the disk
+_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - keeps the files below off the disk
 worker_tmp_dir = _memory  # the heartbeat
 _prefix = f"pmip-metrics-{_settings.host}-{_settings.port}-"
 _metrics_dir = tempfile.mkdtemp(prefix=_prefix, dir=_memory)
@@ -41,14 +41,14 @@ raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_metrics_dir}"]  # prometheus_client read
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """Leave the folder of the metrics to the others when this worker ends."""
+    """Keep the folder of the metrics when this worker ends, because the others use it."""
     atexit.unregister(shutil.rmtree)
 
 
 def when_ready(_arbiter: Any) -> None:
-    """Remove the figures of servers that were killed: who listens at this address is the only one that runs.
+    """Remove the metrics of killed servers: only one server can listen at this address, and that is this one.
 
-    What was imported is exempted from garbage collection: each worker that ends would walk and copy all of it.
+    Exempt the imported modules from garbage collection: otherwise each worker would copy their memory when it ends.
     """
     for folder in Path(_metrics_dir).parent.glob(f"{glob.escape(_prefix)}*"):
         if folder != Path(_metrics_dir):
@@ -57,14 +57,14 @@ def when_ready(_arbiter: Any) -> None:
 
 
 def post_worker_init(_worker: Any) -> None:
-    """Start to look for models: in the worker, because a thread does not survive the fork."""
+    """Start the reloader in the worker, because a thread does not survive the fork."""
     from pmip.wsgi import reloader
 
     reloader.start()
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Tell the metrics that a worker is gone; its counts stay."""
+    """Mark an ended worker in the metrics, which keep its counts; count and log it if it was killed."""
     from prometheus_client.multiprocess import mark_process_dead
 
     if worker.aborted:

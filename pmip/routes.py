@@ -1,4 +1,4 @@
-"""The HTTP front: the routes, who may ask them, and what each answers."""
+"""The routes of the API: who may call each of them, and what each answers."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ from pmip.serving.reloader import Reloader
 KEYED = ("/predict", "/model-info", "/metrics")
 VERSION = version("pmip")
 NO_KEYS = ApiKeys()
-AT_ONCE = 4  # requests that a process scores at a time: others wait, so that many large ones do not fill its memory
+AT_ONCE = 4  # how many requests a process scores at a time; more large requests could fill its memory
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def create_app(
     api_keys: ApiKeys = NO_KEYS,
     metrics_dir: Path | None = None,
 ) -> Flask:
-    """Assemble the API around a reloader; nothing is loaded or connected here."""
+    """Build the API around a reloader, without loading a model or opening a connection."""
     app = Flask("pmip", static_folder=None)
     app.config.update(RESTX_MASK_HEADER=None, RESTX_MASK_SWAGGER=False)
     metrics = Metrics(reloader, metrics_dir)
@@ -88,15 +88,15 @@ class Predict(Resource):
 
     @ns.doc(params=swagger.QUESTION, description=swagger.ANSWERS)
     @ns.expect(swagger.comments_model)
-    @ns.response(200, "One answer a comment, in their order", swagger.predictions_model)
-    @ns.response(400, "A wrong payload or type", error_model)
-    @ns.response(401, "API keys are on, and none of them was sent", error_model)
-    @ns.response(408, "A body that did not arrive in time", error_model)
-    @ns.response(413, "A body or a number of characters that is too large", error_model)
-    @ns.response(415, "Not JSON, or compressed", error_model)
+    @ns.response(200, "One answer for each comment, in the same order", swagger.predictions_model)
+    @ns.response(400, "A wrong payload or query", error_model)
+    @ns.response(401, "An API key is required, and no accepted key was sent", error_model)
+    @ns.response(408, "The body did not arrive in time", error_model)
+    @ns.response(413, "The body is too large, or the comments have too many characters", error_model)
+    @ns.response(415, "The body is not JSON, or is compressed", error_model)
     @ns.response(503, "No model is loaded yet", error_model)
     def post(self) -> Response:
-        """Tell for each comment whether it is spam."""
+        """Return for each comment whether it is spam."""
         service, this = _service(), asked()
         question = question_in(this.args)
         body = body_of(this, service.limits)
@@ -113,12 +113,12 @@ class Predict(Resource):
 
 @service_ns.route("/model-info")
 class ModelInfo(Resource):
-    """Tells which model answers."""
+    """Describes the model in service."""
 
-    @service_ns.response(401, "API keys are on, and none of them was sent", error_model)
-    @service_ns.response(200, "Where the model comes from and how it is doing", swagger.info_model)
+    @service_ns.response(401, "An API key is required, and no accepted key was sent", error_model)
+    @service_ns.response(200, "The model, its training and its state", swagger.info_model)
     def get(self) -> dict[str, Any]:
-        """Tell which model answers, where it comes from and when it was last looked for a newer one."""
+        """Return which model answers, how it was trained, and when the API last checked for a newer one."""
         service = _service()
         state = {"last_check_at": service.reloader.last_check_at, "last_error": service.reloader.last_error}
         try:
@@ -133,37 +133,37 @@ class ModelInfo(Resource):
 
 @service_ns.route("/healthcheck")
 class Healthcheck(Resource):
-    """Tells that the process lives."""
+    """Answers as long as the process works."""
 
     @service_ns.doc(security=[])
     @service_ns.response(200, "The process answers", swagger.status_model)
     def get(self) -> dict[str, str]:
-        """Answer, whether or not a model is loaded."""
+        """Return 200 whether or not a model is loaded."""
         return {"status": "ok"}
 
 
 @service_ns.route("/readiness")
 class Readiness(Resource):
-    """Tells that a model is loaded."""
+    """Reports whether a model is loaded."""
 
     @service_ns.doc(security=[])
     @service_ns.response(200, "A model is loaded", swagger.status_model)
     @service_ns.response(503, "No model is loaded yet", error_model)
     def get(self) -> dict[str, str]:
-        """Answer 200 once comments can be scored."""
+        """Return 200 once comments can be scored, and 503 before."""
         asked().model_id = _service().reloader.scorer.model_id
         return {"status": "ok"}
 
 
 @service_ns.route("/metrics")
 class Figures(Resource):
-    """Tells Prometheus how the API is doing."""
+    """Gives Prometheus the metrics of the API."""
 
-    @service_ns.produces(["text/plain", "application/json"])  # figures, or an error
-    @service_ns.response(200, "The figures of all workers, in the text format of Prometheus", swagger.figures_model)
-    @service_ns.response(401, "API keys are on, and none of them was sent", error_model)
+    @service_ns.produces(["text/plain", "application/json"])  # metrics, or an error
+    @service_ns.response(200, "The metrics of all workers, in the text format of Prometheus", swagger.figures_model)
+    @service_ns.response(401, "An API key is required, and no accepted key was sent", error_model)
     def get(self) -> Response:
-        """Tell the figures of all workers: requests, comments, probabilities of spam, and the model."""
+        """Return the metrics of all workers: requests, comments, probabilities of spam, and the model."""
         return Response(_service().metrics.text(), content_type=CONTENT_TYPE)
 
 
@@ -173,16 +173,16 @@ def _service() -> Service:
 
 
 def _require_key() -> None:
-    """Ask for a key wherever the model is asked or told of; what watches the process needs none."""
+    """Require an API key for the routes that use or describe the model; the health checks need none."""
     this = asked()
-    # A browser asks by OPTIONS whether it may call, and shows no key yet.
+    # A browser sends OPTIONS, without a key, to learn whether it may call.
     if this.route in KEYED and this.method != "OPTIONS" and not _service().api_keys.allow(this):
         message = f"send one of the API keys in the header {HEADER} or as Authorization: Bearer"
         raise Unauthorized(message, www_authenticate=WWWAuthenticate("bearer", {"realm": "pmip"}))
 
 
 def _tell_browsers(response: Response) -> Response:
-    """Let nobody store what is true now alone, nor guess what it is."""
+    """Forbid caching, because answers change with the model, and forbid guessing another content type."""
     this = asked()
     if this.method in ("GET", "HEAD"):
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -192,14 +192,14 @@ def _tell_browsers(response: Response) -> Response:
 
 
 def _let_in(app: Flask, origins: Iterable[str]) -> None:
-    """Let pages of other origins call the API and read the headers of its answers."""
-    from flask_cors import CORS  # off by default, and then not loaded
+    """Allow pages of other origins to call the API and to read the headers of its answers."""
+    from flask_cors import CORS  # imported only if the setting is used
 
     CORS(app, origins=list(origins), expose_headers=["X-Request-Id", "X-Model-Id", "Retry-After"], max_age=600)
 
 
 def _below(prefix: str, app: Callable[..., Any]) -> Callable[..., Any]:
-    """Serve an app below a path, whether or not the proxy in front takes the path away."""
+    """Serve an app below a path prefix, whether or not the proxy in front removes the prefix."""
 
     def below(environ: dict[str, Any], start_response: Any) -> Any:
         path = environ.get("PATH_INFO", "")
@@ -212,6 +212,6 @@ def _below(prefix: str, app: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _security(api_keys: ApiKeys) -> dict[str, Any]:
-    """Declare the keys in the Swagger document, and so its Authorize button, only if they are asked for."""
+    """Declare the API keys in the Swagger document, which shows the Authorize button, only if they are required."""
     scheme = {HEADER: {"type": "apiKey", "in": "header", "name": HEADER}}
     return {"authorizations": scheme, "security": HEADER} if api_keys else {}

@@ -1,4 +1,4 @@
-"""The API put together for gunicorn and for Lambda: settings, log, store, reloader and routes."""
+"""The API assembled for gunicorn and for Lambda: settings, log, store, reloader and routes."""
 
 import logging
 import sys
@@ -24,7 +24,7 @@ CALL_SECONDS = 20  # API Gateway ends a call after 29
 
 
 def prepare() -> Settings:
-    """Read the settings and send the log to stderr as JSON; bad settings end the process in one line."""
+    """Read the settings and log to stderr as JSON; wrong settings end the process with a message of one line."""
     try:
         settings = Settings.from_environ()
     except SettingsError as error:
@@ -32,13 +32,13 @@ def prepare() -> Settings:
     log_to_stderr = logging.StreamHandler()
     log_to_stderr.setFormatter(JsonLines())
     logging.captureWarnings(True)
-    logging.basicConfig(handlers=[log_to_stderr], force=True)  # Lambda's runtime has set up a format of its own
-    logging.getLogger("pmip").setLevel(settings.log_level.upper())  # at debug, boto3 would log what it signs
+    logging.basicConfig(handlers=[log_to_stderr], force=True)  # Lambda's runtime has set its own format
+    logging.getLogger("pmip").setLevel(settings.log_level.upper())  # not for boto3, which logs signatures at debug
     return settings
 
 
 def build(settings: Settings) -> tuple[Flask, Reloader]:
-    """Wire the API for these settings; the reloader is not started, because threads do not survive a fork."""
+    """Build the API for these settings; the reloader is not started, because threads do not survive a fork."""
     reloader = _reloader(settings)
     app = create_app(
         reloader,
@@ -62,7 +62,7 @@ def _reloader(settings: Settings) -> Reloader:
     verify = partial(verify_in_child, environment=settings.environment, trust_pickles=trust_pickles, seconds=seconds)
     updater = Updater(store, cache, verify, pinned=None if is_dev else pinned)
     poll_seconds = DEV_POLL_SECONDS if is_dev else settings.model_poll_seconds
-    clock = time.time if settings.on_lambda else time.monotonic  # the latter may stand still in a frozen process
+    clock = time.time if settings.on_lambda else time.monotonic  # the latter may stop while Lambda freezes the process
     return Reloader(cache, updater, poll_seconds=poll_seconds, clock=clock)
 
 

@@ -1,4 +1,4 @@
-"""The status and the JSON body of each error; nothing internal, and nothing of a comment, is answered or logged."""
+"""The status and the JSON body of each error; they never contain internals or the text of a comment."""
 
 import logging
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from pmip.errors import ModelNotReadyError, PayloadError, TooLargeError
 from pmip.http.log import asked
 
 RETRY_AFTER_SECONDS = 5
-HEADERS = ("Allow", "WWW-Authenticate")  # that tell how to ask rightly
+HEADERS = ("Allow", "WWW-Authenticate")  # kept in error answers
 
 Answer = tuple[dict[str, str], int, dict[str, str]]
 
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 
 class QuietApi(Api):
-    """flask-restx without its own way with errors, which logs every 503 and can answer with an exception's inside."""
+    """flask-restx without its error handling, which logs every 503 and may send details of an exception to callers."""
 
     def error_router(self, original_handler: Callable[[Exception], Any], e: Exception) -> Any:
-        """Leave every error to the app's own answers."""
+        """Pass every error to the error handlers of the app."""
         return original_handler(e)
 
 
 def answer_errors(app: Flask) -> None:
-    """Give an app these answers."""
+    """Register these error handlers with an app."""
     app.register_error_handler(PayloadError, _on_payload_error)
     app.register_error_handler(ModelNotReadyError, _on_not_ready)
     app.register_error_handler(HTTPException, _on_http_error)
@@ -46,7 +46,7 @@ def _on_payload_error(error: PayloadError) -> Answer:
 
 
 def _on_not_ready(_error: ModelNotReadyError) -> Answer:
-    message = "not ready: no model is loaded yet; /model-info and the log tell why"
+    message = "not ready: no model is loaded yet; see /model-info and the log for the reason"
     return _answer(message, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
@@ -58,4 +58,4 @@ def _on_http_error(error: HTTPException) -> Answer:
 def _on_fault(error: Exception) -> Answer:
     trace = "".join(format_tb(error.__traceback__))  # without the error's text, which may quote a comment
     log.error("request %s failed: %s\n%s", asked().id, type(error).__name__, trace)
-    return _answer(f"internal error; the log has it under the request id {asked().id}", 500)
+    return _answer(f"internal error; the log has the details under request id {asked().id}", 500)

@@ -1,4 +1,4 @@
-"""What Prometheus reads: the figures of all workers together, and the state of the worker that is asked for them."""
+"""Metrics for Prometheus: the sums over all workers, and the state of the worker that answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,10 +18,10 @@ from pmip.serving.reloader import Reloader
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
-OTHER = "other"  # for every path that no route has: a path may hold anything, and each label value costs memory
+OTHER = "other"  # label for paths without a route: each label value takes memory, and callers may send any path
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
-KINDS = {  # as `kind` of the errors in pmip.errors, and "unexpected" for any other exception
+KINDS = {  # the `kind` of each error in pmip.errors, and "unexpected" for any other exception
     "reason": "damaged too_large metadata not_readable golden_answers unusable not_verified access_denied storage "
     "unexpected",
     "kind": "away access_denied no_bucket no_version storage cache unexpected",
@@ -29,7 +29,7 @@ KINDS = {  # as `kind` of the errors in pmip.errors, and "unexpected" for any ot
 
 
 class Metrics:
-    """The figures of one app; `folder` is where the workers of one server put theirs for each other to read."""
+    """The metrics of one app; in `folder` the workers of one server share theirs."""
 
     def __init__(self, reloader: Reloader, folder: Path | None = None) -> None:
         counted = CollectorRegistry()
@@ -37,7 +37,7 @@ class Metrics:
         if folder:
             MultiProcessCollector(self._read, str(folder))  # type: ignore[no-untyped-call]
         self._read.register(_State(reloader))
-        # Each series is looked up once and then remembered: the look-ups would take 8 % of the time of a request.
+        # Each time series is looked up once and cached: looking it up takes 8 % of the time of a request.
         self._seconds = cache(
             Histogram(
                 "pmip_request_seconds", "Time to answer", ["route", "status"], registry=counted, buckets=SECONDS
@@ -54,7 +54,7 @@ class Metrics:
         self._seconds(route or OTHER, status).observe(seconds)
 
     def scored(self, model_id: str, probabilities: Sequence[float]) -> None:
-        """Count the comments that a model gave these probabilities of spam."""
+        """Count scored comments by class, and their probabilities of spam by model."""
         observe = self._spam(model_id).observe
         for probability in probabilities:
             observe(probability)
@@ -63,16 +63,16 @@ class Metrics:
         self._comments(1).inc(spam)
 
     def killed(self) -> None:
-        """Count a worker that hung and was ended; the master calls it."""
+        """Count a worker that hung and was ended; gunicorn's master calls this."""
         self._kills.inc()
 
     def text(self) -> bytes:
-        """Return all figures in the text format of Prometheus."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._read)
 
 
 class _State(Collector):
-    """What the reloader of this worker knows, read when the figures are."""
+    """The state of this worker's reloader, collected each time the metrics are read."""
 
     def __init__(self, reloader: Reloader) -> None:
         self._reloader = reloader
@@ -80,16 +80,16 @@ class _State(Collector):
     def collect(self) -> Iterator[Metric]:
         state = self._reloader.state
         yield _counts("pmip_load_failures", "Versions that could not be loaded", "reason", state.load_failures)
-        yield _counts("pmip_check_errors", "Looks for a model that failed", "kind", state.check_errors)
-        model = GaugeMetricFamily("pmip_model_info", "The model that answers", labels=["model_id"])
+        yield _counts("pmip_check_errors", "Checks for a new model that failed", "kind", state.check_errors)
+        model = GaugeMetricFamily("pmip_model_info", "The model in service", labels=["model_id"])
         with suppress(ModelNotReadyError):
             model.add_metric([self._reloader.scorer.model_id], 1)
         yield model
         is_newest = self._reloader.is_ready and not self._reloader.last_error
-        yield GaugeMetricFamily("pmip_model_is_newest", "1 unless something stands in the way", value=is_newest)
+        yield GaugeMetricFamily("pmip_model_is_newest", "1 if the newest version is in service", value=is_newest)
         for name, help_text, moment in (
-            ("pmip_last_check", "Newest look for a model", state.last_check_at),
-            ("pmip_last_successful_check", "Newest look that the store answered well", state.last_success_at),
+            ("pmip_last_check", "Last check for a new model", state.last_check_at),
+            ("pmip_last_successful_check", "Last successful check for a new model", state.last_success_at),
         ):
             if moment:
                 value = datetime.fromisoformat(moment).timestamp()
@@ -97,7 +97,7 @@ class _State(Collector):
 
 
 def _counts(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> Metric:
-    """Return a counter with one label; kinds that never occurred are 0, so that the first of them is an increase."""
+    """Return a counter with one label; kinds that never occurred are 0, so that the first one is an increase."""
     family = CounterMetricFamily(name, help_text, labels=[label])
     for kind in sorted({*KINDS[label].split(), *counts}):
         family.add_metric([kind], counts.get(kind, 0))

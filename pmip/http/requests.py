@@ -1,4 +1,4 @@
-"""What callers may send: checks of keys, query and body that never quote the caller's text."""
+"""Checks of a caller's API key, query and body; their errors never quote the caller's text."""
 
 import json
 import re
@@ -18,12 +18,12 @@ from pmip.errors import PayloadError, TooLargeError
 HEADER = "X-API-Key"
 ANSWER_TYPES = ("class", "probability", "explanation")
 ARGUMENTS = ("type", "top")
-TOP, MAX_TOP = 100, 1000  # of the contributions in an explanation
+TOP, MAX_TOP = 100, 1000  # number of contributions in an explanation: default and maximum
 ENCODINGS = ("gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd")
 
 
 class ApiKeys:
-    """The keys that callers may show; without any, everybody may ask."""
+    """The accepted API keys; if there are none, no key is required."""
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
         self._digests = [_digest(form) for key in keys for form in _as_sent(key)]
@@ -32,19 +32,19 @@ class ApiKeys:
         return bool(self._digests)
 
     def allow(self, request: Request) -> bool:
-        """Tell whether a request shows a key that may ask, in `X-API-Key` or as `Authorization: Bearer`.
+        """Return whether a request has an accepted key in `X-API-Key` or as `Authorization: Bearer`.
 
-        All keys are compared, by digests of one length and in constant time: how long it takes tells nothing.
+        All keys are compared in constant time and by digests of one length, so timing reveals nothing about them.
         """
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         shown = request.headers.get(HEADER) or (token.strip() if scheme.lower() == "bearer" else "")
-        digest = _digest(shown.encode("latin-1"))  # WSGI hands the bytes of a header on in this form
+        digest = _digest(shown.encode("latin-1"))  # WSGI decodes the bytes of a header as Latin-1
         matches = [compare_digest(digest, known) for known in self._digests]
         return not matches or any(matches)
 
 
 def _as_sent(key: str) -> Iterator[bytes]:
-    """Yield the bytes of a key in a header: curl sends UTF-8, and a browser Latin-1 where that has all letters."""
+    """Yield the bytes of a key in a header: curl sends UTF-8, and browsers send Latin-1 if it has all the letters."""
     yield key.encode("utf-8", "surrogateescape")
     with suppress(UnicodeEncodeError):
         yield key.encode("latin-1")
@@ -55,7 +55,7 @@ def _digest(key: bytes) -> bytes:
 
 
 class Limits(NamedTuple):
-    """How much one request may ask for; the README tells what the slowest request within the limits takes."""
+    """Limits of one request; scripts/README.md says how long the slowest request within them takes."""
 
     max_comments: int = 1000
     max_comment_chars: int = 10_000
@@ -65,19 +65,19 @@ class Limits(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is asked of each comment; `top` is how many contributions an explanation lists."""
+    """The arguments of the query; `top` is the number of contributions in an explanation."""
 
     kind: str = "class"
     top: int = TOP
 
 
 def question_in(arguments: MultiDict[str, str]) -> Question:
-    """Return the question in the arguments of the query, by default for the classes."""
+    """Return the checked arguments of the query; the default is to classify."""
     for name, values in arguments.lists():
         if name not in ARGUMENTS:
-            raise PayloadError("the query has an unknown argument; known are 'type' and 'top'")
+            raise PayloadError("the query has an unknown argument; use 'type' and 'top'")
         if len(values) > 1:
-            raise PayloadError(f"the query has {len(values)} times '{name}'; give it once")
+            raise PayloadError(f"the query has '{name}' {len(values)} times; give it once")
     kind = arguments.get("type", "class")
     if kind not in ANSWER_TYPES:
         raise PayloadError(f"unknown type; it must be one of {', '.join(ANSWER_TYPES)}")
@@ -109,11 +109,11 @@ def _read(request: Request, size: int, *, chunked: bool) -> bytes:
     try:
         body: bytes = request.environ["wsgi.input"].read(size)
     except ParseException:
-        raise BadRequest("the body is malformed: its chunks are not as Transfer-Encoding: chunked wants them") from None
+        raise BadRequest("the body is malformed: its chunks do not follow Transfer-Encoding: chunked") from None
     except OSError:
         body, chunked = b"", False
     if len(body) < size and not chunked:
-        raise RequestTimeout("the body did not arrive whole and in time; send it at once")
+        raise RequestTimeout("the body did not arrive completely and in time; send it without pauses")
     return body
 
 
@@ -124,7 +124,7 @@ def comments_of(body: bytes, limits: Limits, kind: str = "class") -> list[str]:
         raise PayloadError('the body must be a JSON object with a list of texts: {"comments": ["…", "…"]}')
     comments = payload["comments"]
     if not isinstance(comments, list) or not comments:
-        raise PayloadError("'comments' must be a list of texts, at least one")
+        raise PayloadError("'comments' must be a list of at least one text")
     if len(comments) > limits.max_comments:
         raise PayloadError(f"{len(comments)} comments are too many; send at most {limits.max_comments} in one request")
     total = sum(_length(index, comment, limits.max_comment_chars) for index, comment in enumerate(comments))
@@ -132,7 +132,7 @@ def comments_of(body: bytes, limits: Limits, kind: str = "class") -> list[str]:
     most = limits.max_explained_chars if kind == "explanation" else limits.max_total_chars
     if total > most:
         raise TooLargeError(
-            f"the comments have {total} characters together; at most {most} are allowed with type={kind} ({name}); "
+            f"the comments have {total} characters in total; at most {most} are allowed with type={kind} ({name}); "
             "send fewer in one request"
         )
     return comments
@@ -140,7 +140,7 @@ def comments_of(body: bytes, limits: Limits, kind: str = "class") -> list[str]:
 
 def _length(index: int, comment: Any, max_chars: int) -> int:
     if not isinstance(comment, str):
-        raise PayloadError(f"comments[{index}] is no text")
+        raise PayloadError(f"comments[{index}] is not a text")
     if len(comment) > max_chars:
         raise PayloadError(f"comments[{index}] has {len(comment)} characters; at most {max_chars} are allowed")
     return len(comment)

@@ -1,4 +1,4 @@
-"""What the Swagger page says of the routes: the forms of requests and answers, and their examples."""
+"""The contents of the Swagger page: schemas of requests and answers, and examples."""
 
 import json
 import secrets
@@ -21,28 +21,28 @@ EXPLAINED = {
     "remainder": 0.94,
 }
 TYPE = (
-    "what to tell of each comment: its `class` (1 is spam, 0 is not), the `probability` of 0 and of 1, "
-    "or as `explanation` what each word adds to the log-odds of spam"
+    "what to return for each comment: its `class` (1 is spam, 0 is not), the `probability` of class 0 and class 1, "
+    "or an `explanation`: what each word adds to the log-odds of spam"
 )
-ANSWERS = f"""Tell for each comment whether it is spam.
+ANSWERS = f"""Return for each comment whether it is spam.
 
-The answer has one item for each comment, in their order. For one comment, each type answers such as:
+The answer has one item for each comment, in the same order. Examples for one comment, by type:
 
 - `class`: `{json.dumps({"result": [{"class": 1}]})}`
-- `probability`, of 0 and of 1: `{json.dumps({"result": [{"probability": [0.08, 0.92]}]})}`
+- `probability` of class 0 and class 1: `{json.dumps({"result": [{"probability": [0.08, 0.92]}]})}`
 - `explanation`: `{json.dumps({"result": [EXPLAINED]})}`. The intercept, all contributions and the remainder, which is
   the sum of the contributions that are not listed, add up to the log-odds of spam.
 """
-ERRORS = {  # an example of each
-    "400": "'comments' must be a list of texts, at least one",
+ERRORS = {  # an example message for each status
+    "400": "'comments' must be a list of at least one text",
     "401": "send one of the API keys in the header X-API-Key or as Authorization: Bearer",
-    "408": "the body did not arrive whole and in time; send it at once",
+    "408": "the body did not arrive completely and in time; send it without pauses",
     "413": "the body is larger than 8388608 bytes (MAX_BODY_BYTES); send fewer comments",
     "415": "send JSON with the header Content-Type: application/json",
-    "503": "not ready: no model is loaded yet; /model-info and the log tell why",
+    "503": "not ready: no model is loaded yet; see /model-info and the log for the reason",
 }
 PAGE = Path(__file__).with_name("swagger.html").read_text(encoding="utf-8")
-# The page runs its own scripts, asks its own API, and is shown by itself alone.
+# The page may only run its own scripts and call its own API, and no other page may embed it.
 POLICY = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -56,18 +56,18 @@ QUESTION = {
         "minimum": 0,
         "maximum": MAX_TOP,
         "default": TOP,
-        "description": "how many contributions an `explanation` lists, the largest first; of no effect otherwise",
+        "description": "how many contributions an `explanation` lists, largest first; other types ignore it",
     },
 }
 ns = Namespace("comments", path="/", description="Is a comment spam (1) or not (0)?")
-service_ns = Namespace("service", path="/", description="Which model answers, and how is the API doing?")
+service_ns = Namespace("service", path="/", description="Which model answers, and is the API healthy?")
 
 
 class Nullable(fields.String):  # type: ignore[misc]
-    """A text that may be missing, and is null then."""
+    """A text or null."""
 
     def schema(self) -> dict[str, Any]:
-        """Return the schema, with the mark that generators of clients know."""
+        """Return the schema with the extension that client generators understand."""
         return {**super().schema(), "x-nullable": True}
 
 
@@ -86,7 +86,7 @@ prediction_model = ns.model(
     {
         "class": fields.Integer(description="1 is spam, 0 is not", min=0, max=1),
         "probability": fields.List(fields.Float, description="of the classes 0 and 1", min_items=2, max_items=2),
-        "intercept": fields.Float(description="the log-odds before any feature is seen"),
+        "intercept": fields.Float(description="the log-odds of a comment without any feature"),
         "contributions": fields.List(fields.Nested(contribution_model), description="largest first"),
         "remainder": fields.Float(description="the sum of the contributions that are not listed"),
     },
@@ -109,48 +109,48 @@ lineage_model = ns.model(
         "ENVIRONMENT": fields.String(required=True, description="where it is served"),
         "training_data_id": Nullable(description="the day that names the training data"),
         "training_files": fields.List(fields.Nested(file_model)),
-        "trained_at": Nullable(description="when the run began (ISO 8601, UTC), as all times"),
+        "trained_at": Nullable(description="when the run began; all times are ISO 8601, UTC"),
         "parameters": fields.Raw(description="of the notebook"),
         "metrics": fields.Raw(description="what was measured at training, by kind of evaluation"),
         "git_revision": Nullable(description="the commit of the code"),
-        "libraries": fields.Raw(description="the versions of Python and of what the model depends on"),
+        "libraries": fields.Raw(description="the versions of Python and of the libraries that the model depends on"),
         "sha256": Nullable(description="of model.pkl"),
         "report": Nullable(description="the key of the report of the training run"),
         "batch_job_id": Nullable(description="of the AWS Batch job that trained it"),
-        "verified": fields.Boolean(description="whether its metadata and its golden answers are right"),
+        "verified": fields.Boolean(description="whether its metadata and its golden answers are correct"),
         "scorer": fields.String(description="look-ups, or the model itself", enum=["compiled", "estimator"]),
         "loaded_at": fields.String,
         "version": fields.String(required=True, description="of pmip", example="0.1.0"),
         "last_check_at": Nullable(required=True, description="when a newer version was last looked for"),
-        "last_error": Nullable(required=True, description="what stands between this process and the newest version"),
+        "last_error": Nullable(required=True, description="why this process does not serve the newest version"),
     },
 )
 info_model = ns.model("ModelInfo", {"result": fields.Nested(lineage_model, required=True)})
 status_model = ns.model("Status", {"status": fields.String(required=True, example="ok")})
 figures_model = fields.String
-error_model = ns.model("Error", {"message": fields.String(required=True, description="what is wrong, and the mend")})
+error_model = ns.model("Error", {"message": fields.String(required=True, description="what is wrong, and the remedy")})
 
 
 def about(limits: Limits) -> str:
-    """Tell what the API is for, and all that bounds a request."""
-    return f"""Spam or not? Ask the newest model.
+    """Return the description of the API, with the limits of a request."""
+    return f"""Classify comments as spam or not, with the newest model.
 
 One request may have at most
 
 - {limits.max_comments} comments, and {limits.max_comment_chars} characters in one of them,
 - {limits.max_total_chars} characters in all comments together; {limits.max_explained_chars} for explanations,
-- {limits.max_body_bytes} bytes, which have to arrive without a pause of two seconds and at 16 kB a second or more.
+- {limits.max_body_bytes} bytes, which must arrive without a pause of two seconds and at 16 kB a second or more.
 
-API keys, where they are wanted, are taken in the header `{HEADER}` or as `Authorization: Bearer`.
+Send an API key, if one is required, in the header `{HEADER}` or as `Authorization: Bearer`.
 """
 
 
 class DocumentedApi(QuietApi):
-    """The API with its Swagger page: right behind any path prefix, and fit for a telephone."""
+    """The API with its own Swagger page, which also works behind a path prefix and on a telephone."""
 
     @property
     def __schema__(self) -> dict[str, Any]:
-        """The document, with the prefix of the request in hand: flask-restx would keep the first one's."""
+        """The document with the path prefix of the current request; flask-restx would keep that of the first one."""
         document: dict[str, Any] = super().__schema__
         for operations in document["paths"].values():
             for operation in filter(lambda value: isinstance(value, dict), operations.values()):
@@ -160,7 +160,7 @@ class DocumentedApi(QuietApi):
         return document | {"basePath": self.base_path.rstrip("/") or "/"}
 
     def render_doc(self) -> Response:
-        """Return the page; flask-restx's own has no language, and no script that a policy could name."""
+        """Return our page: that of flask-restx declares no language, and its inline scripts have no nonce."""
         nonce = secrets.token_urlsafe(16)
         page = render_template_string(PAGE, title=self.title, document=self.specs_url, nonce=nonce)
         headers = {"Content-Security-Policy": POLICY.format(nonce=nonce), "X-Frame-Options": "DENY"}

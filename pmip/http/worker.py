@@ -1,4 +1,4 @@
-"""What gunicorn is given: a worker where the slow and the idle do not keep others waiting, and a log in JSON."""
+"""Classes for gunicorn: a worker in which slow and idle callers do not delay others, and a logger that writes JSON."""
 
 import errno
 import logging
@@ -15,24 +15,24 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from pmip.http.log import JsonLines
 
 SECONDS = 2.0  # how long a caller may send nothing
-BYTES_PER_SECOND = 16_384  # what a caller has to send, or take, on average after that
-MOST_UNREAD = 32 * 2**20  # bytes of a body that nobody wanted
+BYTES_PER_SECOND = 16_384  # how fast a caller must send or receive on average after that
+MOST_UNREAD = 32 * 2**20  # how many bytes of an unread body are drained
 LAST_CALL_SECONDS = 5.0
 
 
 class PatientSocket(socket.socket):
-    """A caller's connection. To who has taken too long over a request, it looks as if the caller had hung up."""
+    """A caller's connection with a deadline: once it has passed, gunicorn sees the end of the connection."""
 
     def begin(self) -> None:
-        """Give the caller new time, for a request or for the end of the connection."""
+        """Set a new deadline, for a request or for the end of the connection."""
         self._began, self._received = time.monotonic(), 0
 
     def hang_up(self) -> None:
-        """Expect nothing more from the caller."""
+        """Let the deadline pass now."""
         self._began = float("-inf")
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return what has come, or nothing at the end of the caller's time."""
+        """Return the next bytes, or no bytes after the deadline."""
         left = self._began + SECONDS + self._received / BYTES_PER_SECOND - time.monotonic()
         if left <= 0:
             return b""
@@ -46,19 +46,19 @@ class PatientSocket(socket.socket):
         return data
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send all, to a caller who takes it; raise what a caller who has hung up would cause."""
+        """Send all data; if the caller receives too slowly, raise the error of a closed connection."""
         self.settimeout(SECONDS + len(data) / BYTES_PER_SECOND)
         try:
             super().sendall(data, flags)
         except TimeoutError as error:
-            raise BrokenPipeError(errno.EPIPE, "the caller does not take the answer") from error
+            raise BrokenPipeError(errno.EPIPE, "the caller does not receive the answer") from error
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gunicorn's worker with threads, where no thread is taken by a caller who sends nothing."""
+    """gunicorn's worker with threads, changed so that a caller who sends nothing does not occupy a thread."""
 
     def accept(self, listener: socket.socket) -> bool:
-        """Let a caller in, and wait for the first bytes without a thread; return whether somebody was there."""
+        """Accept a connection and wait for its first bytes without a thread; return whether there was one."""
         try:
             accepted, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -73,14 +73,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return True
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """At the end let those in who wait at the socket already: closing it would reset them."""
+        """On shutdown accept the waiting connections first: closing the socket would reset them."""
         deadline = time.monotonic() + LAST_CALL_SECONDS
         while not self.alive and time.monotonic() < deadline and self.accept(self.sockets[0]):
             pass
         super().set_accept_enabled(enabled)
 
     def handle(self, conn: TConn) -> Any:
-        """Answer one request in a thread; it is there, too, that the rest of an unread body is taken in."""
+        """Answer one request in a thread; if the connection ends, drain the unread body in that thread too."""
         conn.sock.begin()
         keep: Any = super().handle(conn)
         if keep is False:
@@ -89,7 +89,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
 
 def _linger(caller: PatientSocket) -> None:
-    """Take in what is still sent until the caller has the answer: closing before that would reset the connection."""
+    """Drain the unread body; otherwise closing resets the connection, and the caller may lose the answer."""
     with suppress(OSError):
         caller.shutdown(socket.SHUT_WR)
         caller.begin()
@@ -100,7 +100,7 @@ def _linger(caller: PatientSocket) -> None:
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]
-    """gunicorn's log, by the lines of everything else."""
+    """gunicorn's log in the same lines of JSON as all other messages."""
 
     def _set_handler(self, log: logging.Logger, output: str, _format: logging.Formatter, stream: Any = None) -> None:
         super()._set_handler(log, output, JsonLines(), stream)

@@ -1,4 +1,4 @@
-"""The verified models of this host: one worker leads and fills the folder, all of them read it."""
+"""The verified models of this host: one worker, the leader, fills the folder; all workers read it."""
 
 import fcntl
 import json
@@ -25,7 +25,7 @@ UNUSED_SECONDS = 30 * 24 * 3600
 
 @dataclass(frozen=True)
 class Entry:
-    """A verified version: its folder in the cache, and the hash by which a damaged file is told."""
+    """A verified version: its folder in the cache, and the hash that reveals a damaged file."""
 
     folder: str
     model_id: str
@@ -34,7 +34,7 @@ class Entry:
 
 
 class Fault(NamedTuple):
-    """Why a version is not served: a kind, by which /metrics counts it, and a text for a person."""
+    """Why a version is not served: a kind, which is a label in /metrics, and a message for people."""
 
     kind: str
     text: str
@@ -42,12 +42,12 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True)
 class State:
-    """What the leader tells all workers.
+    """What the leader publishes to all workers.
 
-    - `last_success_at`: the last check that the store answered and that left the newest usable version in service.
-    - `last_error`: what stands between this host and the newest version.
-    - `check_errors`, `load_failures`: how many checks, and how many versions, failed, by kind.
-    - `refused`: why each version, named by id and mark, must not be served.
+    - `last_success_at`: time of the last check that reached the store and left the newest usable version in service.
+    - `last_error`: why this host does not serve the newest version.
+    - `check_errors`, `load_failures`: numbers of failed checks and of versions that failed to load, by kind.
+    - `refused`: for each refused version, named by id and mark, the reason.
     """
 
     current: Entry | None = None
@@ -60,16 +60,16 @@ class State:
 
 
 def cache_folder(base: Path | None, *served: object) -> Path:
-    """Name a folder by user, by what is served and by the code that verifies it: none of these may be mixed."""
+    """Return a folder of its own for each combination of user, served store, libraries and source code of pmip."""
     sources = [path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
     key = sha256(repr((served, library_versions(), sources)).encode()).hexdigest()[:16]
     return (base or Path(tempfile.gettempdir())) / f"pmip-{os.geteuid()}" / key
 
 
 class HostCache:
-    """A folder that this user alone can read and write; whatever is damaged in it counts as missing.
+    """A folder that only this user can read and write; damaged files in it are treated as missing.
 
-    Its owner and mode are checked before every read: another user may have made it first.
+    Its owner and mode are checked before every read, because another user may have created it first.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,10 +77,10 @@ class HostCache:
         self._lock: int | None = None
 
     def lead(self) -> bool:
-        """Tell whether this process is the one that fills the cache: the first to ask, until it ends."""
+        """Return whether this process is the leader: the first process that asks, until it ends."""
         path = self._folder / LOCK
         if self._lock is not None and not (path.exists() and os.path.samestat(os.fstat(self._lock), path.stat())):
-            self.resign()  # someone emptied the folder: the lock guards nothing any more
+            self.resign()  # somebody emptied the folder, so the lock that is held protects nothing
         if self._lock is None:
             for folder in (self._folder.parent, self._folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ class HostCache:
         self._lock = None
 
     def changed(self) -> tuple[int, ...] | None:
-        """Return what differs after each `save`."""
+        """Return a value that is different after each `save`."""
         try:
             self._require_private()
             found = (self._folder / STATE).stat()
@@ -106,7 +106,7 @@ class HostCache:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def state(self) -> State:
-        """Return what the leader wrote last."""
+        """Return the state that the leader saved last."""
         try:
             self._require_private()
             written = json.loads((self._folder / STATE).read_bytes())
@@ -117,14 +117,14 @@ class HostCache:
             return State()
 
     def save(self, state: State) -> None:
-        """Tell all workers; they see the old state or the new one, never a part."""
+        """Write the state for all workers; they read either the old state or the new one, never a part."""
         partial = self._folder / f"{INCOMING}{STATE}"
         partial.write_text(json.dumps(asdict(state)))
         partial.replace(self._folder / STATE)
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
-        """Lend a folder for a version that is still to be verified."""
+        """Yield a temporary folder for a version that is not yet verified."""
         folder = Path(tempfile.mkdtemp(dir=self._folder, prefix=INCOMING))
         try:
             yield folder
@@ -132,7 +132,7 @@ class HostCache:
             shutil.rmtree(folder, ignore_errors=True)
 
     def adopt(self, incoming: Path, model_id: str, mark: str) -> Entry:
-        """Keep a version that was verified."""
+        """Move a verified version into the cache."""
         digest = sha256((incoming / SCORER).read_bytes()).hexdigest()
         entry = Entry(f"{model_id}-{digest[:16]}", model_id, mark, digest)
         if not self.holds(entry):
@@ -141,13 +141,13 @@ class HostCache:
         return entry
 
     def holds(self, entry: Entry) -> bool:
-        """Tell whether an entry is there and undamaged."""
+        """Return whether an entry exists and is undamaged."""
         with suppress(ArtifactError):
             return bool(self._read(entry, SCORER, entry.sha256))
         return False
 
     def scorer(self, entry: Entry) -> Scorer:
-        """Return an entry ready to answer, as this process answers: its golden comments are replayed here."""
+        """Return the scorer of an entry, after replaying its golden comments with the code of this process."""
         plain = json.loads(self._read(entry, SCORER, entry.sha256))
         scorer = Scorer.from_plain(plain, lambda: self._unpickled(entry, plain["metadata"]["sha256"]))
         try:
@@ -177,7 +177,7 @@ class HostCache:
         content = self._read(entry, MODEL, digest)
         try:
             return run_pickle(content)
-        except Exception as error:  # whatever the classes in it raise here, though not in the verification
+        except Exception as error:  # classes in the pickle may raise anything here, even after a verification
             raise ArtifactError(f"the model cannot be unpickled ({type(error).__name__}: {error})") from error
 
     def _require_private(self) -> None:
@@ -188,7 +188,7 @@ class HostCache:
                 raise CacheError(f"{folder}: other users can reach it; {advice}")
 
     def _remove_leftovers(self) -> None:
-        """Remove what a killed leader left half done, and the folders of other releases that nobody uses any more."""
+        """Remove unfinished work of a killed leader, and folders of other releases that are not used any more."""
         self.prune(self.state().current)
         for sibling in self._folder.parent.iterdir():
             state = sibling / STATE
@@ -197,8 +197,8 @@ class HostCache:
 
 
 def _locked(path: Path) -> int | None:
-    """Lock a file until this process ends, however it ends; return nothing if another process has it."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # which no child inherits
+    """Lock a file until this process ends, even by a crash; return `None` if another process holds the lock."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # child processes do not inherit it
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

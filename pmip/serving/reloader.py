@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Reloader:
-    """Holds the current scorer. All processes read the cache; the one that leads also asks the store, at intervals."""
+    """Holds the current scorer. Every process reads the cache; only the leader polls the store."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class Reloader:
 
     @property
     def scorer(self) -> Scorer:
-        """The current scorer; raises `ModelNotReadyError` while there is none."""
+        """The current scorer; raise `ModelNotReadyError` while there is none."""
         if self._current is None:
-            self._look()  # another worker may have answered already: then this one must not refuse
+            self._look()  # another worker may already answer with a model: then this one must not refuse
         if self._current is None:
             raise ModelNotReadyError(self.last_error or "no model is loaded yet")
         return self._current[1]
@@ -54,28 +54,28 @@ class Reloader:
 
     @property
     def state(self) -> State:
-        """What the leader of this host told last."""
+        """The state that the leader of this host saved last."""
         return self._state
 
     @property
     def last_check_at(self) -> str | None:
-        """When a process of this host last asked the store (ISO 8601, UTC)."""
+        """When the leader of this host last polled the store (ISO 8601, UTC)."""
         return self._state.last_check_at
 
     @property
     def last_error(self) -> str | None:
-        """What stands between this process and the newest version."""
+        """Why this process does not serve the newest version."""
         return self._fault or self._state.last_error
 
     def start(self, wait_seconds: float = 5) -> None:
-        """Look at the cache twice a second from a thread of this process; wait a little for a first model."""
+        """Start a thread that reads the cache twice a second; wait at most `wait_seconds` for a first model."""
         threading.Thread(target=self._run, name="reloader", daemon=True).start()
         self._has_scorer.wait(wait_seconds)
 
     def step(self, *, at_once: bool = False) -> None:
-        """Take up what the cache holds; if this process leads and the interval has passed, ask the store first.
+        """Load the version in the cache; the leader first checks the store once the interval has passed.
 
-        With `at_once` the interval need not have passed.
+        With `at_once` the leader checks the store without waiting for the interval.
         """
         self._look()
         try:
@@ -86,7 +86,7 @@ class Reloader:
                 self._look()
         except (PmipError, OSError) as problem:  # a cache that cannot be written
             self._tell(f"the host's cache does not work: {problem}")
-        except Exception as problem:  # the thread must outlive a fault that nobody foresaw
+        except Exception as problem:  # an unexpected error must not end the thread
             self._tell(f"{type(problem).__name__} while looking for a new model")
 
     def _run(self) -> None:
@@ -95,22 +95,22 @@ class Reloader:
             time.sleep(min(LOOK_SECONDS, self._poll_seconds))
 
     def _look(self) -> None:
-        """Take up what the cache holds, if it changed since the last look."""
+        """Load the version in the cache if the cache has changed."""
         with self._looking:
             try:
                 seen = self._cache.changed()
                 if seen == self._seen:
                     return
                 self._state = self._cache.state()
-            except PmipError as problem:  # another user's folder
+            except PmipError as problem:  # the folder belongs to another user
                 self._tell(f"the host's cache does not work: {problem}")
                 return
             try:
                 if self._state.current:
                     self._swap(self._state.current)
             except ArtifactError as problem:
-                self._tell(f"a version could not be taken up: {problem}")
-                if problem.kind != "golden_answers":  # the leader mends damage, and then it is seen
+                self._tell(f"a version could not be loaded: {problem}")
+                if problem.kind != "golden_answers":  # the leader replaces damaged files, so try again
                     return
             else:
                 self._fault = None

@@ -1,4 +1,4 @@
-"""The leader's step: it brings the newest usable version into the host's cache."""
+"""The leader's work: it puts the newest usable version into the host's cache."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -21,19 +21,19 @@ from pmip.store.versions import LocalModel, ModelStore, Version
 log = logging.getLogger(__name__)
 
 Verify = Callable[[Path, str], None]
-Faults = dict[str, Fault | None]  # by model id; None for a version that is gone since it was listed
+Faults = dict[str, Fault | None]  # by model id; None for a version that was removed after it was listed
 OTHER_TEXT = (
-    "none of the versions in {} answers as at training with the pmip.text of this API: train with this code "
+    "no version in {} gives its answers of training with the pmip.text of this API: train with this code "
     "('bash scripts/train.sh'), or deploy the code that trained them; {}"
 )
 
 
 @dataclass(frozen=True)
 class Updater:
-    """Keeps the cache's current version the newest usable one of a store, or the pinned one.
+    """Keeps the newest usable version of a store, or the pinned one, in the cache.
 
-    Whatever fails, the current version stays: another one is verified whole before it replaces it. Everything that a
-    check finds out is saved at once in the state of the cache, which all workers read.
+    A new version is verified completely before it replaces the current one, so the current version stays whenever
+    something fails. Each finding of a check is saved at once in the state of the cache, which all workers read.
     """
 
     store: ModelStore | LocalModel
@@ -42,7 +42,7 @@ class Updater:
     pinned: str | None = None
 
     def check(self) -> None:
-        """Take up the newest usable version if it differs from the current one; never raises for a fault outside."""
+        """Put the newest usable version into the cache if it differs from the current one; log and save all errors."""
         before, kind = self.cache.state(), None
         try:
             error = self._take_up_newest()
@@ -50,16 +50,16 @@ class Updater:
             kind, error = problem.kind, str(problem)
         except OSError as problem:
             kind, error = CacheError.kind, f"the host's cache cannot be written: {problem.strerror}"
-        except Exception as problem:  # the thread must outlive a fault that nobody foresaw
+        except Exception as problem:  # an unexpected error must not end the thread
             log.exception("the check for a new model failed")
             kind, error = "unexpected", f"{type(problem).__name__} while looking for a new model"
         self._save_outcome(before, error, kind)
 
     def _take_up_newest(self) -> str | None:
-        """Serve the newest usable version; return what is wrong with a newer one.
+        """Serve the newest usable version; return what is wrong with the newest version if that one was refused.
 
-        A version's own fault never ends the search, and after each of them newer versions are looked for: it may have
-        taken minutes. Raises when the store or the cache does not work, or when no version is usable.
+        A faulty version does not end the search. Each attempt may take minutes, so the versions are listed again after
+        it. Raise when the store or the cache does not work, or when no version is usable.
         """
         current, passed = self._sound(), Faults()
         while found := self._next(current, passed):
@@ -80,7 +80,7 @@ class Updater:
         raise ModelNotFoundError(self._nothing_usable(passed))
 
     def _next(self, current: Entry | None, passed: Faults) -> Version | None:
-        """Return the newest version that is still to be tried, and note the newer ones that were refused before."""
+        """Return the newest version that was not tried yet; add newer versions that were refused before to `passed`."""
         refused = self.cache.state().refused
         for version in self._candidates(current):
             known = refused.get(_name(version))
@@ -91,7 +91,7 @@ class Updater:
         return None
 
     def _candidates(self, current: Entry | None) -> Iterator[Version]:
-        """Yield the versions that may be served, newest first; while nothing changes this costs one request."""
+        """Yield the versions that may be served, newest first. When nothing changed, this costs one S3 request."""
         if self.pinned:
             with suppress(ModelNotFoundError):
                 yield self.store.version(self.pinned)
@@ -101,12 +101,12 @@ class Updater:
         yield from self.store.versions()
 
     def _sound(self) -> Entry | None:
-        """Return the current version, unless the cache has lost or damaged it."""
+        """Return the current version, unless it is missing or damaged in the cache."""
         current = self.cache.state().current
         return current if current and self.cache.holds(current) else None
 
     def _verified(self, version: Version) -> Entry:
-        """Download and verify a version, and load it here too: this process may run older code than the files hold."""
+        """Download and verify a version; load it here too, because this process may run older code than its child."""
         with self.cache.incoming() as folder:
             self.store.fetch(version.model_id).write(folder)
             self.verify(folder, version.model_id)
@@ -118,10 +118,10 @@ class Updater:
         state = self.cache.state()
         self.cache.prune(entry, state.current)
         newer = {name: fault for name, fault in state.refused.items() if name.split()[0] > entry.model_id}
-        self.cache.save(replace(state, current=entry, refused=newer))  # older ones are asked for no more
+        self.cache.save(replace(state, current=entry, refused=newer))  # versions older than the current are never tried
 
     def _save_fault(self, version: Version, fault: Fault, newest: str | None, *, lasts: bool) -> None:
-        """Log, count and save a fault; one that lasts is remembered until another file stands under the id."""
+        """Log, count and save a fault; if it `lasts`, do not try the version again until its file is replaced."""
         state = self.cache.state()
         if fault.text != state.last_error:
             log.warning("%s", fault.text)
@@ -130,7 +130,7 @@ class Updater:
         self.cache.save(replace(state, refused=refused, load_failures=failures, last_error=newest))
 
     def _save_outcome(self, before: State, error: str | None, kind: str | None) -> None:
-        """Save how the check went; `kind` is that of what ended it. A new error is logged, and so is its end."""
+        """Save the outcome of a check; `kind` is set if the check failed. Log a new error, and log the recovery."""
         state, now = self.cache.state(), datetime.now(UTC).isoformat(timespec="seconds")
         if error and error != state.last_error:
             log.warning("%s", error)
@@ -155,13 +155,13 @@ def _name(version: Version) -> str:
 
 
 def _newest(passed: Faults) -> str | None:
-    """Return what is wrong with the newest of the versions that were passed over."""
+    """Return what is wrong with the newest of the refused versions."""
     faults = [passed[model_id] for model_id in sorted(passed, reverse=True)]
     return next((fault.text for fault in faults if fault), None)
 
 
 def _is_of_other_text(fault: Fault) -> bool:
-    """Tell whether a model's answers changed with pmip.text, or it names what is no longer there."""
+    """Return whether the model needs another pmip.text: its answers differ, or a function that it names is missing."""
     return fault.kind == "golden_answers" or (fault.kind == "not_readable" and "pmip.text." in fault.text)
 
 

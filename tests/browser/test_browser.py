@@ -125,7 +125,7 @@ def test_a_mistake_is_told_on_the_page(caller: Caller, port: int) -> None:
     """A wrong payload gets the message that the API has for it."""
     caller.open(f"http://127.0.0.1:{port}/")
     caller.page.locator("textarea").fill('{"comments": "not a list"}')
-    assert caller.execute() == ("400", {"message": "'comments' must be a list of texts, at least one"})
+    assert caller.execute() == ("400", {"message": "'comments' must be a list of at least one text"})
 
 
 def test_with_keys_on_the_authorize_button_lets_in(caller: Caller, artifact: Artifact, tmp_path: Path) -> None:

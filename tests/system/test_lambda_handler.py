@@ -204,7 +204,7 @@ def test_a_wrong_event_is_refused_in_one_line(kind: str, local: Started) -> None
     before = local.log
     outcome = local.call(WRONG_EVENTS[kind])
     assert outcome.status == 400
-    assert "this is no HTTP event of API Gateway" in outcome.body["message"]
+    assert "this is not an HTTP event of API Gateway" in outcome.body["message"]
     [line] = local.log.removeprefix(before).splitlines()
     assert json.loads(line)["message"] == f"an event was refused: {outcome.body['message']}"
     assert SECRET not in line + outcome.body["message"]

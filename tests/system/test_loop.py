@@ -58,7 +58,7 @@ def test_from_nothing_to_an_answer_and_on_to_the_next_model(
     wait_for(lambda: answers(port), 30)
     for reply in (ask(port, "/readiness"), ask(port, "/predict", EXAMPLE)):
         assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
-        assert "/model-info and the log tell why" in reply.body["message"]
+        assert "see /model-info and the log for the reason" in reply.body["message"]
     info = ask(port, "/model-info").body["result"]
     assert info["model_id"] is None
     assert "does not hold any version" in info["last_error"]

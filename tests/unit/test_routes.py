@@ -30,13 +30,13 @@ LINEAGE = "model_id ENVIRONMENT training_data_id training_files trained_at param
 STATE = "sha256 report batch_job_id verified scorer loaded_at version last_check_at last_error"
 WRONG_CALLS = [
     ("?type=explain", '{"comments": []}', 400, "unknown type; it must be one of class, probability"),
-    ("?typ=probability", '{"comments": ["a"]}', 400, "the query has an unknown argument; known are 'type' and"),
-    ("?type=class&type=class", '{"comments": []}', 400, "the query has 2 times 'type'"),
+    ("?typ=probability", '{"comments": ["a"]}', 400, "the query has an unknown argument; use 'type' and 'top'"),
+    ("?type=class&type=class", '{"comments": []}', 400, "the query has 'type' 2 times"),
     ("", '{"comments": ["s3cr3t comment"]', 400, "not valid JSON"),
-    ("", '{"comments": ["s3cr3t comment", 1]}', 400, "comments[1] is no text"),
+    ("", '{"comments": ["s3cr3t comment", 1]}', 400, "comments[1] is not a text"),
     ("", '{"comments": ["s3cr3t comment", "", "", ""]}', 400, "4 comments are too many; send at most 3"),
     ("", '{"comments": ["' + SECRET * 10 + '"]}', 400, "comments[0] has 140 characters"),
-    ("", '{"comments": []}', 400, "'comments' must be a list of texts, at least one"),
+    ("", '{"comments": []}', 400, "'comments' must be a list of at least one text"),
     ("", json.dumps({"comments": [SECRET * 5] * 3}), 413, "at most 200 are allowed with type=class (MAX_TOTAL_CHARS)"),
     ("?type=explanation", json.dumps({"comments": [SECRET * 4] * 2}), 413, "(MAX_EXPLAINED_CHARS); send fewer"),
     ("", '{"comments": ["' + SECRET * 50 + '"]}', 413, "larger than 500 bytes (MAX_BODY_BYTES); send fewer"),
@@ -202,7 +202,7 @@ def test_without_a_model_it_is_alive_but_not_ready(tmp_path: Path, caplog: pytes
     caplog.clear()
     for answer in (empty.get("/readiness"), empty.post("/predict", json={"comments": EXAMPLE})):
         assert (answer.status_code, answer.headers["Retry-After"], "X-Model-Id" in answer.headers) == (503, "5", False)
-        told = "not ready: no model is loaded yet; /model-info and the log tell why"
+        told = "not ready: no model is loaded yet; see /model-info and the log for the reason"
         assert answer.json == {"message": told}
     assert empty.get("/healthcheck").json == {"status": "ok"}
     info = empty.get("/model-info").json["result"]
@@ -227,7 +227,7 @@ def test_a_fault_is_told_by_its_request_id_alone(tmp_path: Path, caplog: Any) ->
     for debug in (False, True):
         client = client_of(reloader, debug=debug)
         answer = client.post("/predict", json={"comments": [SECRET]}, headers={"X-Request-Id": f"id-{debug}"})
-        message = f"internal error; the log has it under the request id id-{debug}"
+        message = f"internal error; the log has the details under request id id-{debug}"
         assert (answer.status_code, answer.json) == (500, {"message": message})
         assert f"request id-{debug} failed: ValueError" in caplog.text
         assert "in predict_proba" in caplog.text

@@ -47,16 +47,16 @@ def comments_json(*comments: object) -> bytes:
         (b'["s3cr3t"]', "must be a JSON object with a list of texts"),
         (b"{}", "must be a JSON object with a list of texts"),
         (b'{"comment": ["s3cr3t"]}', "must be a JSON object with a list of texts"),
-        (b'{"comments": "s3cr3t"}', "'comments' must be a list of texts"),
-        (b'{"comments": null}', "'comments' must be a list of texts"),
-        (b'{"comments": {"s3cr3t": 1}}', "'comments' must be a list of texts"),
-        (b'{"comments": []}', "'comments' must be a list of texts, at least one"),
-        (b'{"comments": ["s3cr3t"], "comments": 1}', "'comments' must be a list of texts"),
-        (comments_json(SECRET, 1), "comments[1] is no text"),
-        (comments_json(None), "comments[0] is no text"),
-        (comments_json(SECRET, SECRET, [SECRET]), "comments[2] is no text"),
-        (comments_json(SECRET, {"text": SECRET}), "comments[1] is no text"),
-        (comments_json(SECRET, True), "comments[1] is no text"),
+        (b'{"comments": "s3cr3t"}', "'comments' must be a list of at least one text"),
+        (b'{"comments": null}', "'comments' must be a list of at least one text"),
+        (b'{"comments": {"s3cr3t": 1}}', "'comments' must be a list of at least one text"),
+        (b'{"comments": []}', "'comments' must be a list of at least one text"),
+        (b'{"comments": ["s3cr3t"], "comments": 1}', "'comments' must be a list of at least one text"),
+        (comments_json(SECRET, 1), "comments[1] is not a text"),
+        (comments_json(None), "comments[0] is not a text"),
+        (comments_json(SECRET, SECRET, [SECRET]), "comments[2] is not a text"),
+        (comments_json(SECRET, {"text": SECRET}), "comments[1] is not a text"),
+        (comments_json(SECRET, True), "comments[1] is not a text"),
         (comments_json("", SECRET * 2), "comments[1] has 12 characters; at most 10 are allowed"),
         (comments_json(*[SECRET] * 4), "4 comments are too many; send at most 3 in one request"),
     ],
@@ -114,7 +114,7 @@ def test_the_characters_of_all_comments_together_are_bounded(kind: str, most: in
     """An explanation takes longer, and so fewer are allowed; the message names the setting."""
     comments = ["a" * 10] * (most // 10) + ["a" * 5]
     assert comments_of(comments_json(*comments), LIMITS, kind) == comments
-    told = f"the comments have {most + 1} characters together; at most {most} are allowed with type={kind} \\({name}\\)"
+    told = f"the comments have {most + 1} characters in total; at most {most} are allowed with type={kind} \\({name}\\)"
     with pytest.raises(TooLargeError, match=told):
         comments_of(comments_json(*comments[:-1], "a" * 6), LIMITS, kind)
 
@@ -158,9 +158,9 @@ def test_the_question_is_for_classes_unless_told(query: list[tuple[str, str]], q
         ([("type", "")], "unknown type; it must be one of class, probability"),
         ([("type", "Class")], "unknown type"),
         ([("type", SECRET)], "unknown type"),
-        ([("type", "class"), ("type", "class")], "the query has 2 times 'type'; give it once"),
-        ([("type", "class"), ("type", "probability"), ("type", SECRET)], "the query has 3 times 'type'"),
-        ([("typ", "probability")], "the query has an unknown argument; known are 'type' and 'top'"),
+        ([("type", "class"), ("type", "class")], "the query has 'type' 2 times; give it once"),
+        ([("type", "class"), ("type", "probability"), ("type", SECRET)], "the query has 'type' 3 times"),
+        ([("typ", "probability")], "the query has an unknown argument; use 'type' and 'top'"),
         ([("kind", "probability")], "the query has an unknown argument"),
         ([(SECRET, "")], "the query has an unknown argument"),
         *(

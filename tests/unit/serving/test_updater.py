@@ -251,9 +251,7 @@ def test_an_api_with_newer_text_says_that_all_versions_are_older(
     for _ in range(2):
         updater.check()
         error = str(cache.state().last_error)
-        assert error.startswith(
-            f"none of the versions in {store} answers as at training with the pmip.text of this API"
-        )
+        assert error.startswith(f"no version in {store} gives its answers of training with the pmip.text of this API")
         assert f"deploy the code that trained them; model {SECOND}: golden comment" in error
 
 
