@@ -1,4 +1,4 @@
-"""What one training run publishes: the pickled pipeline and the metadata that tell where it comes from."""
+"""What one training run publishes: the pickled pipeline, and metadata that describe its training."""
 
 import io
 import json
@@ -11,10 +11,10 @@ from typing import Any
 
 from pmip.errors import ArtifactError
 
-# An artifact is the first two; the third is what its verification made of them.
+# The first two are the artifact; its verification writes the third.
 MODEL, METADATA, SCORER = "model.pkl", "metadata.json", "scorer.json"
-MAX_MODEL_BYTES = 2**30  # as a file, and unpacked
-MAX_METADATA_BYTES = 2**25  # a run on all comments that were ever labelled writes about 2**20
+MAX_MODEL_BYTES = 2**30  # of the file, and of its decompressed content
+MAX_METADATA_BYTES = 2**25  # typical files have at most 2**20
 GOLDEN_COMMENTS = (
     "",
     "Check it out this free stuff",
@@ -31,25 +31,25 @@ GOLDEN_COMMENTS = (
 
 @dataclass(frozen=True)
 class Metadata:
-    """The lineage of a model, field by field as metadata.json and /model-info name it. Times are ISO 8601 UTC.
+    """The lineage of a model, with the field names of metadata.json and /model-info. Times are ISO 8601 UTC.
 
     - `model_id`: the version; `ENVIRONMENT`: where it was trained, and in `/model-info` where it is served.
     - `training_data_id`: the day that names the training data, or `sample`.
     - `training_files`: `name`, `sha256` and number of comments (`rows`) of each file.
     - `trained_at`: when the run began.
-    - `parameters`: every parameter of the notebook as it was in this run, and `C`, which the search chose.
-    - `metrics`: for `leave_one_source_out`, `grouped_10_fold` and `held_out` what this way of training reaches on
-      comments it has not seen: number of `comments`, each figure, and its `spread` (standard deviation over folds,
-      for `held_out` over bootstrap samples). Below `baseline` the same of a simple pipeline, below `previous`
-      (its `model_id`, `comments`, figures) that of the model before on the rows that both have not seen.
-    - `held_out`: the probabilities of held-out comments by the hash of their text
-      (`pmip.training.evaluation.hash_of`), as the model that is measured gives them; by these the
-      next run compares itself. Not in `/model-info`.
-    - `git_revision`: the commit, with `-dirty` when there were changes on top of it.
-    - `libraries`: the versions of Python and of what a pickle depends on.
+    - `parameters`: the values of all notebook parameters in this run, and `C`, which the search chose.
+    - `metrics`: for each of `leave_one_source_out`, `grouped_10_fold` and `held_out`, the evaluation on comments
+      outside the training set: number of `comments`, each metric, and its `spread` (standard deviation over folds;
+      for `held_out` over bootstrap samples). `baseline` holds the same for a simple pipeline; `previous` holds the
+      `model_id` of the previous model, and its metrics on the `comments` that neither model was trained on.
+    - `held_out`: the probabilities of the held-out comments, by the hash of their text
+      (`pmip.training.evaluation.hash_of`), as the evaluated model gives them. The next run compares its model
+      with them. Not in `/model-info`.
+    - `git_revision`: the commit, with `-dirty` if there were uncommitted changes.
+    - `libraries`: the versions of Python and of the libraries that a pickle depends on.
     - `sha256`: of model.pkl.
-    - `golden`: comments with the probabilities that must come out again before the model is served.
-    - `report`: the key of the report as a page; the executed notebook is beside it as .ipynb.
+    - `golden`: comments with their probabilities; the model is served only if it gives these again.
+    - `report`: the key of the report as HTML; the executed notebook is beside it as .ipynb.
     - `batch_job_id`: of the AWS Batch job that ran the training.
     """
 
@@ -69,16 +69,16 @@ class Metadata:
     held_out: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """Write the metadata as indented JSON."""
+        """Return the metadata as indented JSON."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False).encode() + b"\n"
 
     def known_as(self, model_id: str, environment: str) -> "Metadata":
-        """Return the same lineage under the name by which the model is served."""
+        """Return the same lineage with the id and the environment under which the model is served."""
         return replace(self, model_id=model_id, ENVIRONMENT=environment)
 
     @classmethod
     def from_json(cls, content: bytes) -> "Metadata":
-        """Read metadata.json; fields that a later version added are ignored."""
+        """Read metadata.json; unknown fields, which a later version of pmip may have added, are ignored."""
         try:
             written = json.loads(content, parse_constant=lambda _: None).items()  # NaN is no JSON
             metadata = cls(**{name: value for name, value in written if name in _KINDS})
@@ -99,7 +99,7 @@ _KINDS: dict[str, Any] = {item.name: getattr(item.type, "__origin__", item.type)
 
 @dataclass(frozen=True)
 class Artifact:
-    """A pickled model and its metadata; a model that was uploaded by hand has none."""
+    """A pickled model and its metadata; a model that was uploaded by hand has no metadata."""
 
     model: bytes
     metadata: Metadata | None
@@ -111,7 +111,7 @@ class Artifact:
         return cls(model.read_bytes(), Metadata.from_json(metadata.read_bytes()) if metadata.exists() else None)
 
     def write(self, folder: Path) -> None:
-        """Write both files into a folder that nobody reads yet."""
+        """Write both files into a folder that no other process reads yet."""
         (folder / MODEL).write_bytes(self.model)
         if self.metadata:
             (folder / METADATA).write_bytes(self.metadata.to_json())
@@ -123,8 +123,8 @@ class Artifact:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of what a pickle depends on."""
-    from importlib.metadata import version  # takes a fifth of the time in which a verification starts
+    """Return the versions of Python and of the libraries that a pickle depends on."""
+    from importlib.metadata import version  # this import takes a fifth of the start of a verification
 
     names = ("scikit-learn", "numpy", "scipy", "joblib", "pmip")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
@@ -136,7 +136,7 @@ def spam_probabilities(model: Any, comments: Sequence[str]) -> list[float]:
 
 
 def pack(model: Any, lineage: Metadata) -> Artifact:
-    """Pickle a fitted pipeline and complete its lineage by hash, library versions and golden answers."""
+    """Pickle a fitted pipeline; add hash, library versions and golden answers to its lineage."""
     content = dumps(model)
     answers = zip(GOLDEN_COMMENTS, spam_probabilities(model, GOLDEN_COMMENTS), strict=True)
     golden = [{"comment": comment, "probability": probability} for comment, probability in answers]
@@ -144,7 +144,7 @@ def pack(model: Any, lineage: Metadata) -> Artifact:
     return Artifact(content, replace(lineage, sha256=digest, libraries=library_versions(), golden=golden))
 
 
-# joblib brings numpy, which a worker that answers by look-ups does without: it is imported where a pickle is needed.
+# joblib imports numpy, which a worker that answers by look-ups does not need; so it is imported only in functions.
 
 
 def dumps(model: object) -> bytes:
@@ -157,7 +157,7 @@ def dumps(model: object) -> bytes:
 
 
 def run_pickle(content: bytes) -> Any:
-    """Load a pickle, which can run any code: only where TRUST_PICKLES says that its writer may do that."""
+    """Load a pickle, which can run any code; call this only if TRUST_PICKLES is set."""
     import joblib
 
     return joblib.load(io.BytesIO(content))

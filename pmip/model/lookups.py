@@ -1,4 +1,4 @@
-"""Score comments by looking up their n-grams; imports neither numpy nor scikit-learn."""
+"""Scoring of comments by looking up their n-grams, without numpy or scikit-learn."""
 
 import math
 import re
@@ -13,8 +13,8 @@ from typing import Any, Self
 from pmip import text
 from pmip.errors import ArtifactError
 
-# Every request comes through here: what depends on a setting is chosen once, when the model is loaded.
-# What was found in a word is remembered, in bounds: at most about 10 MB for n-grams of two to five characters.
+# Every request uses this module: code that depends on a setting is chosen once, when the model is loaded.
+# The n-grams of recent words are cached: at most about 10 MB for n-grams of two to five characters.
 MAX_REMEMBERED_WORDS = 8192
 LONGEST_REMEMBERED_WORD = 24
 
@@ -27,7 +27,7 @@ _STRIP: dict[str | None, Callable[[str], str]] = {
     "ascii": lambda comment: unicodedata.normalize("NFKD", comment).encode("ascii", "ignore").decode("ascii"),
     "unicode": lambda comment: "".join(filterfalse(unicodedata.combining, unicodedata.normalize("NFKD", comment))),
 }
-# What a value adds to the mass, and the norm of that mass. Without a norm nothing is added, and so nothing divided.
+# For each norm: the function whose sum over the values is the mass, and the function from the mass to the norm.
 _NORMS: dict[str | None, tuple[Callable[[float], float], Callable[[float], float]]] = {
     "l2": (lambda value: value * value, math.sqrt),
     "l1": (abs, float),
@@ -36,18 +36,18 @@ _NORMS: dict[str | None, tuple[Callable[[float], float], Callable[[float], float
 
 
 class Lookup:
-    """A model that was read, ready to answer."""
+    """A linear model as data, ready to score comments."""
 
     def __init__(self, plain: dict[str, Any]) -> None:
         self._intercept: float = plain["intercept"]
         self._parts: dict[Callable[[str], str], list[_CommentFeatures | _NGrams]] = {}
-        for part in plain["parts"]:  # what several parts read is prepared once
+        for part in plain["parts"]:  # parts with the same preparation share its result
             kind = _CommentFeatures if part["analyzer"] == "comment_features" else _NGrams
             self._parts.setdefault(_preparation(part), []).append(kind(part))
 
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> Self:
-        """Take what `pmip.model.reading.read` returned; raises `ArtifactError` when it is something else."""
+        """Return the lookup for the result of `pmip.model.reading.read`; raise `ArtifactError` for other data."""
         try:
             return cls(data)
         except (LookupError, TypeError, ValueError, re.error) as error:
@@ -68,14 +68,14 @@ class Lookup:
         return odds
 
     def explain(self, comment: str) -> tuple[float, Contributions]:
-        """Return the intercept and what each feature adds to it, largest first; their sum is the log-odds."""
+        """Return the intercept and the contribution of each feature, largest first; their sum is the log-odds."""
         explained = [part.explain(prepare(comment)) for prepare, parts in self._parts.items() for part in parts]
         found = filter(itemgetter(1), chain.from_iterable(explained))
         return self._intercept, sorted(found, key=lambda item: -abs(item[1]))
 
 
 class _CommentFeatures:
-    """What the comment features add to the log-odds."""
+    """The contributions of the comment features to the log-odds."""
 
     def __init__(self, plain: dict[str, Any]) -> None:
         self._weights: list[float] = plain["weights"]
@@ -90,12 +90,12 @@ class _CommentFeatures:
 
 
 class _NGrams:
-    """What the n-grams of one TF-IDF vectorizer add to the log-odds."""
+    """The contributions of one TF-IDF vectorizer to the log-odds."""
 
     def __init__(self, plain: dict[str, Any]) -> None:
         mass, self._norm = _NORMS[plain["norm"]]
         self._find = _finder(plain)
-        # An n-gram's number is its place in these lists. Nothing is number 0.
+        # An n-gram's number is its index in these lists; 0 means an unknown n-gram.
         self._terms: list[str] = ["", *plain["terms"]]
         self._weights: list[float] = [0.0, *plain["weights"]]
         self._masses = [0.0, *map(mass, plain["idf"])]
@@ -121,13 +121,13 @@ class _NGrams:
 
 
 def _repeated(mass: Callable[[float], float], *, sublinear: bool) -> Callable[[int], tuple[float, float]]:
-    """Return the function that tells the factors of weight and mass when an n-gram comes so often; those of 1 are 1."""
+    """Return the function from the count of an n-gram in a comment to the factors of its weight and its mass."""
     frequency = (lambda count: 1 + math.log(count)) if sublinear else float
     return lru_cache(maxsize=1024)(lambda count: (frequency(count), mass(frequency(count))))
 
 
 def _finder(plain: dict[str, Any]) -> Callable[[str], Collection[int]]:
-    """Return the function that finds the numbers of a prepared comment's n-grams, each as often as it counts."""
+    """Return the function that finds the numbers of the n-grams in a prepared comment, repeated unless binary."""
     known = {term: number for number, term in enumerate(plain["terms"], 1)}.get
     cut = _cutter(plain)
 
@@ -151,7 +151,7 @@ def _word_by_word(find: Callable[[str], list[int]]) -> Callable[[str], list[int]
 
 
 def _cutter(plain: dict[str, Any]) -> Callable[[str], Iterable[str]]:
-    """Return the function that cuts a prepared comment (for char_wb one word of it) into n-grams."""
+    """Return the function that splits a prepared comment (for char_wb one word of it) into n-grams."""
     if plain["analyzer"] == "callable":
         return _FUNCTIONS[plain["function"]]
     low, high = plain["ngram_range"]
@@ -176,7 +176,7 @@ def _runs(units: Sequence[str], low: int, high: int) -> list[Any]:
 
 def _padded_runs(word: str, low: int, high: int) -> list[str]:
     shorter = _runs(word, low, min(high, len(word) - 1))
-    return [*shorter, word] if high >= len(word) else shorter  # once, however short it is
+    return [*shorter, word] if high >= len(word) else shorter  # a short word is one n-gram, as in scikit-learn
 
 
 def _tokenizer(plain: dict[str, Any]) -> Callable[[str], Sequence[str]]:
@@ -188,7 +188,7 @@ def _tokenizer(plain: dict[str, Any]) -> Callable[[str], Sequence[str]]:
 
 
 def _preparation(plain: dict[str, Any]) -> Callable[[str], str]:
-    """Return the function that prepares a comment before it is cut up."""
+    """Return the function that prepares a comment before it is split into n-grams."""
     if plain["preprocessor"]:
         return _FUNCTIONS[plain["preprocessor"]]
     strip = _STRIP[plain["strip_accents"]]

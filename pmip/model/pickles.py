@@ -1,10 +1,10 @@
-"""Reads a pickle as data: nothing that it names is imported, made or called.
+"""Reads a pickle as data: nothing that it names is imported, constructed or called.
 
-`stand_ins` decompresses the file, never beyond a bound, and follows it by the standard library's unpickler as it is
-written in Python, without the instructions that models do not need. Each class or function that the pickle names must
-stand in one of the tables below, or be a function of `pmip.text`, and becomes a `Name`. What the pickle would make of a
-class becomes a `Made`, which only records its state. Arrays and numbers of numpy are read from their bytes. Sets are
-read as lists, and keys of dicts are bounded, because hashing can be made to take forever.
+`stand_ins` decompresses the file up to a limit and reads it with the pure-Python unpickler of the standard library,
+without the instructions that models do not need. Each class or function that the pickle names must be in one of the
+tables below, or be a function of `pmip.text`; it becomes a `Name`. An instance of a class becomes a `Made`, which only
+records its state. Arrays and numbers of numpy are read from their bytes. Sets are read as lists and the keys of dicts
+are limited, because a hostile file could choose keys whose hashing takes forever.
 """
 
 import bz2
@@ -24,7 +24,7 @@ from pmip.errors import ArtifactError, NotReadableError
 MAX_LZMA_DICTIONARY_BYTES = 2**27
 MAX_KEY = 1000  # larger whole numbers can be chosen such that a dict of them takes forever
 
-# By the first bytes of what joblib.dump(compress=…) writes.
+# By the first bytes of files of joblib.dump(compress=…).
 _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"\x78": zlib.decompressobj,
     b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
@@ -33,47 +33,47 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"\xfd7zXZ": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_LZMA_DICTIONARY_BYTES),
 }
 _LZ4 = b"\x04\x22\x4d\x18"
-# The names that numpy and `struct` give to a kind of number.
+# numpy's names of number types, and those of `struct`.
 _FORMATS = {"f8": "d", "f4": "f", "i8": "q", "i4": "i", "i2": "h", "i1": "b"}
 _FORMATS |= {"u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?"}
 
 
 def stand_ins(content: bytes, max_bytes: int) -> tuple[Any, int]:
-    """Return what a pickle holds, and the size of what was unpacked.
+    """Return the content of a pickle, and its decompressed size in bytes.
 
-    Raises `NotReadableError` naming the first class or function that is not in the tables, and `ArtifactError` for a
-    file that is damaged, or made to do harm.
+    Raise `NotReadableError` with the name of the first class or function that is not in the tables, and `ArtifactError`
+    for a damaged or hostile file.
     """
     unpacked = _unpacked(content, max_bytes)
     return _Reader(unpacked).load(), len(unpacked)
 
 
 def require_sound(condition: bool, fault: str) -> None:
-    """Refuse a damaged or hostile file unless the condition holds."""
+    """Raise `ArtifactError` for a damaged or hostile file unless the condition holds."""
     if not condition:
         raise ArtifactError(fault)
 
 
 def require(condition: bool, reason: str) -> None:
-    """Refuse a model that can only be run unless the condition holds."""
+    """Raise `NotReadableError` for a model that can be run but not read, unless the condition holds."""
     if not condition:
         raise NotReadableError(reason)
 
 
 def kind(something: Any) -> str:
-    """Name the class of something that was read."""
+    """Return the name of the class of an object in the pickle."""
     if isinstance(something, Made | Name):
         return something.path.rpartition(".")[2]
     return {Dtype: "dtype", Array: "ndarray"}.get(type(something), type(something).__name__)
 
 
 def shown(value: Any) -> str:
-    """Return a value of the pickle as a message can show it."""
+    """Return a value of the pickle as a short, printable text for a message."""
     return ascii(value[:100])[1:-1] if type(value) is str else value.path if type(value) is Name else kind(value)
 
 
 def _unpacked(content: bytes, max_bytes: int) -> bytes:
-    """Decompress at most `max_bytes`: a small file can hold a very large one."""
+    """Decompress at most `max_bytes`, because a small file can decompress to a very large one."""
     require_sound(not content.startswith(_LZ4), "model.pkl is compressed by lz4, which is not read; use compress=3")
     for magic, decompressor in _DECOMPRESSORS.items():
         if content.startswith(magic):
@@ -83,12 +83,12 @@ def _unpacked(content: bytes, max_bytes: int) -> bytes:
             require_sound(not unpacker.unused_data, "model.pkl has bytes after its end")
             break
     require_sound(len(content) <= max_bytes, f"model.pkl unpacks to more than {max_bytes:,} bytes")
-    require_sound(content[:1] == pickle.PROTO, "model.pkl is no pickle of protocol 2 to 5")
+    require_sound(content[:1] == pickle.PROTO, "model.pkl is not a pickle of protocol 2 to 5")
     return content
 
 
 class Name:
-    """The name of a class or function, and nothing more."""
+    """The name of a class or function; the object itself is never imported."""
 
     __slots__ = ("path",)
 
@@ -97,7 +97,7 @@ class Name:
 
 
 class Made:
-    """What the pickle would make of a class: the class's name, and the state."""
+    """Stands for an instance: the name of its class, and its state."""
 
     __slots__ = ("path", "state")
 
@@ -119,7 +119,7 @@ class Made:
 
 
 class Dtype:
-    """A dtype of numpy: numbers of one size and byte order."""
+    """A dtype of numpy for numbers: their type and byte order."""
 
     __slots__ = ("code", "order")
 
@@ -128,7 +128,7 @@ class Dtype:
         self.code, self.order = code, "="
 
     def build(self, state: Any) -> None:
-        """Record the byte order; numbers have no fields and no shape."""
+        """Record the byte order; a dtype of numbers has no fields and no shape."""
         sound = type(state) is tuple and state[2:5] == (None,) * 3 and state[1] in ("<", ">", "|", "=")
         require_sound(sound, "the model holds a dtype that numpy did not write")
         self.order = state[1].replace("|", "=")
@@ -157,7 +157,7 @@ class Array:
         """Record dtype, shape and bytes, once."""
         _, shape, dtype, _, content = state
         require_sound(self.dtype is None and type(dtype) is Dtype, "the model holds an array that numpy did not write")
-        require_sound(dtype.bytes_of(shape) == len(content), "the model holds an array that is not of its size")
+        require_sound(dtype.bytes_of(shape) == len(content), "the model holds an array of the wrong size")
         self.dtype, self.shape, self.content = dtype, shape, bytes(content)
 
     def numbers(self) -> list[Any]:
@@ -185,7 +185,7 @@ def _listed(items: Any) -> Any:
     return items
 
 
-# By the names that scikit-learn 1.5 to 1.9, numpy 1 and 2, and joblib write. Instances of these have a state.
+# The names in pickles of scikit-learn 1.5 to 1.9, numpy 1 and 2, and joblib. Instances of these classes have a state.
 _CLASSES = {
     "sklearn.pipeline.Pipeline",
     "sklearn.pipeline.FeatureUnion",
@@ -196,7 +196,7 @@ _CLASSES = {
     "joblib.numpy_pickle.NumpyArrayWrapper",
     "pmip.steps.CommentFeatures",
 }
-# Models hold the loss of an SGDClassifier and a random state, which do not matter to their answers.
+# The loss of an SGDClassifier and random states, which do not influence the answers of a model.
 _IGNORED = (
     "sklearn._loss._loss.CyHalfBinomialLoss",
     "_loss.CyHalfBinomialLoss",
@@ -204,7 +204,7 @@ _IGNORED = (
     "numpy.random._pickle.__randomstate_ctor",
     "numpy.random._pickle.__bit_generator_ctor",
 )
-# What the pickle would call these for is done by functions of this module.
+# The pickle calls these; functions of this module do their work instead.
 _CONSTRUCTORS: dict[str, Callable[..., Any]] = {path: lambda *_, path=path: Made(path) for path in _IGNORED} | {
     "numpy.dtype": Dtype,
     "numpy.core.multiarray._reconstruct": Array,
@@ -220,48 +220,48 @@ _RENAMED = {"builtins": "__builtin__", "numpy._core.multiarray": "numpy.core.mul
 _RENAMED |= {"numpy._core.numeric": "numpy.core.numeric"}
 
 
-_PythonUnpickler: Any = pickle._Unpickler  # the one written in C cannot be given other instructions
+_PythonUnpickler: Any = pickle._Unpickler  # the instructions of the unpickler in C cannot be replaced
 
 
 class _Reader(_PythonUnpickler):  # type: ignore[misc]
-    """Follows a pickle's instructions on lists, dicts, texts, numbers and stand-ins alone."""
+    """Executes a pickle's instructions, but only on lists, dicts, texts, numbers and stand-ins."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content))
 
     def load(self) -> Any:
-        """Return what the pickle holds; nothing may follow."""
+        """Return the content of the pickle; raise `ArtifactError` if bytes follow it."""
         value = super().load()
         require_sound(not self.read(1), "model.pkl has bytes after its end")
         return value
 
     def find_class(self, module: str, name: str) -> Name:
-        """Return the name alone, if it is known."""
+        """Return the name of a class or function; raise if it is not in the tables."""
         path = f"{_RENAMED.get(module, module)}.{name}"
         known = path in _CLASSES or path in _CONSTRUCTORS or path in _NAMED or _is_text_function(module, name)
         gone = module == "pmip.text" and name.isidentifier() and not hasattr(text, name)
         require_sound(
-            not gone, f"the model is of another pmip: here is no {shown(path)}; train a model with this version"
+            not gone, f"the model needs another pmip: this one has no {shown(path)}; train a model with this version"
         )
         require(known, f"the model contains {shown(f'{module}.{name}')}")
         return Name(path)
 
     def load_reduce(self) -> None:
-        """Do what a constructor of numpy would be called for."""
+        """Replace the call of a constructor by the function in the table."""
         arguments, called = self.stack.pop(), self.stack.pop()
         known = type(called) is Name and called.path in _CONSTRUCTORS and type(arguments) is tuple
         require(known, f"the model calls {shown(called)}")
         self.append(_CONSTRUCTORS[called.path](*arguments))
 
     def load_newobj(self) -> None:
-        """Stand in for an instance of a class."""
+        """Replace an instance of a class by a stand-in."""
         arguments, made = self.stack.pop(), self.stack.pop()
         known = type(made) is Name and made.path in _CLASSES and type(arguments) is tuple and not arguments
         require(known, f"the model makes an instance of {shown(made)}")
         self.append(Made(made.path))
 
     def load_build(self) -> None:
-        """Record a state, or read the array that follows one of joblib's."""
+        """Record a state; after a joblib wrapper, also read the bytes of its array, which follow."""
         state, target = self.stack.pop(), self.stack[-1]
         require_sound(type(target) in (Made, Dtype, Array), f"the model changes {shown(target)} while it is read")
         target.build(state)
@@ -272,7 +272,7 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
             self.stack[-1] = _array(dtype, shape, self.read(dtype.bytes_of(shape)))
 
     def load_binput(self) -> None:
-        """Remember something under the number that a pickler would give it: other numbers could take forever."""
+        """Store a value in the memo; refuse numbers that no pickler writes, because they could take forever."""
         self._remember(self.read(1)[0])
 
     def load_long_binput(self) -> None:
@@ -284,15 +284,15 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
         self.memo[number] = self.stack[-1]
 
     def load_bytearray8(self) -> None:
-        """Take the bytes that are there, rather than reserve as many as the pickle claims."""
+        """Read only the bytes that exist, instead of reserving the size that the pickle claims."""
         self.append(self.read(struct.unpack("<Q", self.read(8))[0]))
 
     def load_append(self) -> None:
-        """Put one item into a list."""
+        """Append one item to a list."""
         self._fill(list, [self.stack.pop()])
 
     def load_appends(self) -> None:
-        """Put items into a list."""
+        """Append items to a list."""
         self._fill(list, self.pop_mark())
 
     def load_setitem(self) -> None:
@@ -310,7 +310,7 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
             target.extend(items)
             return
         plain = all(type(key) is str or (type(key) is int and abs(key) <= MAX_KEY) for key in items[::2])
-        require(plain, "the model holds a dict with keys that are no texts")
+        require(plain, "the model holds a dict with keys that are not texts")
         target.update(zip(items[::2], items[1::2], strict=True))
 
     def load_frozenset(self) -> None:
@@ -319,7 +319,7 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
         self.append(items)
 
     def load_refused(self) -> NoReturn:
-        """Refuse old-style instances, registered extensions, outside objects, and what Python 2 wrote."""
+        """Refuse old-style instances, registered extensions, persistent ids and instructions of Python 2."""
         raise ArtifactError("the model uses a pickle instruction that models do not need")
 
     _UNCHANGED = b".(012NJKMG})]tcXBChj\x80\x85\x86\x87\x88\x89\x8a\x8c\x8d\x8e\x93\x94\x95"
@@ -333,6 +333,6 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
 
 def _is_text_function(module: str, name: str) -> bool:
     found = vars(text).get(name)
-    function = getattr(found, "__wrapped__", found)  # behind a cache
+    function = getattr(found, "__wrapped__", found)  # without its lru_cache
     public = module == "pmip.text" and not name.startswith("_")
     return public and isinstance(function, FunctionType) and function.__module__ == "pmip.text"

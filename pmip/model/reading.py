@@ -1,8 +1,8 @@
-"""Reads model.pkl: takes from a fitted pipeline, as `pmip.model.pickles` gives it, what look-ups score comments with.
+"""Reads model.pkl: extracts the data for look-ups from a fitted pipeline, as `pmip.model.pickles` returns it.
 
-Each setting must be one that the look-ups know, of the very type that scikit-learn writes, and each number finite. What
-else a model may be can only be run: that raises `NotReadableError`, which names the reason and the way out. A file that
-is damaged, or made to do harm, raises `ArtifactError`.
+Each setting must be supported by the look-ups and have exactly the type that scikit-learn writes; each number must be
+finite. Any other model can be run but not read: it raises `NotReadableError`, which names the reason and the remedy. A
+damaged or hostile file raises `ArtifactError`.
 """
 
 import re
@@ -15,35 +15,35 @@ from pmip.errors import ArtifactError
 from pmip.model.artifact import MAX_MODEL_BYTES
 from pmip.model.pickles import Array, Dtype, Made, Name, kind, require, require_sound, shown, stand_ins
 
-MAX_TRANSFORMERS = 20  # each of them takes time for each comment
+MAX_TRANSFORMERS = 20  # each transformer takes time for each comment
 MAX_NGRAM = 10  # a comment has about as many n-grams of each length as it has characters
-# Larger ones lose so many digits in a sum that another order of the terms gives another probability.
+# Larger numbers lose so many digits in a sum that the order of the terms changes the probability.
 LARGEST_NUMBER = 1e6
 
-# Others may take very long on a comment of its writer's choice.
+# With other patterns a caller could send a comment whose matching takes very long.
 _TOKEN_PATTERNS = {r"(?u)\b\w\w+\b"} | {found.pattern for found in vars(text).values() if isinstance(found, re.Pattern)}
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _RAW = {"preprocessor": None, "lowercase": False, "strip_accents": None}
 
 
 def read(content: bytes, max_bytes: int = MAX_MODEL_BYTES) -> dict[str, Any]:
-    """Return what `Lookup.from_plain` takes: dicts, lists, texts and numbers, which JSON keeps."""
+    """Return the data for `Lookup.from_plain`: dicts, lists, texts and numbers, which JSON can represent."""
     try:
         model, size = stand_ins(content, max_bytes)
         return _Model(size).plain(model)
     except ArtifactError:
         raise
     except MemoryError:
-        raise ArtifactError("the model takes more memory than there is") from None
+        raise ArtifactError("the model needs more memory than there is") from None
     except Exception as error:  # a damaged pickle can raise anything
-        raise ArtifactError(f"model.pkl is damaged, or no pickle of a model ({type(error).__name__})") from error
+        raise ArtifactError(f"model.pkl is damaged, or not a pickled model ({type(error).__name__})") from error
 
 
 class _Model:
-    """Takes what scoring needs from the states of a pipeline; `size` of the unpacked pickle bounds what comes out."""
+    """Extracts the data for scoring from a pipeline; the `size` of the decompressed pickle limits the result."""
 
     def __init__(self, size: int) -> None:
-        self._characters = 10 * size  # a text that stands once in the pickle may be used again and again
+        self._characters = 10 * size  # the pickle may use the same text many times
         self._transformers = MAX_TRANSFORMERS
         self._columns: Iterator[float] = iter(())
 
@@ -59,14 +59,14 @@ class _Model:
         return {"intercept": intercept, "parts": parts}
 
     def _weighted(self, step: Any, weight: float) -> Iterator[tuple[Any, float]]:
-        """Find the transformers in the order of their columns, with the product of the weights of their unions."""
+        """Yield the transformers in the order of their columns, each with the product of its unions' weights."""
         self._transformers -= 1
         require(self._transformers >= 0, f"the model has more than {MAX_TRANSFORMERS} transformers")
         if not _is(step, "FeatureUnion"):
             yield step, weight
             return
         weights = step["transformer_weights"] or {}
-        require_sound(type(weights) is dict, "the weights of a FeatureUnion are no dict")
+        require_sound(type(weights) is dict, "the weights of a FeatureUnion are not a dict")
         for name, transformer in _pairs(step["transformer_list"]):
             own = weights.get(name)
             if type(transformer) is not str or transformer != "drop":
@@ -81,13 +81,13 @@ class _Model:
         return self._vectorizer(transformer, weight)
 
     def _vectorizer(self, vectorizer: Made, weight: float) -> dict[str, Any]:
-        """Tell how a comment is cut into n-grams and what these weigh, in the order of the vectorizer's columns."""
-        tfidf = vectorizer["_tfidf"]  # holds the settings of the fit, which are those that count
+        """Return how a comment is split into n-grams, and their weights in the order of the vectorizer's columns."""
+        tfidf = vectorizer["_tfidf"]  # its settings are those of the fit
         require(_is(tfidf, "TfidfTransformer"), f"a vectorizer weighs by a {kind(tfidf)}")
         require(_is_float64(vectorizer["dtype"]), f"a vectorizer's dtype is {shown(vectorizer['dtype'])}, not float64")
         analysis, terms = _analysis(vectorizer), _vocabulary(vectorizer["vocabulary_"])
         self._characters -= sum(map(len, terms)) + sum(map(len, analysis.get("stop_words") or ()))
-        require(self._characters >= 0, "the model uses the same texts again and again")
+        require(self._characters >= 0, "the model uses the same texts too many times")
         idf = _numbers(tfidf["idf_"], "the idf") if "idf_" in tfidf else [1.0] * len(terms)
         require_sound(len(idf) == len(terms), f"there are {len(idf)} idf for {len(terms)} terms")
         weighing = {
@@ -98,7 +98,7 @@ class _Model:
         return analysis | weighing | {"terms": terms, "idf": idf, "weights": self._take(idf, weight)}
 
     def _take(self, factors: list[float], weight: float) -> list[float]:
-        """Take the next columns' coefficients, one for each factor, and multiply."""
+        """Return the products of the factors and the coefficients of the next columns."""
         coefficients = list(islice(self._columns, len(factors)))
         require_sound(len(coefficients) == len(factors), "there are fewer coefficients than features")
         products = (weight * factor * coefficient for factor, coefficient in zip(factors, coefficients, strict=True))
@@ -117,12 +117,12 @@ def _is_float64(dtype: Any) -> bool:
 
 def _pairs(pairs: Any) -> list[tuple[str, Any]]:
     sound = type(pairs) is list and all(type(pair) in (tuple, list) and len(pair) == 2 for pair in pairs)
-    require_sound(sound and all(type(name) is str for name, _ in pairs), "the model's steps are no names and steps")
+    require_sound(sound and all(type(name) is str for name, _ in pairs), "the model's steps are not names and steps")
     return list(pairs)
 
 
 def _choice(made: Made, setting: str, *choices: Any) -> Any:
-    """Return a setting that must be one of these, of the very type: what else may stand there can be anything."""
+    """Return a setting; require it to equal one of the choices and to have the same type."""
     value = made[setting]
     found = any(type(value) is type(choice) and value == choice for choice in choices)
     require(found, f"a {kind(made)} has {setting}={shown(value)}")
@@ -144,18 +144,18 @@ def _numbers(array: Any, what: str) -> list[float]:
 
 
 def _sound(numbers: list[float], what: str) -> list[float]:
-    sound = all(abs(number) <= LARGEST_NUMBER for number in numbers)  # which NaN is not
-    require(sound, f"in {what} a number is not finite, or beyond {LARGEST_NUMBER:,.0f}")
+    sound = all(abs(number) <= LARGEST_NUMBER for number in numbers)  # false for NaN
+    require(sound, f"in {what} a number is not finite, or larger than {LARGEST_NUMBER:,.0f}")
     return numbers
 
 
 def _linear(classifier: Any) -> tuple[list[float], float]:
-    """Return the coefficients and the intercept of a classifier that gives the logistic function of their sum."""
+    """Return the coefficients and the intercept of a classifier that applies the logistic function to the sum."""
     known = _is(classifier, "LogisticRegression") or _is(classifier, "SGDClassifier")
     require(known, f"the classifier is a {kind(classifier)}")
     if _is(classifier, "SGDClassifier"):
         _choice(classifier, "loss", "log_loss")
-    elif "multi_class" in classifier:  # of scikit-learn below 1.8; "multinomial" doubles the log-odds
+    elif "multi_class" in classifier:  # a setting before scikit-learn 1.8; "multinomial" doubles the log-odds
         _choice(classifier, "multi_class", "auto", "ovr", "deprecated", "warn")
     classes = classifier["classes_"]
     require(type(classes) is Array, f"the classifier's classes are a {kind(classes)}")
@@ -176,7 +176,7 @@ _STEPS: dict[str, Callable[[Made], tuple[dict[str, Any], float, int]]] = {
 
 
 def _analysis(vectorizer: Made) -> dict[str, Any]:
-    """Tell how a vectorizer cuts a comment into n-grams, without the settings that do not matter to its analyzer."""
+    """Return how a vectorizer splits a comment into n-grams, without the settings that its analyzer ignores."""
     _choice(vectorizer, "input", "content")
     if type(vectorizer["analyzer"]) is Name:
         return {"analyzer": "callable", "function": _function(vectorizer["analyzer"]), **_RAW}
@@ -221,11 +221,11 @@ def _function(named: Any) -> str:
 
 def _vocabulary(vocabulary: Any) -> list[str]:
     sound = type(vocabulary) is dict and all(type(number) is int for number in vocabulary.values())
-    require_sound(sound, "a vocabulary is not of terms and their numbers")
+    require_sound(sound, "a vocabulary does not map terms to numbers")
     terms = sorted(vocabulary, key=vocabulary.__getitem__)
-    require_sound(all(type(term) is str for term in terms), "a vocabulary holds terms that are no texts")
+    require_sound(all(type(term) is str for term in terms), "a vocabulary holds terms that are not texts")
     require_sound(
         [vocabulary[term] for term in terms] == [*range(len(terms))], "a vocabulary has gaps in its numbering"
     )
-    require(not any(map(_SURROGATE_PAIR.search, terms)), "its terms hold surrogate pairs, which JSON would join")
+    require(not any(map(_SURROGATE_PAIR.search, terms)), "a vocabulary holds surrogate pairs, which JSON would join")
     return terms

@@ -1,4 +1,4 @@
-"""A version of the model, ready to answer: by look-ups where these give the same, else by the estimator itself."""
+"""A version of the model, ready to answer: by look-ups, or by the estimator itself if the model cannot be read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ SPAM_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Scorer:
-    """One version of the model, never changed after it was loaded.
+    """One loaded version of the model; it never changes.
 
-    `backend` gives the answers: the look-ups, or the fitted model where there are none, and then `reason` says why.
+    `backend` gives the answers: the look-ups or, for the `reason`, the fitted model.
     """
 
     metadata: Metadata
@@ -27,7 +27,7 @@ class Scorer:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any], unpickle: Callable[[], Any]) -> Self:
-        """Read what the verification wrote; call `unpickle` only if look-ups are not enough."""
+        """Return the scorer for the result of a verification; call `unpickle` only if there are no look-ups."""
         try:
             metadata, verified, reason = Metadata(**plain["metadata"]), bool(plain["verified"]), plain["reason"]
             lookup = plain["lookup"] and Lookup.from_plain(plain["lookup"])
@@ -37,12 +37,12 @@ class Scorer:
 
     @property
     def model_id(self) -> str:
-        """Name the version that gives the answers."""
+        """The version that gives the answers."""
         return self.metadata.model_id
 
     @property
     def kind(self) -> str:
-        """Tell whether look-ups answer (`compiled`) or the pickled model itself (`estimator`)."""
+        """`compiled` if look-ups give the answers, `estimator` if the unpickled model does."""
         return "compiled" if isinstance(self.backend, Lookup) else "estimator"
 
     def spam(self, comments: Sequence[str]) -> list[float]:
@@ -60,17 +60,17 @@ class Scorer:
         return [_both(probability) for probability in self.spam(comments)]
 
     def explanations(self, comments: Sequence[str], top: int | None = None) -> list[dict[str, Any]]:
-        """Return for each comment its class, its probabilities, and what its features add to the log-odds of spam.
+        """Return for each comment its class, probabilities and the contributions of its features to the log-odds.
 
-        The `top` largest contributions are listed, and `remainder` is the sum of all others. Raises
-        `NotExplainableError` with the reason when the model is not linear in its features.
+        The `top` largest contributions are listed, and `remainder` is the sum of the others. Raise
+        `NotExplainableError` with the reason if the model is not linear in its features.
         """
         if not isinstance(self.backend, Lookup):
             raise NotExplainableError(f"this model's answers cannot be explained: {self.reason}")
         return [self._explanation(self.backend, comment, top) for comment in comments]
 
     def answers(self, kind: str, comments: Sequence[str], top: int | None) -> tuple[list[dict[str, Any]], list[float]]:
-        """Return the rows of one type of answer, and the probabilities of spam behind them."""
+        """Return one answer for each comment, of the type `kind`, and the probabilities of spam."""
         if kind == "explanation":
             rows = self.explanations(comments, top)
             return rows, [row["probability"][1] for row in rows]

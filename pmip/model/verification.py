@@ -1,6 +1,6 @@
-"""Verifies an artifact and writes what workers read, in a process that has no credentials and bounded resources.
+"""Verifies an artifact and writes the data for the workers, in a process without credentials and with limits.
 
-Run as `python -m pmip.model.verification FOLDER MODEL_ID ENVIRONMENT [trust]`. A refusal ends it with `REFUSED`.
+Run as `python -m pmip.model.verification FOLDER MODEL_ID ENVIRONMENT [trust]`; it exits with `REFUSED` after a refusal.
 """
 
 import json
@@ -34,7 +34,7 @@ Score = Callable[[Sequence[str]], list[float]]
 
 
 def load(artifact: Artifact, model_id: str, environment: str, *, trust_pickles: bool = False) -> Scorer:
-    """Verify an artifact and make it ready under a model id; raises `ArtifactError` if it must not be served."""
+    """Verify an artifact and return its scorer; raise `ArtifactError` if it must not be served."""
     plain, model = verify(artifact, model_id, environment, trust_pickles=trust_pickles)
     return Scorer.from_plain(plain, lambda: model)
 
@@ -42,10 +42,10 @@ def load(artifact: Artifact, model_id: str, environment: str, *, trust_pickles: 
 def verify(
     artifact: Artifact, model_id: str, environment: str, *, trust_pickles: bool = False
 ) -> tuple[dict[str, Any], Any]:
-    """Return what `Scorer.from_plain` reads, as JSON keeps it, and the pipeline if that has to be run.
+    """Return the data for `Scorer.from_plain`, which JSON can represent, and the pipeline if it has to be run.
 
-    Raises `ArtifactError` saying why the model must not be served. A pickle is run only where `trust_pickles` is true,
-    and only if it cannot be read.
+    Raise `ArtifactError` with the reason if the model must not be served. A pickle is run only if `trust_pickles` is
+    true and it cannot be read as data.
     """
     lineage = artifact.metadata or Metadata(model_id, sha256=artifact.sha256)
     _require_same_bytes(artifact, lineage)
@@ -59,7 +59,7 @@ def verify(
         model, reason = _run(artifact.model), error.reason
         replay(lambda comments: spam_probabilities(model, comments), lineage.golden)
     plain = {
-        "metadata": asdict(lineage.known_as(model_id, environment)) | {"held_out": {}},  # of use to training alone
+        "metadata": asdict(lineage.known_as(model_id, environment)) | {"held_out": {}},  # only training uses it
         "verified": artifact.metadata is not None,
         "lookup": lookup,
         "reason": reason,
@@ -70,8 +70,8 @@ def verify(
 def _require_same_bytes(artifact: Artifact, lineage: Metadata) -> None:
     if artifact.sha256 != lineage.sha256:
         raise ArtifactError(
-            f"the sha-256 of model.pkl is {artifact.sha256}, metadata.json says {lineage.sha256}: the file is damaged "
-            "or belongs to another run",
+            f"the SHA-256 of model.pkl is {artifact.sha256}, but metadata.json has {lineage.sha256}: the file is "
+            "damaged or belongs to another run",
             "damaged",
         )
 
@@ -81,10 +81,10 @@ def _scores(lookup: Lookup) -> Score:
 
 
 def _run(content: bytes) -> Any:
-    """Run a pickle that the operator trusts; it must give a classifier of the classes 0 and 1."""
+    """Run a pickle that the operator trusts; it must contain a classifier of the classes 0 and 1."""
     try:
         model = run_pickle(content)
-    except Exception as error:  # whatever the classes in it raise
+    except Exception as error:  # the classes in it may raise anything
         raise ArtifactError(f"the model cannot be unpickled ({type(error).__name__}: {error})") from error
     if not hasattr(model, "predict_proba"):
         raise ArtifactError(f"the model is a {type(model).__name__}, which has no predict_proba")
@@ -98,7 +98,7 @@ def _run(content: bytes) -> Any:
 
 
 def replay(score: Score, golden: list[dict[str, Any]]) -> None:
-    """Require probabilities of any model, and of one with golden answers those that it gave at training."""
+    """Require that the model returns probabilities, and its golden answers again if it has any."""
     try:
         probable = all(0 <= probability <= 1 for probability in score(GOLDEN_COMMENTS))
         answers = score([item["comment"] for item in golden]) if golden else []
@@ -109,7 +109,7 @@ def replay(score: Score, golden: list[dict[str, Any]]) -> None:
         raise ArtifactError("the model's probabilities are not all between 0 and 1")
     if not all(gap <= GOLDEN_TOLERANCE for gap in gaps):
         raise ArtifactError(
-            f"golden comment {gaps.index(max(gaps))} scores {max(gaps):.2g} away from its answer at training; "
+            f"the answer to golden comment {gaps.index(max(gaps))} differs by {max(gaps):.2g} from that of training; "
             "the libraries or pmip.text differ from those that trained the model",
             "golden_answers",
         )
@@ -119,16 +119,16 @@ def verify_folder(folder: Path, model_id: str, environment: str, *, trust_pickle
     """Verify the artifact in a folder of the host's cache and write the result beside it."""
     plain, _ = verify(Artifact.read(folder / MODEL), model_id, environment, trust_pickles=trust_pickles)
     if plain["lookup"]:
-        (folder / MODEL).unlink()  # nobody will open it
+        (folder / MODEL).unlink()  # no longer needed
     (folder / SCORER).write_text(json.dumps(plain))
 
 
 def verify_in_child(
     folder: Path, model_id: str, environment: str, *, trust_pickles: bool = False, seconds: float = SECONDS
 ) -> None:
-    """Do the same in a process of its own, which ends with all that it took.
+    """Do the same in a child process, which releases all its resources when it ends.
 
-    Raises `ArtifactError` when the model must not be served, `VerificationError` when that could not be found out.
+    Raise `ArtifactError` if the model must not be served, and `VerificationError` if the verification itself failed.
     """
     command = [sys.executable, "-P", "-m", "pmip.model.verification", str(folder), model_id, environment]
     try:
@@ -147,7 +147,7 @@ def verify_in_child(
         kind, _, reason = ended.stdout.strip().partition(" ")
         raise ArtifactError(reason, kind)
     if ended.returncode == -signal.SIGXCPU:
-        raise ArtifactError(f"its verification took more of the processor's time than it may ({CPU_SECONDS} seconds)")
+        raise ArtifactError(f"its verification took more than {CPU_SECONDS} seconds of processor time")
     lines = ended.stderr.splitlines()
     if ended.returncode:
         raise VerificationError(f"its verification ended with status {ended.returncode}; {' '.join(lines[-1:])}")
@@ -162,7 +162,7 @@ def _environ() -> dict[str, str]:
         "PYTHONUTF8": "1",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        "JOBLIB_MULTIPROCESSING": "0",  # it would warn of hosts without /dev/shm, and nothing here works in parallel
+        "JOBLIB_MULTIPROCESSING": "0",  # not needed, and joblib warns on hosts without /dev/shm
     }
 
 
@@ -179,18 +179,18 @@ def main(folder: str, model_id: str, environment: str, *trust: str) -> int:
 
 
 def _limit_resources(memory: int) -> None:
-    """Leave the processor to the requests, and end a model that takes too much of the machine."""
+    """Give requests priority, and limit the processor time and the memory of the verification."""
     os.nice(5)
-    _limit(resource.RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS + 5)  # the first of them tells itself by its signal
+    _limit(resource.RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS + 5)  # the soft limit sends SIGXCPU
     _limit(resource.RLIMIT_CORE, 0, 0)
     if sys.platform == "linux":
-        with suppress(OSError):  # where memory runs out, this process goes before a worker does
+        with suppress(OSError):  # if memory runs out, the kernel ends this process before a worker
             Path("/proc/self/oom_score_adj").write_text("1000")
         _limit(resource.RLIMIT_AS, memory, memory)
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:
-    """Set a limit, or keep a smaller one that the shell has set (ulimit)."""
+    """Set a limit; keep a smaller limit that the shell has set (ulimit)."""
     old_soft, old_hard = (sys.maxsize if old == resource.RLIM_INFINITY else old for old in resource.getrlimit(kind))
     resource.setrlimit(kind, (min(soft, old_soft, old_hard), min(hard, old_hard)))
 

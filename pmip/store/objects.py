@@ -1,4 +1,4 @@
-"""Objects by key, in an S3 bucket or in a local folder of the same layout; the only user of boto3."""
+"""Objects by key, in an S3 bucket or in a local folder with the same layout; only this module uses boto3."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class StoredObject(NamedTuple):
-    """One listed object; `size` is in bytes, `tag` changes with the content."""
+    """One listed object; `size` is in bytes, and `tag` changes when the content changes."""
 
     key: str
     size: int
@@ -46,9 +46,9 @@ class StoredObject(NamedTuple):
 
 @contextmanager
 def written_whole(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
-    """Open a file for writing that appears under its name only when the block ends without an error.
+    """Open a file for writing; it gets its name only if the block ends without an error.
 
-    Other users may read it: a container that serves the file seldom runs as the user who wrote it.
+    All users may read it, because a container that serves the file often runs as another user.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -67,26 +67,26 @@ def written_whole(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
 
 
 class FolderStorage:
-    """The files below a folder, with the same layout and the same verbs as a bucket."""
+    """The files below a folder, with the same layout and the same methods as a bucket."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def url(self, key: str) -> str:
-        """Name a file for a person, or a folder by a key that ends in a slash."""
+        """Return the path of a file for messages; a key with a slash at its end names a folder."""
         return f"{self.root}/{key}"
 
     def prefixes(self, prefix: str) -> Iterator[str]:
-        """List the names of the folders right under a prefix, in order."""
+        """Yield the names of the folders directly under a prefix, in order."""
         folder = self.root / prefix
         yield from sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ()
 
     def objects(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
-        """List all files under a prefix whose keys come after one, in the order of their keys."""
+        """Yield all files under a prefix with keys greater than `after`, in the order of their keys."""
         paths = (path for path in (self.root / prefix).rglob("*") if path.is_file())
         keys = (path.relative_to(self.root).as_posix() for path in paths)
         for key in sorted(key for key in keys if key > after):
-            with suppress(FileNotFoundError):  # deleted meanwhile
+            with suppress(FileNotFoundError):  # deleted in the meantime
                 found = (self.root / key).stat()
                 yield StoredObject(key, found.st_size, f"{found.st_size}-{found.st_mtime_ns}")
 
@@ -96,14 +96,14 @@ class FolderStorage:
             return (self.root / key).read_bytes()
 
     def download(self, key: str, path: Path, on_bytes: Callable[[int], object]) -> None:
-        """Copy a file out of the storage, whole or not at all."""
+        """Copy a file out of the storage, completely or not at all."""
         content = self.read(key)
         with written_whole(path) as file:
             file.write(content)
             on_bytes(len(content))
 
     def write(self, key: str, content: bytes, *, overwrite: bool = True) -> None:
-        """Store a file; without `overwrite`, an `AlreadyExistsError` keeps the older one as it is."""
+        """Store a file; without `overwrite`, raise `AlreadyExistsError` if it exists."""
         with self._errors_of(key), written_whole(self.root / key, overwrite=overwrite) as file:
             file.write(content)
 
@@ -112,7 +112,7 @@ class FolderStorage:
         self.write(to, self.read(key))
 
     def delete(self, key: str) -> None:
-        """Delete a file and the folders that it leaves empty; one that is not there is no error."""
+        """Delete a file, if it exists, and the folders that are empty without it."""
         path = self.root / key
         with self._errors_of(key):
             path.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ CHUNK_BYTES = 2**20
 
 
 class Patience(NamedTuple):
-    """How long a call waits for S3: to connect, between two pieces of an answer, and how often it is tried."""
+    """How long a call waits for S3 to connect and for the next bytes of an answer, and how often it is tried."""
 
     connect_seconds: float
     read_seconds: float
@@ -147,7 +147,7 @@ class Patience(NamedTuple):
 
 
 PATIENT = Patience(connect_seconds=5, read_seconds=15, attempts=3)
-HURRIED = Patience(connect_seconds=1, read_seconds=1, attempts=2)  # twice: a connection may be dead after a pause
+HURRIED = Patience(connect_seconds=1, read_seconds=1, attempts=2)  # the second if a pause broke the connection
 
 DENIED = "access denied; check the AWS credentials and what their policy allows"
 EXPIRED = "the AWS credentials have expired; renew them, for example with 'aws sso login'"
@@ -180,7 +180,7 @@ NO_CONDITIONS = "%s: this S3 server has no conditional writes: two runs of the s
 
 
 class S3Storage:
-    """The objects of one bucket. Nothing is connected before the first call, so it may be made before a fork."""
+    """The objects of one bucket. It connects at the first call, so it may be created before a fork."""
 
     def __init__(self, bucket: str, patience: Patience = PATIENT) -> None:
         self.bucket = bucket
@@ -189,7 +189,7 @@ class S3Storage:
 
     @cached_property
     def _client(self) -> "S3Client":
-        import boto3  # here, because an API that starts from its cache is ready without it, a sixth of a second sooner
+        import boto3  # here, because an API that starts from its cache does not need it and is ready 0.17 s earlier
         from botocore.config import Config
 
         connect, read, attempts = self._patience
@@ -208,11 +208,11 @@ class S3Storage:
             ) from error
 
     def url(self, key: str) -> str:
-        """Name an object for a person."""
+        """Return the address of an object for messages."""
         return f"s3://{self.bucket}/{key}"
 
     def prefixes(self, prefix: str) -> Iterator[str]:
-        """List the names of the folders right under a prefix, in order."""
+        """Yield the names of the folders directly under a prefix, in order."""
         with self._errors_of(prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=prefix, Delimiter="/"
@@ -221,7 +221,7 @@ class S3Storage:
                     yield item["Prefix"].removeprefix(prefix).rstrip("/")
 
     def objects(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
-        """List all objects under a prefix whose keys come after one, however many, in the order of their keys."""
+        """Yield all objects under a prefix with keys greater than `after`, in the order of their keys."""
         with self._errors_of(prefix):
             pages = self._client.get_paginator("list_objects_v2")
             start = {"StartAfter": after} if after else {}
@@ -235,14 +235,14 @@ class S3Storage:
             return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def download(self, key: str, path: Path, on_bytes: Callable[[int], object]) -> None:
-        """Write an object to a file, whole or not at all; `on_bytes` is told the size of each piece."""
+        """Write an object to a file, completely or not at all; call `on_bytes` with the size of each chunk."""
         with self._errors_of(key), written_whole(path) as file:
             for chunk in self._client.get_object(Bucket=self.bucket, Key=key)["Body"].iter_chunks(CHUNK_BYTES):
                 file.write(chunk)
                 on_bytes(len(chunk))
 
     def write(self, key: str, content: bytes, *, overwrite: bool = True) -> None:
-        """Store an object; without `overwrite`, an `AlreadyExistsError` keeps the older one as it is."""
+        """Store an object; without `overwrite`, raise `AlreadyExistsError` if it exists."""
         with self._errors_of(key):
             if overwrite:
                 self._client.put_object(Bucket=self.bucket, Key=key, Body=content)
@@ -250,7 +250,7 @@ class S3Storage:
                 self._write_new(key, content)
 
     def _write_new(self, key: str, content: bytes) -> None:
-        """Store an object unless there is one; it is listed first, because some servers ignore the condition."""
+        """Store an object unless it exists; list it first, because some servers ignore the condition."""
         if any(found.key == key for found in self.objects(key)):
             raise AlreadyExistsError(f"{self.url(key)}: exists already and is not overwritten")
         put = partial(self._client.put_object, Bucket=self.bucket, Key=key, Body=content)
@@ -266,17 +266,17 @@ class S3Storage:
                 self._try_conditions(put, key)
 
     def _try_conditions(self, put: Callable[..., object], key: str) -> None:
-        """Write the same bytes once more, which only a server that ignores conditions accepts."""
+        """Write the same bytes again; a server that accepts this ignores conditions, so log a warning."""
         with suppress(ClientError, BotoCoreError):
             put(IfNoneMatch="*")
             log.warning(NO_CONDITIONS, self.url(key))
         self._knows_conditions = True
 
     def create(self) -> None:
-        """Make the bucket; one that is the caller's already is no error."""
+        """Create the bucket, unless the caller already owns it."""
         with self._errors_of(""), suppress(self._client.exceptions.BucketAlreadyOwnedByYou):
             region = self._client.meta.region_name
-            if region == "us-east-1":  # the one region that must not be named
+            if region == "us-east-1":  # S3 refuses this one as a LocationConstraint
                 self._client.create_bucket(Bucket=self.bucket)
             else:
                 self._client.create_bucket(
@@ -290,13 +290,13 @@ class S3Storage:
             self._client.copy_object(Bucket=self.bucket, Key=to, CopySource={"Bucket": self.bucket, "Key": key})
 
     def delete(self, key: str) -> None:
-        """Delete an object; one that is not there is no error."""
+        """Delete an object, if it exists."""
         with self._errors_of(key):
             self._client.delete_object(Bucket=self.bucket, Key=key)
 
     @contextmanager
     def _errors_of(self, key: str) -> Iterator[None]:
-        """Turn boto3's exceptions into ours, with bucket and key, and without its texts, which tell the endpoint."""
+        """Turn boto3's exceptions into ours with bucket and key, without its messages, which contain the endpoint."""
         try:
             yield
         except ClientError as error:
@@ -306,7 +306,7 @@ class S3Storage:
             meaning = "there are no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             raise self._told(AccessDeniedError, key, meaning) from None
         except UNUSABLE_CREDENTIALS as error:
-            meaning = f"the AWS credentials cannot be used ({type(error).__name__}); renew them, as by 'aws sso login'"
+            meaning = f"the AWS credentials cannot be used ({type(error).__name__}); try 'aws sso login'"
             raise self._told(AccessDeniedError, key, meaning) from None
         except BotoCoreError as error:
             raise self._told(StorageAwayError, key, f"S3 did not answer ({type(error).__name__})") from None
@@ -314,7 +314,7 @@ class S3Storage:
             raise StorageError(f"{error.filename or self.url(key)}: {error.strerror}") from error
 
     def _told(self, kind: type[StorageError], key: str, meaning: str) -> StorageError:
-        """Make an error; one of access ends the session, because a session reads a file of credentials only once."""
+        """Return an error; after denied access drop the session, because it reads a credentials file only once."""
         if issubclass(kind, AccessDeniedError):
             self.__dict__.pop("_client", None)
         return kind(f"{self.url(key)}: {meaning}")
@@ -325,7 +325,7 @@ def _code(error: ClientError) -> str:
 
 
 def _meaning(error: ClientError) -> tuple[type[StorageError], str]:
-    """Return the kind of an answer of S3, and what it means for a person."""
+    """Return the type of an error that S3 answered, and its meaning in plain words."""
     code = _code(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     other = StorageAwayError if status >= SERVER_ERROR else StorageError

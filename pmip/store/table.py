@@ -1,4 +1,4 @@
-"""The versions of the model as a table for a person."""
+"""The versions of the model as a table of text."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ UNKNOWN = "-"
 
 
 def table(versions: Sequence[Metadata], retired: Sequence[Metadata]) -> list[str]:
-    """Return the lines of the table, newest version first; the APIs serve the newest that is not retired."""
+    """Return the lines of the table, newest version first; APIs serve the newest version that is not retired."""
     states = {metadata.model_id: "older" for metadata in versions}
     states |= {metadata.model_id: "in service" for metadata in versions[:1]}
     rows = [(metadata, states[metadata.model_id]) for metadata in versions]
@@ -38,12 +38,12 @@ def _comments(metadata: Metadata) -> str:
 
 
 def _figures(metadata: Metadata, protocol: str) -> str:
-    """Return accuracy and MCC; a hand-written metadata.json may hold anything in their place."""
+    """Return accuracy and MCC; a metadata.json written by hand may hold anything instead."""
     scores = metadata.metrics.get(protocol)
     figures = [scores.get(name) if isinstance(scores, dict) else None for name in ("accuracy", "mcc")]
     return " ".join(f"{figure:.3f}" if isinstance(figure, int | float) else UNKNOWN for figure in figures)
 
 
 def _printable(text: str) -> str:
-    """Return a text that cannot move the cursor of a terminal."""
+    """Return a text without control characters, which could move the cursor of a terminal."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)

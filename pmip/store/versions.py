@@ -1,4 +1,4 @@
-"""Where versions live durably, in a bucket or in a folder of the same layout."""
+"""The versions of the model in a bucket, or in a folder with the same layout."""
 
 import fcntl
 import logging
@@ -24,14 +24,14 @@ def new_model_id() -> str:
 
 
 def next_model_id(model_id: str) -> str:
-    """Return the id one second after a run's id; a plain day is followed by the run that starts now."""
+    """Return the id one second later than a run's id; for a plain day, return the id of a run that starts now."""
     if "T" not in model_id:
         return new_model_id()
     return (datetime.strptime(model_id, RUN_ID) + timedelta(seconds=1)).strftime(RUN_ID)
 
 
 def is_model_id(text: str) -> bool:
-    """Tell whether a text is the UTC time of a run, or the plain day of a model that was uploaded by hand."""
+    """Return whether a text is the UTC time of a run, or the plain day of a model that was uploaded by hand."""
     for pattern, layout in (("[0-9]{8}T[0-9]{6}Z", RUN_ID), ("[0-9]{8}", "%Y%m%d")):
         if re.fullmatch(pattern, text):
             try:
@@ -44,19 +44,19 @@ def is_model_id(text: str) -> bool:
 log = logging.getLogger(__name__)
 
 REPORT = "model-training"
-RECENT = 20  # versions among which a retried job looks for its own
+RECENT = 20  # among this many newest versions, a retried job searches for its own
 
 
 class Version(NamedTuple):
-    """A model id, a mark that changes whenever the same id stands for another file, and the sizes of its files."""
+    """A model id, a mark that changes when a file of the version changes, and the sizes of its files."""
 
     model_id: str
     mark: str = ""
     model_bytes: int = 0
-    metadata_bytes: int | None = None  # None where there is no metadata.json
+    metadata_bytes: int | None = None  # None if there is no metadata.json
 
     def require_loadable(self) -> None:
-        """Raise `ArtifactError` when a file is larger than what is read into memory."""
+        """Raise `ArtifactError` if a file is too large to be read into memory."""
         sizes = ((MODEL, self.model_bytes, MAX_MODEL_BYTES), (METADATA, self.metadata_bytes or 0, MAX_METADATA_BYTES))
         for name, size, most in sizes:
             if size > most:
@@ -64,7 +64,7 @@ class Version(NamedTuple):
 
 
 class ModelStore:
-    """The versions of one environment. A version exists once its model.pkl does, and is never overwritten."""
+    """The versions of one environment. A version exists once its model.pkl exists, and is never overwritten."""
 
     def __init__(self, storage: Storage, environment: str) -> None:
         self._storage = storage
@@ -75,15 +75,12 @@ class ModelStore:
         return self._storage.url(self._prefix)
 
     def versions(self, since: str = "") -> list[Version]:
-        """Return all versions that have their model.pkl, or those from one id on, newest first.
-
-        One request of S3 lists about 250 versions.
-        """
+        """Return all versions from the id `since` on, newest first; one S3 request lists about 250 versions."""
         start = self._key(since, "") if since else ""
         return _versions(self._storage.objects(self._prefix, after=start), self._prefix)
 
     def version(self, model_id: str) -> Version:
-        """Return one version; raises `ModelNotFoundError` when its model.pkl is not there."""
+        """Return one version; raise `ModelNotFoundError` if its model.pkl does not exist."""
         folder = self._key(model_id, "")
         for version in _versions(self._storage.objects(folder), self._prefix):
             return version
@@ -94,9 +91,9 @@ class ModelStore:
         return [version.model_id for version in self.versions()]
 
     def recent(self, count: int | None = None, *, retired: bool = False) -> list[Metadata]:
-        """Return the metadata of the newest versions, newest first, of those in service or of the retired ones.
+        """Return the metadata of at most `count` versions, newest first: published versions, or `retired` ones.
 
-        A version without a readable metadata.json is told by its `model_id` alone. `count` is how many; None means all.
+        For a version without a readable metadata.json, only the `model_id` and the environment are set.
         """
         prefix = f"{'retired' if retired else 'models'}/{self.environment}/"
         found = _versions(self._storage.objects(prefix), prefix)[:count]
@@ -104,29 +101,29 @@ class ModelStore:
             return list(pool.map(lambda version: self._metadata(version, prefix), found))
 
     def fetch(self, model_id: str) -> Artifact:
-        """Return a version's artifact; raises `ModelNotFoundError` when there is none."""
-        # Listed, because who may not list the whole bucket gets from S3 for a missing object that access is denied:
-        # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+        """Return a version's artifact; raise `ModelNotFoundError` if there is none."""
+        # Look in the listing first: for a missing object S3 answers "access denied" to callers who may not list the
+        # whole bucket (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).
         version = self.version(model_id)
         version.require_loadable()
         try:
             model = self._storage.read(self._key(model_id, MODEL))
             metadata = None if version.metadata_bytes is None else self._storage.read(self._key(model_id, METADATA))
-        except ObjectNotFoundError as error:  # retired since it was listed
+        except ObjectNotFoundError as error:  # retired after it was listed
             raise ModelNotFoundError(f"{self}{model_id}/ holds no {MODEL}") from error
         return Artifact(model, None if metadata is None else Metadata.from_json(metadata))
 
     def fetch_newest(self) -> tuple[str, Artifact]:
         """Return the model id and the artifact of the newest version."""
         for version in self.versions():
-            with suppress(ModelNotFoundError):  # retired since it was listed
+            with suppress(ModelNotFoundError):  # retired after it was listed
                 return version.model_id, self.fetch(version.model_id)
         raise ModelNotFoundError(f"{self} holds no version; 'bash scripts/train.sh' publishes one")
 
     def publish(self, artifact: Artifact) -> Artifact:
-        """Store a new version and return it as published: under a later model id when the wanted one is taken.
+        """Store a new version and return it as published; if its model id is taken, it gets a later one.
 
-        A retried job, whose job id a recent version bears already, publishes nothing more.
+        If a recent version has the same AWS Batch job id, the job was retried: return that version, publish nothing.
         """
         metadata = artifact.metadata
         if metadata is None:
@@ -145,14 +142,14 @@ class ModelStore:
             metadata = replace(metadata, model_id=next_model_id(metadata.model_id))
 
     def publish_report(self, model_id: str, files: dict[str, bytes], *, beside_model: bool) -> str:
-        """Store a run's report, beside its model or, when nothing was published, under runs/; return where."""
+        """Store a run's report beside its model, or under runs/ if nothing was published; return the address."""
         folder = f"{'models' if beside_model else 'runs'}/{self.environment}/{model_id}/"
         for suffix, content in files.items():
             self._storage.write(f"{folder}{REPORT}{suffix}", content)
         return self._storage.url(folder)
 
     def retire(self, model_id: str) -> None:
-        """Take a version out of service: running APIs go back to the one before it."""
+        """Take a version out of service; running APIs return to the version before it."""
         self._move(self._key(model_id, ""), f"retired/{self.environment}/{model_id}/")
 
     def restore(self, model_id: str) -> None:
@@ -160,7 +157,7 @@ class ModelStore:
         self._move(f"retired/{self.environment}/{model_id}/", self._key(model_id, ""))
 
     def promote(self, model_id: str, environment: str) -> None:
-        """Copy a version, with its report, into another environment; one that is there already is not overwritten."""
+        """Copy a version with its report to another environment; raise `AlreadyExistsError` if the id is taken."""
         source, target = (f"models/{name}/{model_id}/" for name in (self.environment, environment))
         there = [found.key for found in self._storage.objects(target) if found.key == target + MODEL]
         if there and self._storage.read(target + MODEL) != self._storage.read(source + MODEL):
@@ -172,7 +169,7 @@ class ModelStore:
 
     def _metadata(self, version: Version, prefix: str) -> Metadata:
         if version.metadata_bytes is not None:
-            with suppress(ArtifactError, ObjectNotFoundError):  # damaged, or moved since it was listed
+            with suppress(ArtifactError, ObjectNotFoundError):  # damaged, or moved after it was listed
                 version.require_loadable()
                 metadata = Metadata.from_json(self._storage.read(f"{prefix}{version.model_id}/{METADATA}"))
                 return metadata.known_as(version.model_id, self.environment)
@@ -181,12 +178,12 @@ class ModelStore:
     def _published_by(self, batch_job_id: str | None) -> Artifact | None:
         for metadata in self.recent(RECENT) if batch_job_id else []:
             if metadata.batch_job_id == batch_job_id:
-                with suppress(ModelNotFoundError, ArtifactError):  # retired meanwhile
+                with suppress(ModelNotFoundError, ArtifactError):  # retired in the meantime
                     return self.fetch(metadata.model_id)
         return None
 
     def _claim(self, metadata: Metadata, model: bytes) -> bool:
-        """Write metadata.json, which claims the model id, then model.pkl, which makes it a version."""
+        """Write metadata.json, which reserves the model id, and then model.pkl, which makes it a version."""
         return self._write_new(metadata.model_id, METADATA, metadata.to_json()) and self._write_new(
             metadata.model_id, MODEL, model
         )
@@ -195,20 +192,20 @@ class ModelStore:
         try:
             self._storage.write(self._key(model_id, name), content, overwrite=False)
         except AlreadyExistsError:
-            # A write whose answer got lost is sent again and then meets itself.
+            # If the answer of the first attempt was lost, the retry finds its own object.
             return self._storage.read(self._key(model_id, name)) == content
         return True
 
     def _move(self, source: str, target: str) -> None:
-        """Copy all objects, then delete them, model.pkl first: whole or absent at every moment."""
+        """Copy all objects, then delete them, model.pkl first, so that no version is ever incomplete."""
         for key in reversed(self._copy(source, target)):
             self._storage.delete(key)
 
     def _copy(self, source: str, target: str) -> list[str]:
-        """Copy all objects, model.pkl last, which makes them a version; an interrupted copy can be made again."""
+        """Copy all objects, model.pkl last, because it makes them a version; an interrupted copy can be repeated."""
         keys = [found.key for found in self._storage.objects(source)]
         if not keys:
-            hint = "'python -m pmip versions' lists what there is"
+            hint = "'python -m pmip versions' lists the versions"
             raise ModelNotFoundError(f"{self._storage.url(source)} holds no version; {hint}")
         keys.sort(key=lambda key: key.endswith(f"/{MODEL}"))
         for key in keys:
@@ -238,7 +235,7 @@ LOCAL = "local"
 
 
 class LocalModel:
-    """The one model in the data folder, which dev serves; it changes whenever the notebook writes it again."""
+    """The one model in the data folder, which dev serves; each training run replaces it."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = FolderStorage(data_dir)
@@ -248,13 +245,13 @@ class LocalModel:
         return self._folder.url(MODEL)
 
     def versions(self, since: str = "") -> list[Version]:  # noqa: ARG002 - asked like a model store
-        """Return the local model, marked by its files' sizes and times, or nothing."""
+        """Return the local model, with the sizes and times of its files as mark, or an empty list."""
         paths = [self._folder.root / name for name in (MODEL, METADATA)]
         marks = [f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path.exists() else "none" for path in paths]
         return [Version(LOCAL, " ".join(marks))] if paths[0].exists() else []
 
     def version(self, model_id: str) -> Version:
-        """Return the local model; raises `ModelNotFoundError` when there is none."""
+        """Return the local model; raise `ModelNotFoundError` if there is none."""
         for version in self.versions():
             return version
         raise ModelNotFoundError(f"{self}: there is no {model_id} model; 'bash scripts/train.sh' makes one")
@@ -271,7 +268,7 @@ class LocalModel:
             return Artifact(model, None)
 
     def save(self, artifact: Artifact) -> None:
-        """Replace the local model; two runs that end together leave the whole model of one of them."""
+        """Replace the local model; if two runs end at the same time, one complete model remains."""
         with self._locked():
             if artifact.metadata:
                 self._folder.write(METADATA, artifact.metadata.to_json())

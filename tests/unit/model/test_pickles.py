@@ -195,7 +195,7 @@ def test_sets_are_read_as_lists(value: Any, protocol: int) -> None:
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_only_texts_and_small_numbers_are_keys(value: Any, protocol: int) -> None:
     """Others can be chosen such that a dict of them takes forever, or ends the process."""
-    with pytest.raises(ArtifactError, match="keys that are no texts"):
+    with pytest.raises(ArtifactError, match="keys that are not texts"):
         opened(pickle.dumps(value, protocol))
 
 
@@ -239,8 +239,8 @@ def test_a_bomb_is_refused_before_it_takes_the_memory(compress: Callable[[bytes]
     ("content", "reason"),
     [
         (b"\x04\x22\x4d\x18", "lz4, which is not read; use compress=3"),
-        (pickle.dumps([1], 0), "no pickle of protocol 2 to 5"),
-        (pickle.dumps([1], 1), "no pickle of protocol 2 to 5"),
+        (pickle.dumps([1], 0), "not a pickle of protocol 2 to 5"),
+        (pickle.dumps([1], 1), "not a pickle of protocol 2 to 5"),
     ],
 )
 def test_other_formats_are_refused_by_name(content: bytes, reason: str) -> None:

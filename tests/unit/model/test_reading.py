@@ -166,7 +166,7 @@ DAMAGED: dict[str, tuple[Callable[[], Any], str]] = {
     "an idf too short": (lambda: changed_tfidf(idf_=np.ones(2)), "2 idf for"),
     "terms renumbered": (lambda: changed(0, vocabulary_={"free": 1}), "gaps in its numbering"),
     "terms numbered by texts": (lambda: changed(0, vocabulary_={"free": "0"}), "not of terms and their numbers"),
-    "terms that are no texts": (lambda: changed(0, vocabulary_={7: 0}), "terms that are no texts"),
+    "terms that are not texts": (lambda: changed(0, vocabulary_={7: 0}), "terms that are not texts"),
 }
 
 
@@ -219,5 +219,5 @@ def test_a_text_is_not_used_again_and_again() -> None:
     model = changed(1, coef_=np.ones((1, 15 * COLUMNS)))
     model[0].stop_words = ["x" * 100_000]
     model.steps[0] = ("features", FeatureUnion([(f"part {n}", model[0]) for n in range(15)]))
-    with pytest.raises(NotReadableError, match="the same texts again and again"):
+    with pytest.raises(NotReadableError, match="the same texts too many times"):
         read(WRITERS["pickle 5"](model))

@@ -210,7 +210,7 @@ def test_the_child_writes_plain_data_without_numpy(
     ("content", "reason"),
     [
         (b"\x80\x02cos\nsystem\nX\x0c\0\0\0touch marker\x85R.", r"contains os\.system: .* TRUST_PICKLES=true"),
-        (b"text", "no pickle of protocol 2 to 5"),
+        (b"text", "not a pickle of protocol 2 to 5"),
         (dumps([1]), "the model is a list, not a Pipeline"),
     ],
 )

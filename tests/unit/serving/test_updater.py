@@ -338,7 +338,7 @@ def test_a_replaced_upload_is_seen_on_s3_too(bucket: S3Storage, cache: HostCache
     bucket.write(f"models/staging/20190101/{MODEL}", b"text")
     updater = Updater(ModelStore(bucket, "staging"), cache, Verifier())
     updater.check()
-    assert "20190101: model.pkl is no pickle of protocol 2 to 5" in str(cache.state().last_error)
+    assert "20190101: model.pkl is not a pickle of protocol 2 to 5" in str(cache.state().last_error)
     bucket.write(f"models/staging/20190101/{MODEL}", artifact.model)
     updater.check()
     assert (current(cache), cache.state().last_error) == ("20190101", None)
