@@ -24,19 +24,19 @@ Command = Callable[[Settings, argparse.Namespace], list[str]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, or 1 for what went wrong, or 2 for what was asked wrongly, or 128 + a signal."""
+    """Run one command; return 0, 1 for a failure, 2 for wrong arguments or settings, or 128 + a signal."""
     for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # such as SIGHUP below nohup
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _stop)
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_environ()
-        logging.basicConfig(format="==> %(message)s")  # libraries tell warnings only
+        logging.basicConfig(format="==> %(message)s")  # libraries log only warnings
         log.setLevel(settings.log_level.upper())
         for line in options.run(settings, options):
             print(line)
         sys.stdout.flush()
-    except BrokenPipeError:  # who reads the lines wants no more of them, as `head`
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SettingsError as error:
         print(f"pmip: {error}", file=sys.stderr)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _stop(number: int, _frame: object) -> None:
-    """End the command, once: as the first process of a container it would ignore SIGTERM until it is killed."""
+    """End the command, once; without a handler, the first process of a container ignores SIGTERM."""
     for later in SIGNALS:
         signal.signal(later, signal.SIG_IGN)
     raise Stopped(f"stopped by {signal.Signals(number).name} before the end", number)
@@ -65,7 +65,7 @@ def train(settings: Settings, options: argparse.Namespace) -> list[str]:
 
 
 def check(_settings: Settings, options: argparse.Namespace) -> list[str]:
-    """Check the training notebook, and run it on a small sample; say so when all is well."""
+    """Check the training notebook and run it on a small sample."""
     from pmip.training import preflight
     from pmip.training.run import NOTEBOOK, ROOT
 
@@ -105,7 +105,7 @@ def score(settings: Settings, options: argparse.Namespace) -> list[str]:
             (options.model_id, store.fetch(options.model_id)) if options.model_id else store.fetch_newest()
         )
     elif options.model_id:
-        raise SettingsError("--model-id needs ENVIRONMENT=staging or prod: dev has data/model.pkl alone")
+        raise SettingsError("--model-id requires ENVIRONMENT=staging or prod: dev has only data/model.pkl")
     else:
         model_id, artifact = LOCAL, LocalModel(settings.data_dir).fetch()
     load = partial(verification.load, artifact, model_id, settings.environment, trust_pickles=settings.trust_pickles)
@@ -125,7 +125,7 @@ def get_latest_model(settings: Settings, options: argparse.Namespace) -> list[st
 
 
 def versions(settings: Settings, options: argparse.Namespace) -> list[str]:
-    """Print the versions of ENVIRONMENT with their data and figures, newest first."""
+    """Print the versions of ENVIRONMENT with their data and metrics, newest first."""
     from pmip.store.table import table
 
     store = _store(settings)
@@ -133,7 +133,7 @@ def versions(settings: Settings, options: argparse.Namespace) -> list[str]:
 
 
 def retire(settings: Settings, options: argparse.Namespace) -> list[str]:
-    """Take a version out of service: the rollback."""
+    """Take a version out of service (rollback)."""
     store = _store(settings)
     store.retire(options.model_id)
     log.info("%s is retired from %s; %s", options.model_id, settings.environment, _served(store))
@@ -158,18 +158,18 @@ def promote(settings: Settings, options: argparse.Namespace) -> list[str]:
 
 def _served(store: ModelStore) -> str:
     newest = next(iter(store.published()), None)
-    return f"its APIs serve {newest}" if newest else "it holds no version: its APIs keep the one that they have"
+    return f"its APIs serve {newest}" if newest else "it holds no version, so its APIs keep their current one"
 
 
 def make_bucket(settings: Settings, _options: argparse.Namespace) -> list[str]:
-    """Make the bucket, unless it is there."""
+    """Create the bucket, unless it exists."""
     _bucket(settings).create()
     return []
 
 
 def _bucket(settings: Settings) -> S3Storage:
     if not settings.bucket:
-        raise SettingsError("BUCKET is missing: the name of the bucket, with or without s3://")
+        raise SettingsError("BUCKET is missing: set it to the name of the bucket, with or without s3://")
     return S3Storage(settings.bucket)
 
 
@@ -190,20 +190,26 @@ def _parser() -> argparse.ArgumentParser:
 
     add(train).add_argument("parameters", nargs="*", metavar="NAME=VALUE")
     checking = add(check)
-    checking.add_argument("--only-read", action="store_true", help="do not run it")
-    checking.add_argument("notebook", nargs="?", type=Path, help="another notebook; what runs is always the project's")
+    checking.add_argument("--only-read", action="store_true", help="do not run the notebook")
+    checking.add_argument(
+        "notebook", nargs="?", type=Path, help="check another notebook; the one that runs is always the project's"
+    )
     add(get_training_data)
     seeding = add(seed_training_data)
     seeding.add_argument("files", nargs="+", metavar="FILE", help=KINDS)
-    seeding.add_argument("--if-empty", action="store_true", help="do nothing when there is training data already")
+    seeding.add_argument("--if-empty", action="store_true", help="do nothing if there already is training data")
     seeding.add_argument("--day", metavar="YYYYMMDD", help="default: today (UTC)")
     scoring = add(score)
     scoring.add_argument("files", nargs="+", type=Path, metavar="FILE", help=KINDS)
     scoring.add_argument("--column", default="CONTENT", help="the column of the comments; default: CONTENT")
-    scoring.add_argument("--model-id", help="a version of ENVIRONMENT; default: the newest, or data/model.pkl in dev")
+    scoring.add_argument(
+        "--model-id", help="a version of ENVIRONMENT; default: the newest one, or data/model.pkl in dev"
+    )
     scoring.add_argument("--output", type=Path, metavar="FILE", help="default: stdout")
     add(get_latest_model).add_argument("environment", nargs="?", default="staging", choices=("staging", "prod"))
-    add(versions).add_argument("--ids", action="store_true", help="the ids alone, of the versions in service")
+    add(versions).add_argument(
+        "--ids", action="store_true", help="print only the ids of the versions that are not retired"
+    )
     add(retire).add_argument("model_id")
     add(restore).add_argument("model_id")
     add(promote).add_argument("model_id")

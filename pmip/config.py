@@ -16,7 +16,7 @@ MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be set from outside; the README has the table."""
+    """All settings; scripts/README.md has a table of them."""
 
     environment: str
     bucket: str | None
@@ -46,7 +46,7 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the settings; an empty variable counts as unset. Names all mistakes in one `SettingsError`."""
+        """Read the settings; an empty variable counts as unset. Raise one `SettingsError` with all mistakes."""
         read = _Reader(environ)
         environment = read("ENVIRONMENT", "dev", _one_of(ENVIRONMENTS))
         settings = cls(
@@ -74,14 +74,14 @@ class Settings:
             git_revision=read("GIT_REVISION", None, str),
             batch_job_id=read("AWS_BATCH_JOB_ID", None, str),
             metrics_dir=read("PROMETHEUS_MULTIPROC_DIR", None, Path),  # set by gunicorn_conf.py
-            on_lambda=read("AWS_LAMBDA_RUNTIME_API", False, bool),  # a process that is frozen between calls
+            on_lambda=read("AWS_LAMBDA_RUNTIME_API", False, bool),  # Lambda sets it
         )
         read.raise_for_mistakes()
         return settings
 
 
 class _Reader:
-    """Reads one variable a call and remembers what was wrong, so that all mistakes are told at once."""
+    """Reads one variable for each call and collects the mistakes, so that all are reported at once."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -145,7 +145,7 @@ def _boolean(text: str) -> bool:
 def _keys(text: str) -> tuple[str, ...]:
     keys = tuple(key.strip() for key in text.split(",") if key.strip())
     if not keys:
-        raise ValueError("holds no key; leave it unset to let everybody ask")
+        raise ValueError("holds no key; unset it to allow everybody")
     return keys
 
 
@@ -160,5 +160,5 @@ def _origins(text: str) -> tuple[str, ...]:
     """Check origins as browsers send them: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Origin."""
     origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
     if not origins or not all(re.fullmatch("https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", origin) for origin in origins):
-        raise ValueError("must be origins such as https://example.org, with commas between; * is not taken")
+        raise ValueError("must be origins such as https://example.org, separated by commas; * is not allowed")
     return origins

@@ -1,4 +1,4 @@
-"""Undoes what hides a comment's letters: HTML references, look-alikes, accents, invisible characters, spacing."""
+"""Restores the letters of a disguised comment: HTML references, look-alikes, accents, invisible characters, spaces."""
 
 import html
 import re
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import filterfalse
 
-# As in `pmip.text`: a cheap look decides whether a substitution has anything to do, and every pattern takes time in
-# proportion to the length, whatever the text.
+# As in `pmip.text`, the time of each pattern must be proportional to the length of any text. A quick check decides
+# whether a substitution is needed.
 
 _BYTE_ORDER_MARK = "\ufeff"
 # html.unescape raises ValueError on a number of thousands of digits; no real character needs more than seven.
@@ -21,19 +21,19 @@ _ALIKE = str.maketrans(
     "ГгԌԍⅼΡρҮүӀӏԜѵѴΒβƖɑɡɩʋʏԀԚᎪᏴᏟᎠᎬᎰᏀᎻᏆᎫᏦᏞᎷᏁᏢᎡᏚᎢᏙᎳᎩᏃꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜꓮⲟⲣⲥ",
     "rrGglPpYyIlWvVBbIagivyDQABCDEFGHIJKLMNPRSTVWYZBCDEFGHIJKLMNOPRSTUVWXYZAopc",
 )
-# A few characters stand for a whole phrase: taking those apart would let a comment grow eighteenfold.
+# A few characters decompose to a whole phrase, which would make a comment up to 18 times longer.
 _LONGEST_DECOMPOSITION = 4
-# Thousands of ligatures and fractions are no writing: taking them apart would cost three times a comment's time.
+# Real comments do not have thousands of ligatures and fractions; decomposing them would triple a comment's time.
 _MOST_GROWTH = 1000
-_MOST_REMEMBERED = 2**14  # characters, about 3 MB: more than the longest comment can hold
+_MOST_REMEMBERED = 2**14  # characters, about 3 MB: more than the longest comment has
 _LATIN_NAME = re.compile(r"(?:NEGATIVE (?:CIRCLED|SQUARED) )?LATIN .*\b([A-Z])(?: WITH .*)?")
 _WORD = re.compile(r"\w+")
 _SPACED_WORD = re.compile(r"(?<!\w)[^\W\d_]([ ._*-])[^\W\d_](?:\1[^\W\d_]){2,}(?!\w)")
 _LEET_SIGN = re.compile("[0-9@$]")
-# A word of letters, digits and signs that stand for letters; not a part of an address, a time or a larger number.
+# A word of letters, and of digits and signs that replace letters; not a part of an address, a time or a larger number.
 _WRITTEN = re.compile(r"(?<![\w@$!+/.,:=?&%-])(?:[a-zA-Z0-9@$+]|!(?=[a-zA-Z0-9@$+]))++(?![\w/=&%-]|\.\w|[:,][0-9])")
 _LETTERS = str.maketrans("01345789@$!+6", "oieastbgasitg")
-# Words, numbers, amounts such as $5 or 10k, names that are called, and what has a number behind it.
+# Words, numbers, amounts such as $5 or 10k, names after @, and words followed by a number.
 _NOT_LEET = re.compile(
     r"(?:[a-zA-Z+!]*|[^a-zA-Z]*|\$?[0-9]+[a-zA-Z]{1,2}|[0-9][a-zA-Z]+|@[a-zA-Z]*|[a-zA-Z]+[0-9]{3,})$"
 )
@@ -42,9 +42,9 @@ _LEET_THROUGHOUT = 2
 _STAR = re.compile(r"(?<=[^\W\d_])[*#](?=[^\W\d_])")
 
 
-@lru_cache(maxsize=4)  # one comment is asked for several times in a row
+@lru_cache(maxsize=4)  # each comment is processed several times in a row
 def undisguised(comment: str) -> str:
-    """Return the comment with plain letters instead of look-alikes, its case as it was; never a byte order mark."""
+    """Return the comment with plain letters instead of look-alikes, in its original case, without byte order marks."""
     text = unescaped(comment)
     if not text.isascii():
         text = _latinise(text)
@@ -57,8 +57,8 @@ def undisguised(comment: str) -> str:
 def unescaped(comment: str) -> str:
     """Return the comment without HTML references and byte order marks.
 
-    Some comments were escaped twice. The byte order mark is left over from collecting the data, and tells the label
-    there: nothing may see it.
+    Some comments were escaped twice. In the public data set the byte order mark reveals the label, so no feature may
+    depend on it.
     """
     comment = comment.replace(_BYTE_ORDER_MARK, "")
     for _ in range(2):
@@ -95,7 +95,7 @@ def _one_character(character: str) -> str:
 
 
 class _Characters(dict[int, str]):
-    """A table for `str.translate` that is filled as characters come, in bounds: far quicker than a call for each."""
+    """A table for `str.translate` that caches characters up to a limit; this is much faster than a call for each."""
 
     def __init__(self, plain: Callable[[str], str]) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def _fold_look_alikes(word: re.Match[str]) -> str:
 
 
 def _without_leet(text: str) -> str:
-    """Put letters for the digits of words, and for short numbers too where several words are written so."""
+    """Replace digits in words by letters; if several words have such digits, replace short numbers too."""
     leet = [word for word in _WRITTEN.findall(text) if not _NOT_LEET.match(word)]
     if not leet:
         return text

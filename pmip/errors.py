@@ -1,24 +1,24 @@
-"""What can go wrong, one class per meaning; each text says what is wrong, where, and how to mend it."""
+"""The errors of pmip. Each message says what is wrong, where, and how to correct it."""
 
 
 class PmipError(Exception):
-    """Base of all errors that the person who meets them can mend; /metrics counts them by their `kind`."""
+    """Base of all errors that a user or operator can correct; /metrics counts them by their `kind`."""
 
     kind = "other"
 
 
 class SettingsError(PmipError):
-    """Raised when environment variables are missing or wrong; names all of them."""
+    """Raised when environment variables are missing or wrong; the message names all of them."""
 
 
 class StorageError(PmipError):
-    """Raised when the storage did not answer as it should; a later try may succeed."""
+    """Raised when the storage answers with an error; a later attempt may succeed."""
 
     kind = "storage"
 
 
 class StorageAwayError(StorageError):
-    """Raised when the storage cannot be reached, or is out of order for all objects alike."""
+    """Raised when the storage cannot be reached, or fails for all objects."""
 
     kind = "away"
 
@@ -34,17 +34,17 @@ class ObjectNotFoundError(StorageError):
 
 
 class AccessDeniedError(StorageError):
-    """Raised when the storage refuses the caller's credentials, or there are none."""
+    """Raised when the storage refuses the credentials, or when there are none."""
 
     kind = "access_denied"
 
 
 class AlreadyExistsError(StorageError):
-    """Raised when a write that must not overwrite meets an object of the same key."""
+    """Raised when a write that must not overwrite finds an object with the same key."""
 
 
 class TrainingDataError(PmipError):
-    """Raised when there is no training data, or what is there cannot be trained on."""
+    """Raised when there is no training data, or when it cannot be used."""
 
 
 class ArtifactError(PmipError):
@@ -59,19 +59,19 @@ class ArtifactError(PmipError):
 
 
 class NotReadableError(ArtifactError):
-    """Raised when a model can only be run, not read as data; `reason` says what stands in the way."""
+    """Raised when a model can be run but not read as data, for the `reason`."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"{reason}: this model can only be run, not read; TRUST_PICKLES=true serves it through joblib.load "
-            "if you trust everybody who can write to this bucket",
+            f"{reason}: this model can be run but not read as data; if you trust everybody who can write to this "
+            "bucket, set TRUST_PICKLES=true, which serves it through joblib.load",
             "not_readable",
         )
 
 
 class VerificationError(PmipError):
-    """Raised when it could not be found out whether a model may be served; a later try may succeed."""
+    """Raised when the verification of a model failed without a result; a later attempt may succeed."""
 
     kind = "not_verified"
 
@@ -93,19 +93,19 @@ class ModelNotReadyError(PmipError):
 
 
 class PayloadError(PmipError):
-    """Raised when a caller's request cannot be scored; never quotes the caller's text."""
+    """Raised when a caller's request cannot be scored; the message never quotes the caller's text."""
 
 
 class TooLargeError(PayloadError):
-    """Raised when a request asks for more work than one request may."""
+    """Raised when a request exceeds the limit of work for one request."""
 
 
 class NotExplainableError(PayloadError):
-    """Raised when an explanation is asked of a model that is not linear in its features."""
+    """Raised when a caller requests an explanation from a model that is not linear in its features."""
 
 
 class Stopped(SystemExit):
-    """Raised where a command is when a signal ends it; no `Exception`, so that nothing takes it for a fault."""
+    """Raised when a signal stops a command; not an `Exception`, so that no handler of errors catches it."""
 
     def __init__(self, what: str, signal_number: int) -> None:
         super().__init__(what)
@@ -117,11 +117,11 @@ class TrainingRunError(PmipError):
 
 
 class GateError(PmipError):
-    """Raised when a model does not reach what is asked of it, so that it is not published; names each figure."""
+    """Raised when a model misses a limit of the gate and is not published; the message names each metric."""
 
 
 class PreflightError(PmipError):
-    """Raised when the training notebook must not be committed as it is; names all that is wrong."""
+    """Raised when the training notebook cannot be run or committed; the message names all mistakes."""
 
 
 class ClusterError(PmipError):

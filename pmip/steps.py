@@ -1,4 +1,4 @@
-"""The pipeline steps that a pickled model names: renaming or moving one makes every older model unreadable."""
+"""Pipeline steps. Pickled models name them, so renaming or moving a step makes all older models unreadable."""
 
 from collections.abc import Iterable
 from typing import Any, Self
@@ -17,11 +17,11 @@ class CommentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.weight = weight
 
     def fit(self, comments: Iterable[str], labels: object = None) -> Self:  # noqa: ARG002
-        """Return self: there is nothing to learn."""
+        """Return self, because there is nothing to fit."""
         return self
 
     def transform(self, comments: Iterable[str]) -> csr_matrix:
-        """Return a float64 matrix with one row a comment and one column a feature."""
+        """Return a float64 matrix with a row for each comment and a column for each feature."""
         rows = [text.comment_features(comment) for comment in comments]
         values = np.array(rows, dtype=np.float64).reshape(len(rows), len(text.COMMENT_FEATURES))
         return csr_matrix(values * self.weight)
@@ -31,5 +31,5 @@ class CommentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array(text.COMMENT_FEATURES, dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Return True: the step learns nothing."""
+        """Return True, because there is nothing to fit."""
         return True

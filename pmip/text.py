@@ -1,7 +1,7 @@
-"""Turns a comment into the n-grams and features that the classifier sees.
+"""Turns a comment into the n-grams and features of the classifier.
 
-A pickled model names the functions of this module. A function whose answers change gets a new name: then an API refuses
-a model of the other kind by name, instead of giving wrong answers.
+A pickled model names the functions of this module. If the results of a function change, give it a new name, so that an
+API refuses the models that need the old function, instead of giving wrong answers.
 """
 
 import math
@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from pmip.disguises import undisguised
 
-# Every request comes through here, and comments are hostile input: every pattern takes time in proportion to the
-# length, whatever the text.
+# Every request uses this module, and comments may be hostile: the time of each pattern must be proportional to the
+# length of any text.
 
 _TAG = re.compile(r"</?[a-z][^<>]*>")
 _LATER_VOWEL_OR_DOUBLED = re.compile(r"\B[aeiou]+|([a-z])(?=\1)")
@@ -23,7 +23,7 @@ _YOUTUBE_ADDRESS = re.compile(r"youtu\.be/|youtube\.com/|/watch\?")
 COMMENT_FEATURES: tuple[str, ...] = ("has address", "has youtube address", "log length")
 
 
-@lru_cache(maxsize=4)  # each vectorizer asks for the comment at hand
+@lru_cache(maxsize=4)  # each vectorizer normalises the same comment
 def _normalised(comment: str) -> str:
     text = undisguised(comment).lower()
     if "<" in text:
@@ -32,15 +32,15 @@ def _normalised(comment: str) -> str:
 
 
 def normalised(comment: str) -> str:
-    """Return the comment in lower case and single spaces, without disguises and HTML tags."""
+    """Return the comment in lower case, with single spaces and without disguises and HTML tags."""
     return _normalised(comment)
 
 
 def token_ngrams(comment: str) -> list[str]:
-    """Return the tokens of a raw comment, their neighbouring pairs, and the pairs with one token between.
+    """Return the tokens of a raw comment, the pairs of adjacent tokens, and the pairs with one token between.
 
-    A token is a word, a run of ! and ?, or another sign. A word keeps its first letter and its consonants, of doubled
-    letters one: many ways to misspell it come out the same.
+    A token is a word, a run of ! and ?, or another character. Words are reduced to their first letter and their
+    consonants, without doubled letters, so that many misspellings give the same token.
     """
     tokens = _TOKEN.findall(_LATER_VOWEL_OR_DOUBLED.sub("", _normalised(comment)))
     return [*tokens, *map(" ".join, pairwise(tokens)), *map(" * ".join, zip(tokens, tokens[2:], strict=False))]

@@ -1,9 +1,9 @@
-# Sourced, in place of common.sh, by the scripts that ask AWS. Region and credentials are the aws command's own business.
+# Scripts that use AWS source this file instead of common.sh. The aws command finds region and credentials by itself.
 # shellcheck shell=bash
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 
-export AWS_PAGER=  # version 2 would show answers page by page
+export AWS_PAGER=  # version 2 shows answers page by page by default
 
 # shellcheck disable=SC2034  # used by the scripts
 poll_seconds=${POLL_SECONDS:-5}
@@ -13,13 +13,13 @@ require_aws() {
     die "the aws command is not installed; see https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html"
 }
 
-# The stack of a stage is made by the template of the same name.
+# The template of a stage has the same name.
 read_stage() { # read_stage [STAGE ...]
   local stages
   stages=$(cd scripts/cloudformation 2>/dev/null && echo *.yml) || true
   case " $stages " in
     *" ${1:-}.yml "*) ;;
-    *) die -2 "'${1:-}' is no stage; there are: ${stages//.yml/}" ;;
+    *) die -2 "'${1:-}' is not a stage; the stages are: ${stages//.yml/}" ;;
   esac
   # shellcheck disable=SC2034  # used by the scripts
   stack=pmip-$1 template=scripts/cloudformation/$1.yml
@@ -29,21 +29,21 @@ foundation_output() { # foundation_output NAME
   local value
   value=$(aws cloudformation describe-stacks --stack-name pmip-foundation --output text \
     --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue") ||
-    die "the stack pmip-foundation could not be asked; 'bash scripts/deploy_stack.sh foundation' makes it"
+    die "the stack pmip-foundation could not be read; 'bash scripts/deploy_stack.sh foundation' creates it"
   [ -n "$value" ] || die "the stack pmip-foundation has no output $1; 'bash scripts/deploy_stack.sh foundation' updates it"
   echo "$value"
 }
 
 now() { date -u +%Y-%m-%dT%H:%M:%S; }
 
-# Tells which resources of a stack failed since a time, and why; those that were given up for another's sake are left out.
+# Prints which resources of a stack failed since a time, and why, without those that were cancelled after another failed.
 tell_failures() { # tell_failures STACK SINCE
   aws cloudformation describe-stack-events --stack-name "$1" --output text \
     --query "StackEvents[?ends_with(ResourceStatus, '_FAILED')].[Timestamp, LogicalResourceId, ResourceType, ResourceStatusReason]" |
     sort | awk -F '\t' -v since="$2" '$1 >= since && $4 !~ /cancelled/ { print "    " $2 " (" $3 "): " $4 }' >&2
 }
 
-# Tells what stood in the way of a change set, such as a name that is taken: AWS looks for that before it changes anything.
+# Prints why a change set failed, such as a name that is taken: AWS checks this before it changes anything.
 tell_conflicts() { # tell_conflicts STACK SINCE
   local change
   change=$(aws cloudformation list-change-sets --stack-name "$1" --output text \
@@ -53,10 +53,10 @@ tell_conflicts() { # tell_conflicts STACK SINCE
   aws cloudformation describe-events --change-set-name "$change" --filters FailedEvents=true --output text 2>/dev/null --query \
     "OperationEvents[?EventType=='VALIDATION_ERROR'].[LogicalResourceId, ResourceType, PhysicalResourceId, ValidationStatusReason]" |
     awk -F '\t' '{ print "    " $1 " (" $2 ") " $3 ": " $4 }' >&2 ||
-    say "the reasons are told by an aws command of 2026 or later: aws cloudformation describe-events --change-set-name $change"
+    say "an aws command of 2026 or later reports the reasons: aws cloudformation describe-events --change-set-name $change"
 }
 
-# Prints the lines that are not among those known already.
+# Prints the lines that are not in KNOWN.
 new_lines() { # new_lines LINES KNOWN
   printf '%s\n' "$1" | grep -Fxv -e "$2" || true
 }

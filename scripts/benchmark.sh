@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Measures the API with a model beside two others on gunicorn's own worker: a route that does nothing, and a plain one
-# that calls scikit-learn's predict on the same model. Prints a table; a wrong answer or an error under load fails.
+# Compares the API with two other apps on gunicorn's default worker: a route that does nothing, and a plain route that
+# calls scikit-learn's predict on the same model. Prints a table; fails after a wrong answer or an error under load.
 #
 # usage: scripts/benchmark.sh [--seconds N] [--rounds N] [--comments FILE]... [MODEL.pkl]
 #        scripts/benchmark.sh in-process [--comments FILE]... [MODEL.pkl]
 #        scripts/benchmark.sh fit-words FOLDER FILE...
 #
-# in-process   prints how long one comment takes without HTTP, by the scorer of the API
+# in-process   prints how long the API's scorer takes for one comment, without HTTP
 # fit-words    fits TF-IDF of words and word pairs with logistic regression on the comments of FILEs, and saves this
 #              simpler model as FOLDER/model.pkl
 #
-# MODEL.pkl    default: DATA_DIR/model.pkl, which scripts/train.sh makes; its metadata.json is the one beside it
-# --comments   a .csv or .zip file whose comments are sent in turn; default: the first of the README's example, always
-# --seconds    how long each load lasts, default 5: 12 a round, and one more at each start
-# --rounds     how often everything is measured, the servers in turn; the table has the medians; default 3
+# MODEL.pkl    a model with its metadata.json beside it; default: DATA_DIR/model.pkl, which scripts/train.sh writes
+# --comments   a .csv or .zip file whose comments are sent in turn; default: always the first comment of the README
+# --seconds    how long each load lasts; default: 5. There are 12 loads in each round, and one more at each start
+# --rounds     how often everything is measured; the table shows medians; default: 3
 #
-# CPU is the processors' time that a server needs for a request: other work on the machine hardly changes it.
-# Ready is the time from the start to the first right answer: cold with an empty model cache, and again with what that
-# start left there. Memory is the PSS after load, in which shared pages count once; Linux alone tells it.
-# It needs wrk, and the extras 'train' and 'test'. Servers listen on 127.0.0.1 alone, and end with the script.
+# CPU is the processor time of a server for one request; other work on the machine hardly changes it.
+# Ready is the time from the start to the first correct answer: first with an empty model cache (cold), then with the
+# cache of that start. Memory is the PSS after load, which counts shared pages once; only Linux reports it.
+# It needs wrk, and the extras 'train' and 'test'. Servers listen only on 127.0.0.1, and end with the script.
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"

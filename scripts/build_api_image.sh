@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the training image, then the API image on it, from the working directory. Tags them by the commit and as latest,
-# and prints the API image's name.
+# Builds the training image from the working directory, and the API image on top of it. Tags them with the commit and
+# latest, and prints the name of the API image.
 #
 # usage: scripts/build_api_image.sh
 #
-# API_IMAGE  the image's name; default: pmip_api. For the others see scripts/build_training_image.sh --help
+# API_IMAGE  the image's name; default: pmip_api. For other settings see scripts/build_training_image.sh --help
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 help_if_asked "$@"

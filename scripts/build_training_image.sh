@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the training image from the working directory, tags it by the commit and as latest, and prints its name.
+# Builds the training image from the working directory, tags it with the commit and latest, and prints its name.
 #
 # usage: scripts/build_training_image.sh
 #
-# PYTHON_IMAGE    the Python to build on; default: python:3.11-slim
+# PYTHON_IMAGE    the base image; default: python:3.11-slim
 # TRAINING_IMAGE  the image's name; default: pmip
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"

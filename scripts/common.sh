@@ -1,10 +1,10 @@
-# Sourced by every script: strict mode, the project's root, its Python, and one way to print help, progress and errors.
+# All scripts source this file: strict mode, the project's root, its Python, functions for help, progress and errors.
 # shellcheck shell=bash
 
-# sh and zsh read this far, too.
+# sh and zsh can run the script up to this point.
 case ${BASH_VERSION:-}:${SHELLOPTS:-} in
   :* | *posix*)
-    echo "the scripts of this project run with bash alone, as in: bash scripts/quickstart.sh" >&2
+    echo "run the scripts of this project with bash, for example: bash scripts/quickstart.sh" >&2
     exit 2
     ;;
 esac
@@ -24,15 +24,15 @@ die() { # die [-STATUS] MESSAGE
   exit "$status"
 }
 
-# Runs a command with its stderr in a file, whose end is shown if it fails. On a terminal one line follows it: how many
-# seconds it has taken, and the last that it said.
+# Runs a command with its stderr in a file, and shows the end of the file if the command fails. On a terminal, one line
+# shows the seconds so far and the last line of the file.
 with_progress() { # with_progress LOG WHAT COMMAND [ARGUMENT ...]
   local log=$1 what=$2 status=0 follower=
   shift 2
   say "$what"
   : >"$log"
   if [ -t 2 ]; then follow "$log" "$what" >&2 & follower=$!; fi
-  ("$@") 2>"$log" || status=$?  # in a subshell: the traps of this one print to its own stderr
+  ("$@") 2>"$log" || status=$?  # in a subshell, so that the traps of this shell print to the terminal
   if [ -n "$follower" ]; then
     kill "$follower" 2>/dev/null || true
     wait "$follower" 2>/dev/null || true
@@ -42,7 +42,7 @@ with_progress() { # with_progress LOG WHAT COMMAND [ARGUMENT ...]
   return "$status"
 }
 
-# Ends with this script, however that ends.
+# Ends when this script ends.
 follow() { # follow LOG WHAT
   local start=$SECONDS last columns LC_ALL=C
   columns=$(tput cols 2>/dev/null || echo 80)
@@ -53,8 +53,8 @@ follow() { # follow LOG WHAT
   done
 }
 
-# Tells whether this process got a lock, which the kernel frees when the process and its children have ended.
-# The caller has opened the file as DESCRIPTOR.
+# Succeeds if this process gets a lock on the file that the caller has opened as DESCRIPTOR. The kernel releases it when
+# the process and its children have ended.
 lock() { # lock PYTHON DESCRIPTOR [LOCK_NB]
   "$1" -c 'import fcntl, sys
 try:
@@ -63,17 +63,17 @@ except BlockingIOError:
     sys.exit(1)' "$2" "${3:-}"
 }
 
-# The comment at the head of the script is its help.
+# The help is the comment at the start of the script.
 usage() { awk 'NR > 1 && (!/^#/ || /^# shellcheck/) { exit } NR > 1 { sub(/^# ?/, ""); print }' "$script"; }
 
 help_if_asked() {
   case ${1:-} in -h | --help) usage; exit 0 ;; esac
 }
 
-# A path as the caller meant it: scripts work from the root, whatever folder they are called from.
+# Makes a path absolute: relative paths are those of the caller's folder, but scripts run in the project's root.
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$caller_dir/$1" ;; esac; }
 
-# The Python to make .venv with: the caller's choice, else the first on the path that is new enough.
+# The Python that creates .venv: the caller's choice, or else the first one on the path that is new enough.
 base_python() {
   local candidate candidates=(python3 python3.13 python3.12 python3.11)
   if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
@@ -83,11 +83,11 @@ base_python() {
       return
     fi
   done
-  die "${candidates[0]} is not Python 3.11 or later; PYTHON=/path/to/python3 chooses another one"
+  die "${candidates[0]} is not Python 3.11 or later; set PYTHON=/path/to/python3 to another one"
 }
 
-# The Python that has pmip: the caller's choice, else the one on the path, else the project's .venv.
-# -I keeps the working directory off its path, where pmip/ is always importable but its dependencies may not be.
+# The Python that has pmip: the caller's choice, or else the one on the path, or else the project's .venv.
+# -I removes the working directory from its path, because there pmip/ can be imported without its dependencies.
 find_python() {
   local candidate
   if [ -n "${PYTHON:-}" ]; then echo "$PYTHON"; return; fi

@@ -1,4 +1,4 @@
-# Sourced, in place of common.sh, by the scripts that build, run and push images.
+# Scripts that build, run and push images source this file instead of common.sh.
 # shellcheck shell=bash
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
@@ -9,26 +9,26 @@ api_image=${API_IMAGE:-pmip_api}
 
 require_engine() {
   command -v docker >/dev/null || die "docker is not installed; see https://docs.docker.com/get-started/get-docker/"
-  docker version >/dev/null 2>&1 || die "no Docker engine answers; start Docker, or let DOCKER_HOST name an engine"
+  docker version >/dev/null 2>&1 || die "no Docker engine answers; start Docker, or set DOCKER_HOST to an engine"
 }
 
-# Else docker would look for it on Docker Hub, where its name is anybody's.
+# Otherwise docker would look on Docker Hub, where anybody could own this name.
 require_image() { # require_image IMAGE
   local script=build_training_image.sh
   case $1 in "$api_image"*) script=build_api_image.sh ;; esac
   docker image inspect "$1" >/dev/null 2>&1 || die "there is no image $1; 'bash scripts/$script' builds it"
 }
 
-# The commit, marked when there are changes on top of it; nothing outside a checkout.
+# Prints the commit, with -dirty if there are uncommitted changes, or nothing outside a checkout.
 git_revision() { git describe --always --dirty --abbrev=40 '--exclude=*' 2>/dev/null || true; }
 
 # --- build ---
 
-# Without attestations, which newer builders add: they make an image an index of several manifests, and Lambda takes
-# a single manifest only. Builders that know no attestations ignore the variable.
+# Newer builders add attestations, which turn an image into an index of several manifests, but Lambda accepts only a
+# single manifest. Older builders ignore the variable.
 export BUILDX_NO_DEFAULT_ATTESTATIONS=1
 
-# Prints the image's name. A build argument without a value is taken from the environment.
+# Prints the image's name. A build argument without a value gets it from the environment.
 build_image() { # build_image IMAGE DOCKERFILE BUILD-ARGUMENT...
   local image=$1 dockerfile=$2 revision argument options=()
   shift 2
@@ -37,13 +37,13 @@ build_image() { # build_image IMAGE DOCKERFILE BUILD-ARGUMENT...
   for argument in "$@"; do options+=(--build-arg "$argument"); done
   say "building $image"
   docker build --file "$dockerfile" --tag "$image:latest" ${options[@]+"${options[@]}"} . >&2 ||
-    die "$image could not be built; docker said why above"
+    die "$image could not be built; docker's message is above"
   echo "$image:${revision:-latest}"
 }
 
 # --- run ---
 
-# What every container gets: the caller's id, so that what it writes is the caller's; the project; settings; AWS.
+# Every container gets the caller's id, so that the caller owns its files; the project; settings; AWS credentials.
 docker_arguments=()
 prepare_container() { # prepare_container IMAGE ro|rw [ARGUMENT OF THE CONTAINER ...]
   require_engine
@@ -67,7 +67,7 @@ mount_project() { # mount_project ro|rw
   esac
 }
 
-# By name: values never stand on a command line. Those left out are this machine's paths and addresses.
+# Passes settings by name, so that no value is on a command line, except for paths and addresses of this machine.
 pass_settings() {
   local name
   while read -r name; do
@@ -79,7 +79,7 @@ pass_settings() {
 pass_aws() { # pass_aws IMAGE
   local name url
   if [ -d ~/.aws ]; then docker_arguments+=(--volume ~/.aws:/tmp/.aws:ro); fi
-  # Credentials of 'aws login' last 15 minutes, those of 'aws sso login' some hours: boto3 renews them and writes here.
+  # Credentials of 'aws login' are valid for 15 minutes, those of 'aws sso login' for hours; boto3 renews them here.
   for name in login/cache sso/cache; do
     if [ -d ~/.aws/"$name" ]; then docker_arguments+=(--volume ~/.aws/"$name:/tmp/.aws/$name"); fi
   done
@@ -93,7 +93,7 @@ pass_aws() { # pass_aws IMAGE
   done
 }
 
-# A program of this machine that gives the credentials is not in the image: its answer is handed over, by name.
+# The image does not have the program that credential_process names, so pass its answer.
 export_credentials() {
   local line
   if [ -n "${AWS_ACCESS_KEY_ID:-}" ] || ! aws configure get credential_process >/dev/null 2>&1; then return; fi
@@ -106,9 +106,9 @@ pass_file() { # pass_file NAME
   if [ -e "${!1}" ]; then docker_arguments+=(--volume "${!1}:/run/pmip/$1:ro" --env "$1=/run/pmip/$1"); fi
 }
 
-# Prints an address as containers reach it. A server on the loopback alone, such as the local S3's, is forwarded to the
-# engine's bridge for as long as this process, which becomes docker, runs: nobody on the network gets there. Where the
-# engine has a machine of its own, as on a Mac, it reaches the loopback by itself.
+# Prints an address that containers can reach. A server on the loopback interface, such as the local S3 server, is
+# forwarded to the engine's bridge while this process, which becomes docker, runs; the network cannot reach the bridge.
+# An engine in a virtual machine, as on a Mac, can reach the loopback interface without this.
 reachable() { # reachable URL IMAGE
   local port address forwarded
   if ! [[ $1 =~ ^http://(127\.0\.0\.1|localhost):([0-9]+)/?$ ]]; then echo "$1"; return; fi
@@ -118,27 +118,27 @@ reachable() { # reachable URL IMAGE
   echo "http://$address:$port"
 }
 
-# By number: to a name, boto3 would add the bucket's.
+# Prints a number, because boto3 would put the name of the bucket in front of a host name.
 address_of_this_machine() { # address_of_this_machine IMAGE
   docker run --rm --add-host host.docker.internal:host-gateway --entrypoint python "$1" \
     -c 'import socket; print(socket.gethostbyname("host.docker.internal"))'
 }
 
-# On the loopback only. What was not said to serve can do without the port.
+# Publishes a port on the loopback interface. A container with arguments may run without it.
 publish() { # publish SETTING PORT CONTAINER-PORT [ARGUMENT OF THE CONTAINER ...]
   if ! (: <>"/dev/tcp/127.0.0.1/$2") 2>/dev/null; then
     docker_arguments+=(--publish "127.0.0.1:$2:$3")
   elif [ $# -gt 3 ]; then
-    say "port $2 is in use: this container publishes none; $1 chooses another one"
+    say "port $2 is in use, so this container publishes none; choose another one with $1"
   else
-    die "port $2 is in use; $1 chooses another one"
+    die "port $2 is in use; choose another one with $1"
   fi
 }
 
 # --- push ---
 
-# Pushes by commit and as latest, and prints the first of these names. What is in the registry by its commit stays as
-# it is: it may be in service, and AWS's repositories of this project do not let such a tag be moved.
+# Pushes the tags of the commit and latest, and prints the name with the commit. A commit that is already in the registry
+# is not replaced: it may be in service, and this project's repositories on AWS do not allow it.
 push_image() { # push_image IMAGE [--dry-run] REPOSITORY-URI
   local image=$1 revision tag
   shift
@@ -148,13 +148,13 @@ push_image() { # push_image IMAGE [--dry-run] REPOSITORY-URI
   require_engine
   revision=$(git_revision)
   case $revision in
-    '') die "this is not a git checkout: an image is pushed by its commit" ;;
-    *-dirty) die "there are changes that are not committed: commit them and build again, an image is pushed by its commit" ;;
+    '') die "this is not a git checkout, but a pushed image is tagged with its commit" ;;
+    *-dirty) die "there are uncommitted changes: commit them and build again, because a pushed image is tagged with its commit" ;;
   esac
   require_image "$image:$revision"
   log_in "$1"
   if ! $dry_run && docker manifest inspect "$1:$revision" >/dev/null 2>&1; then
-    say "$1:$revision is there already"
+    say "$1:$revision is already there"
     echo "$1:$revision"
     return
   fi
@@ -168,16 +168,16 @@ push_image() { # push_image IMAGE [--dry-run] REPOSITORY-URI
 check_repository() { # check_repository REPOSITORY-URI
   if [ $# -ne 1 ]; then usage >&2; exit 2; fi
   case $1 in
-    '' | -* | *://* | *[[:space:]]* | *@*) die -2 "'$1' is no repository, such as registry.example.com/pmip" ;;
+    '' | -* | *://* | *[[:space:]]* | *@*) die -2 "'$1' is not a repository; give one such as registry.example.com/pmip" ;;
   esac
   case ${1##*/} in
-    *:*) die -2 "$1: leave out the tag, the image is pushed by its commit and as latest" ;;
+    *:*) die -2 "$1: leave out the tag; the image is tagged with its commit and latest" ;;
   esac
 }
 
 run() { if $dry_run; then echo "$*"; else "$@" >&2; fi; }
 
-# To AWS's registry by the caller's AWS credentials; to any other the caller has logged in.
+# Logs in to AWS's registry with the caller's AWS credentials; to other registries the caller has logged in.
 log_in() { # log_in REPOSITORY-URI
   local registry=${1%%/*} region
   case $registry in *.dkr.ecr.*.amazonaws.com*) ;; *) return ;; esac
@@ -189,5 +189,5 @@ log_in() { # log_in REPOSITORY-URI
   fi
   command -v aws >/dev/null || die "the aws command is not installed; it gives the password of $registry"
   aws ecr get-login-password --region "$region" | docker login --username AWS --password-stdin "$registry" >&2 ||
-    die "the login to $registry failed; aws or docker said why above"
+    die "the login to $registry failed; the message of aws or docker is above"
 }

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Deploys an API image to Elastic Beanstalk, waits until it serves, and prints its address. A version that fails is
-# told with its reasons, and the one before it serves again.
+# Deploys an API image to Elastic Beanstalk, waits until it serves, and prints its address. If the new version fails, it
+# prints the reasons and deploys the previous version again.
 #
 # usage: scripts/deploy_api.sh [--bundle-only | --version-only | --redeploy] IMAGE-URI
 #
-# --bundle-only   only writes build/pmip_api.zip, which 'eb deploy' sends
-# --version-only  only gives the version to Beanstalk, and prints its label, with which the environment can begin
-# --redeploy      makes another version of the same image, so that the API starts anew and reads rotated keys
-# IMAGE-URI       what scripts/push_api_image.sh printed: 123456789012.dkr.ecr.eu-west-1.amazonaws.com/pmip_api:COMMIT
-# POLL_SECONDS    how often to look at the environment; default: 5
-# HEALTH_SECONDS  how long it may take to become Green after the update, and then to have a model; default: 300
+# --bundle-only   only write build/pmip_api.zip, which 'eb deploy' sends
+# --version-only  only register the version with Beanstalk, and print its label for a new environment
+# --redeploy      make another version of the same image, so that the API restarts and reads rotated keys
+# IMAGE-URI       the output of scripts/push_api_image.sh: 123456789012.dkr.ecr.eu-west-1.amazonaws.com/pmip_api:COMMIT
+# POLL_SECONDS    seconds between two checks of the environment; default: 5
+# HEALTH_SECONDS  how many seconds it may take to become Green after the update, and then to load a model; default: 300
 #
-# The same image makes the same version: after a failure call it again, to roll back call it with the image before.
+# The same image gives the same version. After a failure run it again; to roll back, run it with the previous image.
 # shellcheck source=scripts/aws.sh
 . "$(dirname "$0")/aws.sh"
 
@@ -32,7 +32,7 @@ main() {
   previous=$version
   [ "$status" = Ready ] || die "$environment is ${status}: try again when it is Ready"
   if serves "$label"; then
-    say "$environment has $label already"
+    say "$environment already has $label"
   else
     add_version
     update "$label"
@@ -52,17 +52,17 @@ read_arguments() {
   check_image
 }
 
-# By a tag that stays or a digest: else going back to a version would run what is newest.
+# Requires a fixed tag or a digest; with 'latest' a rollback would run the newest image again.
 check_image() {
   local registry='[a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]+)?' path='[a-z0-9]+([._/-]+[a-z0-9]+)*'
   local name="^$registry/$path(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})\$"
-  [[ $image =~ $name ]] || die -2 "'$image' is no image in a registry, such as the one that push_api_image.sh printed"
-  case $image in *:latest) die -2 "$image: 'latest' will be another image; name it by its commit" ;; esac
+  [[ $image =~ $name ]] || die -2 "'$image' is not an image in a registry; give the one that push_api_image.sh printed"
+  case $image in *:latest) die -2 "$image: 'latest' can become another image; name it by its commit" ;; esac
 }
 
 # --- the version ---
 
-# Prints its label. The same input makes the same bytes, and these the same label.
+# Prints its label. The same input gives the same bytes, and the same bytes give the same label.
 write_bundle() {
   "${PYTHON:-python3}" - "$image" "$bundle" <<'PYTHON'
 import hashlib
@@ -82,7 +82,7 @@ files["Dockerrun.aws.json"] = json.dumps(dockerrun, indent=2) + "\n"
 bundle.parent.mkdir(exist_ok=True)
 with zipfile.ZipFile(bundle, "w") as archive:
     for name, text in files.items():
-        entry = zipfile.ZipInfo(name)  # of 1980, whenever it is made
+        entry = zipfile.ZipInfo(name)  # always with the date 1980-01-01
         entry.external_attr = 0o644 << 16
         archive.writestr(entry, text)
 tag = image.rpartition(":")[2][:40]
@@ -102,7 +102,7 @@ add_version() {
     --description "$image" --source-bundle "S3Bucket=$bucket,S3Key=$key" >/dev/null || stop
 }
 
-stop() { die "$environment is as it was${version:+, with $version ($health)}; aws said why above"; }
+stop() { die "$environment is unchanged${version:+, with $version ($health)}; the message of aws is above"; }
 
 # --- the environment ---
 
@@ -110,12 +110,12 @@ look() {
   local seen
   seen=$(aws elasticbeanstalk describe-environments --application-name "$application" --environment-names "$environment" \
     --output text --query "Environments[?Status!='Terminated'] | [0].[Status, Health, VersionLabel, CNAME]") ||
-    die "$environment could not be looked at${begun:+; its update goes on}; aws said why above"
+    die "the state of $environment could not be read${begun:+; its update continues}; the message of aws is above"
   IFS=$'\t' read -r status health version address <<<"$seen"
-  [ "$status" != None ] || die "there is no environment $environment; 'bash scripts/deploy_stack.sh serving' makes it"
+  [ "$status" != None ] || die "there is no environment $environment; 'bash scripts/deploy_stack.sh serving' creates it"
 }
 
-# Waits for the end of the update, then for the health, which lags behind.
+# Waits for the end of the update, then for the health, which changes later.
 update() { # update LABEL
   local deadline
   say "deploying $1"
@@ -127,7 +127,7 @@ update() { # update LABEL
   until [ "$health" = Green ] || [ $SECONDS -ge $deadline ]; do sleep "$poll_seconds"; look_and_tell; done
 }
 
-# Events that could not be read are told, and spoil nothing.
+# Continues if the events cannot be read.
 look_and_tell() {
   local events lines
   look
@@ -142,13 +142,13 @@ serves() { # serves LABEL
   [ "$version" = "$1" ] && [ "$health" = Green ]
 }
 
-# Beanstalk's Green says that requests are answered: whether there is a model to answer by, the API tells itself.
-# The certificate is for another name than the environment's own; nothing secret is asked or sent.
+# Green only means that requests are answered; /readiness says whether a model is loaded. --insecure, because the
+# certificate is for another name than the environment's own; the request contains nothing secret.
 is_ready() {
   local answer code deadline=$((SECONDS + health_seconds))
   while true; do
     if ! answer=$(curl --silent --show-error --insecure --max-time 10 --write-out '\n%{http_code}' "${url}readiness"); then
-      say "${url}readiness could not be asked from here: whether the API has a model is not known"
+      say "${url}readiness cannot be reached from here, so it is unknown whether the API has a model"
       return
     fi
     code=${answer##*$'\n'}
@@ -156,11 +156,11 @@ is_ready() {
     if [ $SECONDS -ge $deadline ]; then break; fi
     sleep "$poll_seconds"
   done
-  say "${url}readiness says $code: ${answer%$'\n'*}"
+  say "${url}readiness answers $code: ${answer%$'\n'*}"
   return 1
 }
 
-# With a certificate the environment answers HTTPS alone, by the name that the certificate is for.
+# With a certificate, the environment only answers HTTPS.
 scheme() {
   local certificate
   certificate=$(aws cloudformation describe-stacks --stack-name pmip-serving --output text \
@@ -168,17 +168,17 @@ scheme() {
   case $certificate in '' | None) echo http ;; *) echo https ;; esac
 }
 
-# After a failed update some hosts may have either version: deploying the old one once more makes them all alike.
+# After a failed update the hosts may have different versions, so deploy the previous version to all of them.
 give_up() { # give_up PREVIOUS
   say "$label is not serving: $environment has $version and is $health"
   aws elasticbeanstalk describe-environment-health --environment-name "$environment" --attribute-names Causes \
     --query 'Causes[].[@]' --output text >&2 || true
-  case $1 in None | "$label") die "$label failed, and there is no version before it to go back to" ;; esac
+  case $1 in None | "$label") die "$label failed, and there is no previous version to return to" ;; esac
   if serves "$1"; then die "$label failed; $1 still serves"; fi
-  say "going back to $1"
+  say "returning to $1"
   update "$1"
   if serves "$1"; then die "$label failed; $1 serves again"; fi
-  die "$label failed, and so did going back to $1: $environment has $version and is $health"
+  die "$label failed, and so did the return to $1: $environment has $version and is $health"
 }
 
 main "$@"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes one of the stacks that pmip is on AWS, or brings it up to its template, and prints its outputs as NAME=VALUE.
+# Creates one of pmip's stacks on AWS, or updates it to its template, and prints its outputs as NAME=VALUE.
 #
 # usage: scripts/deploy_stack.sh foundation|training|serving|lambda [PARAMETER=VALUE ...]
 #
-# PARAMETER=VALUE  a parameter of scripts/cloudformation/STAGE.yml; what is left out stays as it is, at first the default
+# PARAMETER=VALUE  a parameter of scripts/cloudformation/STAGE.yml; others keep their value, at first the default
 #
-# An environment of serving that is there keeps the version and the platform that it has, unless others are given.
+# An existing environment of serving keeps its version and its platform, unless others are given.
 # shellcheck source=scripts/aws.sh
 . "$(dirname "$0")/aws.sh"
 
@@ -29,7 +29,7 @@ main() {
     --query "Stacks[0].Outputs[].[join('=', [OutputKey, OutputValue])] || \`[]\`"
 }
 
-# aws itself leaves out what the template does not have, without a word. A value may be a secret: it is not repeated.
+# aws silently ignores parameters that the template does not have. A value may be a secret, so it is not printed.
 check_parameters() { # check_parameters [PARAMETER=VALUE ...]
   local parameter known newline=$'\n'
   known=$(sed -n '/^Parameters:/,/^[A-Z]/s/^  \([A-Za-z0-9]*\):.*/\1/p' "$template")
@@ -37,23 +37,23 @@ check_parameters() { # check_parameters [PARAMETER=VALUE ...]
     case $parameter in
       *=*) grep -Fqx -e "${parameter%%=*}" <<<"$known" && continue ;;
     esac
-    die -2 "'${parameter%%=*}' is no PARAMETER=VALUE of $template; there are: ${known//$newline/, }"
+    die -2 "'${parameter%%=*}' is not a PARAMETER=VALUE of $template; the parameters are: ${known//$newline/, }"
   done
 }
 
-# Batch runs its jobs by ECS, and a new account has not the role that ECS takes for that.
+# Batch runs its jobs on ECS, and a new account lacks the role for it.
 make_role_of_ecs() {
   if aws iam get-role --role-name AWSServiceRoleForECS >/dev/null 2>&1; then return; fi
-  say "making the role AWSServiceRoleForECS"
-  aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com >/dev/null || say "going on without it"
+  say "creating the role AWSServiceRoleForECS"
+  aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com >/dev/null || say "continuing without it"
 }
 
-# New versions and AWS's updates of the platform come to the environment without the stack, which must not undo them.
+# New versions and platform updates reach the environment without the stack, so the stack must not undo them.
 keep_what_serves() {
   local seen version platform
   seen=$(aws elasticbeanstalk describe-environments --application-name pmip --environment-names pmip-env --output text \
     --query "Environments[?Status!='Terminated'] | [0].[VersionLabel, PlatformArn]") ||
-    die "the environment pmip-env could not be looked at; aws said why above"
+    die "the state of pmip-env could not be read; the message of aws is above"
   IFS=$'\t' read -r version platform <<<"$seen"
   if [ "$version" = None ]; then return; fi
   give_unless_given "VersionLabel=$version"
@@ -71,7 +71,7 @@ give_unless_given() { # give_unless_given PARAMETER=VALUE
 explain() { # explain BEGUN STAGE
   tell_failures "$stack" "$1" || true
   tell_conflicts "$stack" "$1" || true
-  die "$stack was not deployed. If it never was, delete what is left of it first: bash scripts/delete_stack.sh $2"
+  die "$stack was not deployed. If this was its first deployment, delete the rest of it first: bash scripts/delete_stack.sh $2"
 }
 
 main "$@"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Feeds what reads outside input with bytes that a coverage-guided fuzzer makes, and prints how many it tried of each.
+# Tests the readers of outside input with a coverage-guided fuzzer, and prints the number of inputs for each.
 #
 # usage: scripts/fuzz.sh [--seconds N] [TARGET ...]
 #
-# TARGET      payload, normaliser, csv, zip, model, metadata; default: all of them in turn
-# --seconds   how long each is fed, default 60
-# DATA_DIR    what led to new code is kept in DATA_DIR/fuzz/TARGET and begun with the next time; default: data
+# TARGET      payload, normaliser, csv, zip, model, metadata; default: all of them, one after another
+# --seconds   how long each target is tested; default: 60
+# DATA_DIR    inputs that reached new code are kept in DATA_DIR/fuzz/TARGET for the next run; default: data
 #
-# A finding ends it with status 1: the bytes are in DATA_DIR/fuzz/crash-*. It needs the extras 'train' and 'fuzz',
-# which has a wheel for Linux on x86-64 with Python 3.11.
+# A finding ends the script with status 1, and its input is in DATA_DIR/fuzz/crash-*. It needs the extras 'train' and
+# 'fuzz', which is available for Linux on x86-64 with Python 3.11.
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"
@@ -17,7 +17,7 @@ targets="payload normaliser csv zip model metadata"
 seconds=60
 if [ "${1:-}" = --seconds ]; then
   seconds=${2:-}
-  case $seconds in '' | *[!0-9]* | 0*) die -2 "--seconds wants a whole number of at least 1" ;; esac
+  case $seconds in '' | *[!0-9]* | 0*) die -2 "--seconds requires a whole number of at least 1" ;; esac
   shift 2
 fi
 # shellcheck disable=SC2086  # one word each
@@ -25,7 +25,7 @@ fi
 for target in "$@"; do
   case " $targets " in
     *" $target "*) ;;
-    *) die -2 "$target is no target; these are: $targets" ;;
+    *) die -2 "$target is not a target; the targets are: $targets" ;;
   esac
 done
 
@@ -42,7 +42,7 @@ for target in "$@"; do
   if ! "$python" -W ignore tests/support/fuzz.py "$target" "-max_total_time=$seconds" -max_len=4096 -timeout=20 -rss_limit_mb=2048 \
     "-dict=tests/support/fuzz.dict" "-artifact_prefix=$folder/" "$folder/$target" >"$log" 2>&1; then
     grep -v '^#' "$log" | tail -30 >&2
-    die "$target: a finding; its bytes are in $folder, all that was printed in $log"
+    die "$target: a finding; its input is in $folder, and the output in $log"
   fi
   echo "$target: $(sed -n 's/^Done \([0-9]*\) runs in .*/\1/p' "$log") inputs, no finding"
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Downloads the newest training data and the newest model into data/, where dev finds them, and prints the model id.
+# Downloads the newest training data and the newest model into data/, which dev uses, and prints the model id.
 #
 # usage: BUCKET=NAME scripts/get_latest_model.sh [staging|prod]      default: staging
 # shellcheck source=scripts/common.sh

@@ -3,11 +3,11 @@
 #
 # Usage: bash scripts/get_youtube_spam_collection.sh [FILE]
 #
-#   FILE   where to put it (default DATA_DIR/YouTube-Spam-Collection-v1.zip); a good one there is kept as it is
+#   FILE   the path of the zip file (default DATA_DIR/YouTube-Spam-Collection-v1.zip); a complete one is kept
 #
 # Settings: DATA_DIR                     the data folder (default data)
 #           YOUTUBE_SPAM_COLLECTION_URL  another address to download it from
-#           PYTHON                       the Python that checks it (default python3); it needs no packages
+#           PYTHON                       the Python that checks the file (default python3); it needs no packages
 #
 # The data set is by T. C. Alberto and J. V. Lochter, from the UCI Machine Learning Repository, under CC BY 4.0:
 # https://archive.ics.uci.edu/dataset/380/youtube+spam+collection
@@ -24,21 +24,21 @@ main() {
   [ $# -le 1 ] || die -2 "usage: bash scripts/get_youtube_spam_collection.sh [FILE]"
   file=$(target "$@")
   if [ -e "$file" ] && check "$file"; then
-    say "the collection is there already"
+    say "the collection is already there"
   else
     download
   fi
   echo "$file"
 }
 
-# FILE is meant from the caller's folder, DATA_DIR from the project's.
+# FILE is relative to the caller's folder, DATA_DIR to the project's.
 target() {
   if [ -n "${1:-}" ]; then absolute "$1"; return; fi
   caller_dir=$root
   absolute "${DATA_DIR:-data}/YouTube-Spam-Collection-v1.zip"
 }
 
-# Nothing appears under the final name before it is complete and right.
+# The file gets its final name only when it is complete and checked.
 download() {
   local new
   mkdir -p "$(dirname "$file")"
@@ -49,11 +49,11 @@ download() {
   new=$unfinished/collection.zip
   say "downloading $url"
   fetch "$new" || give_up "it could not be downloaded"
-  check "$new" || give_up "what was downloaded is not the collection"
+  check "$new" || give_up "the downloaded file is not the collection"
   mv -f "$new" "$file"
 }
 
-# The real file has 160 KB: something far larger, or without end, is something else.
+# The real file has 160 KB, so stop at a much larger one.
 fetch() { # fetch FILE
   local show=--silent
   if [ -t 2 ]; then show=--progress-bar; fi
@@ -62,7 +62,7 @@ fetch() { # fetch FILE
 }
 
 give_up() {
-  die "$1; download it by browser from $page to $file, or train on notebooks/sample-training-data"
+  die "$1; download it with a browser from $page to $file, or train on notebooks/sample-training-data"
 }
 
 check() { # check FILE
@@ -105,7 +105,7 @@ def check(path):
 
 try:
     check(sys.argv[1])
-except Exception as error:  # whatever a wrong file makes the readers raise
+except Exception as error:  # a wrong file may cause any exception
     sys.exit(f"{sys.argv[1]}: {error}")
 PYTHON
 }

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# A local S3 server for development: SeaweedFS, or moto's server where SeaweedFS has no wheel.
+# Runs a local S3 server for development: SeaweedFS, or moto's server on systems without a wheel of SeaweedFS.
 #
 # Usage: bash scripts/local_s3.sh start | stop | status | env
 #
-#   start    starts the server and waits until it stores and returns objects; fine to repeat
-#   stop     ends it; the objects stay
-#   status   prints its address and exits 0 when it runs, else 1
+#   start    starts the server, unless it runs, and waits until it stores and returns objects
+#   stop     stops the server and keeps the objects
+#   status   prints its address; exits with 0 if it runs and with 1 otherwise
 #   env      prints the settings that make boto3, the aws command and pmip use it:
 #              eval "$(bash scripts/local_s3.sh env)"
 #
-# It listens on 127.0.0.1 alone and wants credentials, made at random at the first start. Objects, credentials and the
-# log of the last start stand in DATA_DIR/local-s3. S3 requests and the filer require a password. But
-# SeaweedFS's maintenance calls know no password and can delete a bucket: whatever runs on this machine can call them,
-# so keep no data in it that have no copy elsewhere.
+# It listens only on 127.0.0.1 and requires random credentials, which the first start creates. Objects, credentials and
+# the log of the last start are in DATA_DIR/local-s3. S3 requests and the filer require a password. But the maintenance
+# calls of SeaweedFS require none and can delete a bucket, and every program on this machine can call them. So keep a
+# copy of all data elsewhere.
 #
 # Settings: LOCAL_S3_PORT  port of the S3 API (default 8333); nine more ports are derived from it
 #           DATA_DIR       the data folder (default data)
@@ -50,7 +50,7 @@ start_server() {
   one_start_at_a_time
   if is_running; then
     answers || die "process $pid runs but does not answer at $endpoint; its log is $log"
-    say "the local S3 server runs already at $endpoint"
+    say "the local S3 server already runs at $endpoint"
     return
   fi
   choose_server
@@ -63,7 +63,7 @@ start_server() {
   answers || die "the local S3 server did not start; the end of its log $log:
 $(tail -n 20 "$log")"
   trap - EXIT HUP INT TERM
-  say "the local S3 server runs at $endpoint; 'eval \"\$(bash scripts/local_s3.sh env)\"' points a shell at it"
+  say "the local S3 server runs at $endpoint; 'eval \"\$(bash scripts/local_s3.sh env)\"' makes a shell use it"
 }
 
 stop_server() {
@@ -81,7 +81,7 @@ status_server() {
   echo "$endpoint"
 }
 
-# A profile, a session's token or an address for S3 alone would win over these settings; a proxy does not get here.
+# A profile, a session token or an address only for S3 would override these settings. A proxy cannot reach this machine.
 env_server() {
   must_run
   echo "unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL_S3"
@@ -106,7 +106,7 @@ is_running() {
   is_ours
 }
 
-# The number may have gone to another process since: ours names its folder on its command line.
+# Another process may have this number by now; ours has its folder on its command line.
 is_ours() {
   case $(command_of "$pid" 2>/dev/null) in
     *"$objects"*) return 0 ;;
@@ -133,9 +133,9 @@ end_process() {
   done
 }
 
-# --- what a start is made of ---
+# --- the steps of a start ---
 
-# The data folder stays readable by others, this one is the owner's alone.
+# Other users can read the data folder, but only its owner can read this one.
 make_folder() {
   mkdir -p "$data_dir"
   umask 077
@@ -152,7 +152,7 @@ check_port_setting() {
   fi
 }
 
-# The kernel frees this lock when the script ends, however it ends.
+# The kernel releases this lock whenever the script ends.
 one_start_at_a_time() {
   exec 9>"$folder/start.lock"
   "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
@@ -166,16 +166,16 @@ choose_server() {
     use_seaweedfs "$weed"
   elif "$python" -c 'import moto.server' 2>/dev/null; then
     use_moto
-    say "warning: this is moto's server, in place of SeaweedFS: it checks no secrets and keeps nothing once stopped"
+    say "warning: this is moto's server instead of SeaweedFS: it does not check secrets, and loses all objects when it stops"
   else
     die "no local S3 server is installed; 'bash scripts/install.sh --venv train,local' installs one"
   fi
 }
 
-# Ports are spread out, so that servers on neighbouring ports don't meet; downwards where 65535 is near.
-# The last is 10000 above its neighbour: SeaweedFS looks for it there, whatever its flag says.
-# A master that resumes its state can keep writers waiting for 15 s after a crash; a fresh one asks the volumes.
-# No bucket comes from a mere upload and none goes while it is full, as on AWS.
+# The ports have large gaps, so that servers with neighbouring ports do not collide; they go down if 65535 is near.
+# The last port is 10000 above the one before it, because SeaweedFS expects it there and ignores its flag.
+# A master that resumes its state can block writers for 15 s after a crash; a fresh one asks the volumes.
+# As on AWS, an upload does not create a bucket, and a bucket with objects cannot be deleted.
 use_seaweedfs() { # use_seaweedfs WEED
   local step=617 number
   if [ "$port" -gt 50000 ]; then step=-1259; fi
@@ -198,7 +198,7 @@ use_seaweedfs() { # use_seaweedfs WEED
   esac
 }
 
-# Python makes nothing of this -X option; is_ours knows the process by it.
+# Python ignores this -X option; is_ours recognises the process by it.
 use_moto() {
   ports=("$port")
   server=("$python" -X "local_s3=$objects" -m moto.server -H 127.0.0.1 -p "$port")
@@ -234,7 +234,8 @@ PYTHON
   mv "$credentials.new" "$credentials"
 }
 
-# A session of its own, and no open file of ours: neither Ctrl-C, a closed terminal nor a caller's pipe reaches it.
+# The server gets its own session and none of our open files, so that Ctrl-C or a closed terminal does not end it, and a
+# caller's pipe does not wait for it.
 launch() {
   local detach='
 import os, sys
@@ -258,11 +259,11 @@ use_credentials() {
   # shellcheck disable=SC1090
   . "$credentials"
   set +a
-  unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN  # they would win in boto3
-  unset S3_BUCKET S3_TABLE_BUCKET S3_EXTERNAL_URL          # SeaweedFS reads these, whoever they are meant for
+  unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN  # boto3 would prefer them
+  unset S3_BUCKET S3_TABLE_BUCKET S3_EXTERNAL_URL          # SeaweedFS reads these, but they are for other programs
 }
 
-# Without these, SeaweedFS's inner servers give every object to whoever asks them, and take any.
+# Without these, the internal servers of SeaweedFS let every program read and write all objects.
 use_signing_keys() {
   local name
   for name in JWT_FILER_SIGNING_KEY JWT_FILER_SIGNING_READ_KEY JWT_SIGNING_KEY JWT_SIGNING_READ_KEY; do
@@ -270,7 +271,7 @@ use_signing_keys() {
   done
 }
 
-# Waits for it. A server that lists buckets may still fail to return objects: only a real object tells.
+# Waits for the server. It may list buckets before it can return objects, so this stores and reads a real object.
 answers() (
   use_credentials
   "$python" - "$endpoint" "$pid" "$seconds_to_start" <<'PYTHON'

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# The whole loop on this machine, with nothing but Python 3.11: installs pmip into .venv, starts a local S3 server,
-# uploads training data, trains a model as in production, serves it on 127.0.0.1 and asks it about two comments.
-# Ctrl-C ends all that it started. A second run keeps the bucket and trains a newer version. The first call takes two to
-# three minutes, most of them to install 0.8 GB; the next ones half a minute.
+# Runs the whole loop on this machine and needs only Python 3.11: installs pmip into .venv, starts a local S3 server,
+# uploads training data, trains a model as in production, serves it on 127.0.0.1 and classifies two comments.
+# Ctrl-C ends everything that it started. A second run keeps the bucket and trains a newer version. The first call takes
+# two to three minutes, mostly to install 0.8 GB; later calls take half a minute.
 #
 # usage: scripts/quickstart.sh [--once] [--port N] [--containers] [ZIP]
 #
-# --once        end by itself after the answers
-# --port N      the port of the API; default: PORT, else 8000
-# --containers  train and serve in containers, whose images it builds; .venv then holds the local S3 server alone
+# --once        stop after the answers
+# --port N      the port of the API; default: PORT, or else 8000
+# --containers  build the images, then train and serve in containers; .venv then only holds the local S3 server
 # ZIP           training data, such as the YouTube Spam Collection; default: the sample that comes with the project
 #
 # LOCAL_S3_PORT  the port of the local S3 server; default: 8333
-# DATA_DIR       what it writes: models, reports, logs, the server's objects; default: data. One quick start uses it at a time
+# DATA_DIR       the folder for models, reports, logs and S3 objects; default: data. Only one quick start can use it
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 
@@ -38,7 +38,7 @@ main() {
   if $containers; then bash scripts/build_api_image.sh >/dev/null; fi
   start_s3
   seed
-  model_id=$(with_progress "$DATA_DIR/quickstart.log" "training a model (half a minute on two free cores)" \
+  model_id=$(with_progress "$DATA_DIR/quickstart.log" "training a model (half a minute on two idle cores)" \
     in_training scripts/train.sh REPORT=short)
   start_api
   ask
@@ -58,32 +58,32 @@ read_arguments() {
     esac
     shift
   done
-  case $port in '' | *[!0-9]*) die -2 "--port wants a number" ;; esac
+  case $port in '' | *[!0-9]*) die -2 "--port requires a number" ;; esac
   [ -z "$zip" ] || [ -f "$zip" ] || die -2 "$zip: there is no such file"
 }
 
-# Two of them would mix their logs and models, and the first to end would stop the S3 server of both.
+# Two of them would mix their logs and models, and the one that ends first would stop the S3 server of both.
 one_quick_start_at_a_time() {
   export DATA_DIR=${DATA_DIR:-data}
-  mkdir -p "$DATA_DIR" || die "$DATA_DIR cannot be made; DATA_DIR names another folder"
+  mkdir -p "$DATA_DIR" || die "$DATA_DIR cannot be created; set DATA_DIR to another folder"
   exec 7>>"$DATA_DIR/quickstart.lock"
-  lock "$python" 7 LOCK_NB || die "another quick start, or its API, runs on $DATA_DIR; end it, or set another DATA_DIR"
+  lock "$python" 7 LOCK_NB || die "another quick start, or its API, uses $DATA_DIR; end it, or set another DATA_DIR"
 }
 
-# Settings of the shell that are meant for another API, or for the way to other machines.
+# Ignore settings of the shell for another API, and never use a proxy for this machine.
 prepare_settings() {
   local name
   for name in API_KEYS PINNED_MODEL_ID; do
-    if [ -n "${!name:-}" ]; then say "$name of this shell is not used"; fi
+    if [ -n "${!name:-}" ]; then say "$name of this shell is ignored"; fi
     unset "$name"
   done
   export NO_PROXY=127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY} no_proxy=127.0.0.1,localhost${no_proxy:+,$no_proxy}
 }
 
 require_free_ports() {
-  require_free_port "$port" "--port or PORT chooses another one"
+  require_free_port "$port" "choose another one with --port or PORT"
   bash scripts/local_s3.sh status >/dev/null 2>&1 ||
-    require_free_port "${LOCAL_S3_PORT:-8333}" "LOCAL_S3_PORT chooses another one for the local S3 server"
+    require_free_port "${LOCAL_S3_PORT:-8333}" "choose another one for the local S3 server with LOCAL_S3_PORT"
 }
 
 require_free_port() { # require_free_port PORT HINT
@@ -108,7 +108,7 @@ in_training() { # in_training SCRIPT [ARGUMENT ...]
   if $containers; then bash scripts/run_training_container.sh "$@"; else bash "$@"; fi
 }
 
-# Each set of training data has a bucket of its own, so that a model's lineage is never mixed.
+# Each set of training data has its own bucket, so that the versions of different data are never mixed.
 seed() {
   local files=(notebooks/sample-training-data/*.csv) name=sample
   if [ -n "$zip" ]; then files=("$(visible "$zip")"); name=$(cksum <"$zip" | tr -d ' '); fi
@@ -117,7 +117,7 @@ seed() {
   in_training scripts/seed_training_data.sh --if-empty "${files[@]}" >/dev/null
 }
 
-# Prints where training finds a file: containers see the project and DATA_DIR only.
+# Prints the path of a file for training: containers see only the project and DATA_DIR.
 visible() { # visible FILE
   local folder=$DATA_DIR/quickstart
   if ! $containers; then echo "$1"; return; fi
@@ -127,7 +127,7 @@ visible() { # visible FILE
   echo "$folder/${1##*/}"
 }
 
-# In a process group of its own, the API does not get the terminal's Ctrl-C: clean_up ends it, with its requests finished.
+# The API has its own process group, so that Ctrl-C does not reach it: clean_up ends it after its requests are finished.
 start_api() {
   local alone='import os, sys; os.setpgrp(); os.execvp(sys.argv[1], sys.argv[1:])'
   local api=("$PYTHON" -m gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app)
@@ -138,7 +138,7 @@ start_api() {
   api_pid=$!
 }
 
-# Waits for the API, shows the answer as curl would, and makes sure that it is the new model's.
+# Waits until the new model answers, and prints its answer as curl would.
 ask() {
   "$PYTHON" - "http://127.0.0.1:$port" "$model_id" "$api_pid" <<'PYTHON' || api_failed
 import os
@@ -155,7 +155,7 @@ for attempt in range(150):
         os.kill(int(process), 0)
         with direct.open(question, timeout=10) as answer:
             text = answer.read().decode().strip()
-            if answer.headers["X-Model-Id"] == model_id:  # it may begin with the one that this host had verified before
+            if answer.headers["X-Model-Id"] == model_id:  # the API may start with an older version from its cache
                 print(text, flush=True)
                 sys.exit()
     except ProcessLookupError:

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Runs the API image on the working directory, mounted read-only at /usr/src/app, and publishes it on 127.0.0.1.
-# Settings and AWS credentials come from the caller's environment. In dev it serves data/model.pkl; when there is none,
-# the newest model of staging is fetched first if BUCKET is set.
+# Settings and AWS credentials come from the caller's environment. In dev it serves data/model.pkl; if there is none and
+# BUCKET is set, it first downloads the newest model of staging.
 #
 # usage: ENVIRONMENT=dev|staging|prod BUCKET=NAME scripts/run_api_container.sh [-c "COMMAND" | -]
 #
-# -          a shell
+# -          start a shell
 # PORT       the port on 127.0.0.1; default: 8000
 # API_IMAGE  default: pmip_api
 # shellcheck source=scripts/containers.sh
@@ -23,12 +23,12 @@ main() {
 provide_local_model() {
   if [ -f "${DATA_DIR:-data}/model.pkl" ]; then return; fi
   if [ -n "${BUCKET:-}" ] && fetch_model; then return; fi
-  say "there is no local model; 'bash scripts/run_training_container.sh scripts/train.sh' makes one, which is then served"
+  say "there is no local model; 'bash scripts/run_training_container.sh scripts/train.sh' trains one, which is then served"
 }
 
-# The API image can do all that the training image can.
+# The API image contains the training image.
 fetch_model() {
-  say "fetching the newest model of staging"
+  say "downloading the newest model of staging"
   TRAINING_IMAGE=$api_image bash scripts/run_training_container.sh -c 'exec python -m pmip get-latest-model staging' >&2
 }
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs the training image on the working directory, mounted at /usr/src/app: what it writes there is the caller's.
-# Without arguments it serves Jupyter on 127.0.0.1; settings and AWS credentials come from the caller's environment.
+# Runs the training image on the working directory, mounted at /usr/src/app; the caller owns the files that it writes.
+# Without arguments it serves Jupyter on 127.0.0.1. Settings and AWS credentials come from the caller's environment.
 #
 # usage: scripts/run_training_container.sh [-c "COMMAND" | SCRIPT [ARGUMENT ...] | -]
 #
 # COMMAND         e.g. "jupyter notebook notebooks/ --ip 0.0.0.0 --port 8888 --no-browser"
 # SCRIPT          a path inside the project, e.g. scripts/train.sh SEED=1
-# -               a shell
-# JUPYTER_PORT    where port 8888 of the container is published on 127.0.0.1; default: 8888
+# -               start a shell
+# JUPYTER_PORT    the port on 127.0.0.1 for port 8888 of the container; default: 8888
 # TRAINING_IMAGE  default: pmip
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"

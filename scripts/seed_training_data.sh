@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # Checks files of comments (.csv, .tsv, .csv.gz, .zip), uploads them as the training data of a day, and prints their
-# addresses.
-# A day that holds data already is refused: a new day becomes the newest and is what the next run trains on.
+# addresses. It refuses a day that already holds data. The next training run uses the newest day.
 #
 # usage: BUCKET=NAME scripts/seed_training_data.sh [--if-empty] FILE... [YYYYMMDD]      default: today (UTC)
 #
-# --if-empty   does nothing when the bucket holds training data already
+# --if-empty   do nothing if the bucket already holds training data
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Submits a training job to AWS Batch, shows its log while it runs, and prints the model id. Exits as the job did.
+# Submits a training job to AWS Batch, shows its log, and prints the model id. Exits with the job's status.
 #
 # usage: scripts/submit_training_job.sh [NAME=VALUE ...]
 #
 # NAME=VALUE    a parameter of the notebook, as for scripts/train.sh
-# POLL_SECONDS  how often to look at the job; default: 5
+# POLL_SECONDS  seconds between two checks of the job; default: 5
 #
-# Ctrl-C ends the looking, not the job.
+# Ctrl-C ends this script, but not the job.
 # shellcheck source=scripts/aws.sh
 . "$(dirname "$0")/aws.sh"
 
-name=pmip-training  # of the queue, and of the definition that the schedule runs too
+name=pmip-training  # of the queue, and of the job definition, which the schedule also uses
 log_group=/pmip/training
 
 main() {
@@ -30,7 +30,7 @@ check_parameters() {
   for parameter in "$@"; do
     case $parameter in
       [A-Za-z_]*=*) ;;
-      *) die -2 "'$parameter' is no parameter: NAME=VALUE" ;;
+      *) die -2 "'$parameter' is not a parameter; give NAME=VALUE" ;;
     esac
   done
 }
@@ -39,7 +39,7 @@ submit() {
   local overrides=()
   if [ $# -gt 0 ]; then overrides=(--container-overrides "$(command_of "$@")"); fi
   job=$(aws batch submit-job --job-name "$name" --job-queue "$name" --job-definition "$name" \
-    ${overrides[@]+"${overrides[@]}"} --query jobId --output text) || die "no job was submitted; aws said why above"
+    ${overrides[@]+"${overrides[@]}"} --query jobId --output text) || die "no job was submitted; the message of aws is above"
   say "job $job"
 }
 
@@ -49,7 +49,7 @@ command_of() {
 
 leave() {
   trap '' INT TERM
-  die -130 "the job goes on; this ends it: aws batch terminate-job --job-id $job --reason unwanted"
+  die -130 "the job continues; to end it: aws batch terminate-job --job-id $job --reason unwanted"
 }
 
 follow() {
@@ -70,14 +70,14 @@ look() {
   local seen
   seen=$(aws batch describe-jobs --jobs "$job" --output text --query \
     'jobs[0].[status, container.exitCode, container.logStreamName, container.reason, statusReason]') ||
-    die "job $job could not be looked at, but goes on; aws said why above"
+    die "the state of job $job could not be read, but the job continues; the message of aws is above"
   IFS=$'\t' read -r status exit_code newest_stream reason status_reason <<<"$seen"
-  [ "$status" != None ] || die "Batch does not know job $job any more"
+  [ "$status" != None ] || die "Batch no longer knows job $job"
 }
 
 # --- its log ---
 
-# Each attempt has a log of its own. What Batch still writes when a job has ended is waited for once.
+# Each attempt has its own log. After the end of a job, wait once for the lines that Batch still writes.
 show_log() {
   if [ "$newest_stream" != "$stream" ]; then
     show_rest
@@ -88,7 +88,7 @@ show_log() {
   case $status in SUCCEEDED | FAILED) sleep "$poll_seconds"; show_rest ;; esac
 }
 
-# At its end a log gives the token that was given to it.
+# At the end of a log, the next token is the same as the given one.
 show_rest() {
   local before=none
   if [ "$stream" = None ]; then return; fi
@@ -98,7 +98,7 @@ show_rest() {
   done
 }
 
-# Until the job writes its first line there is no log.
+# There is no log until the job writes its first line.
 show_new_lines() {
   local answer lines found
   if [ "$stream" = None ]; then return; fi
@@ -123,7 +123,7 @@ tell_once() {
 
 finish() {
   if [ "$status" = SUCCEEDED ]; then
-    if [ -n "$model_id" ]; then echo "$model_id"; else say "its log tells no model id"; fi
+    if [ -n "$model_id" ]; then echo "$model_id"; else say "its log has no model id"; fi
     return
   fi
   case $exit_code in None | 0) exit_code=1 ;; esac

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Takes the two pictures of README.md: the Swagger page of an API that serves DATA_DIR/model.pkl, which it starts and
-# ends, and the newest report in DATA_DIR. Writes .github/images/swagger.png and report.png.
+# Takes the two screenshots in README.md: the Swagger page of an API that it starts for DATA_DIR/model.pkl, and the
+# newest report in DATA_DIR. Writes .github/images/swagger.png and report.png.
 #
 # usage: scripts/take_screenshots.sh
 #
-# DATA_DIR   where scripts/train.sh left a model and its report; default: data
+# DATA_DIR   the folder with a model and its report of scripts/train.sh; default: data
 # CHROMIUM   the browser; default: chromium on the path
 #
 # It needs Chromium and 'bash scripts/install.sh --venv train,test,test-all'.
@@ -46,7 +46,7 @@ for _ in range(100):
 
 
 def save(picture: bytes, name: str) -> None:
-    """Save a picture in 64 colours, which keeps it small."""
+    """Save a picture with 64 colours to keep it small."""
     image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(64)
     image.save(Path(".github/images") / name, optimize=True)
 

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Checks the project as a person does before each commit: linters, the tests of each module, and the quick ones of the
-# whole system with a real S3 server. It takes about 3 minutes on two cores and 1.1 GB of disk for .venv, which the first
-# call fills in a minute or two.
+# Runs the checks for every commit: linters, the tests of each module, and the quick tests of the whole system with a
+# real S3 server. They take about 3 minutes on two cores, and 1.1 GB of disk for .venv, which the first call creates in
+# one or two minutes.
 #
 # usage: scripts/test.sh [--all] [--coverage] [PYTEST-ARGUMENT ...]
 #
-# --all            everything else too: AWS's templates and scripts, containers, a browser, hostile input, load. It takes
-#                  about 30 minutes, 1.8 GB for .venv and, with a Docker engine, 3 GB for images. What is not on this
-#                  machine (an engine, Chromium, nginx, wrk, faketime) is skipped and told at the end
-# --coverage       tells in the end which lines and branches of pmip/ no test ran, in whatever process; slower by a half
-# PYTEST-ARGUMENT  with a path these tests alone run, and no linters: scripts/test.sh tests/unit/test_text.py -k html;
-#                  with --all before it in two processes: scripts/test.sh --all tests/aws
+# --all            run all other tests too: AWS templates and scripts, containers, a browser, hostile input, load. They
+#                  take about 30 minutes, 1.8 GB for .venv and, with a Docker engine, 3 GB for images. Tests that need a
+#                  program that is missing (an engine, Chromium, nginx, wrk, faketime) are skipped and listed at the end
+# --coverage       report at the end which lines and branches of pmip/ no test ran, in any process; takes half as long
+#                  again
+# PYTEST-ARGUMENT  with a path, only these tests run, without linters: scripts/test.sh tests/unit/test_text.py -k html;
+#                  with --all they run in two processes: scripts/test.sh --all tests/aws
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -40,7 +41,7 @@ main() {
   exit "$status"
 }
 
-# What the tests before a commit do not need is left out: it would be half a gigabyte more.
+# Without --all, leave out the extras that only other tests need, because they take 0.7 GB.
 extras() { # extras [PYTEST-ARGUMENT ...]
   local some=train,local,lambda,test argument
   if $all; then set -- tests; fi
@@ -71,7 +72,7 @@ linters() {
   hadolint Dockerfile Dockerfile.train
 }
 
-# What measures time has the machine for itself.
+# Tests that measure time run alone.
 all_tests() { # all_tests [PYTEST-ARGUMENT ...]
   run_tests "${in_parallel[@]}" -m "not alone" "$@"
   run_tests -m alone "$@"
@@ -81,7 +82,7 @@ run_tests() { # run_tests PYTEST-ARGUMENT ...
   local outcome=0
   say "pytest $*"
   "$PYTHON" "${pytest[@]}" "$@" || outcome=$?
-  if $all && [ "$outcome" = 5 ]; then return; fi  # of the two runs, one may have nothing that -k chooses
+  if $all && [ "$outcome" = 5 ]; then return; fi  # -k may select no test of one of the two runs
   if [ "$outcome" != 0 ]; then status=$outcome; fi
 }
 

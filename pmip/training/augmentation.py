@@ -1,4 +1,4 @@
-"""Augmentation: a classifier meets words that are not written as they should be by learning from damaged copies too."""
+"""Augmentation: the training set also gets damaged copies of comments, so that the model recognises misspelt words."""
 
 import pickle
 import re
@@ -19,22 +19,24 @@ from sklearn.utils.validation import has_fit_parameter
 
 from pmip.disguises import unescaped
 
-MOST_FITTED = 5  # features that a worker keeps: those of a search's folds
-COPIED_AT_MOST = 15_000  # comments; of more, a part is copied: their own variety teaches the rest
-SHARE_OF_WORDS = 0.75  # that are damaged
+MOST_FITTED = 5  # how many fitted features a worker caches: one for each fold of a search
+COPIED_AT_MOST = 15_000  # comments; from a larger training set, which has more variety, only a sample is copied
+SHARE_OF_WORDS = 0.75  # how many words are misspelt
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _GAP = re.compile(r"(?<=\w) (?=\w)")
 _LATER_VOWELS = re.compile("(?<=.)[aeiouAEIOU]")
-_LINK = re.compile(r"(<[^<>]*>|(?<![^\s>])[^\s>]*(?:://|www\.|\.com|\.be/|@)\S*)")  # has to work, and so stays as it is
+_LINK = re.compile(
+    r"(<[^<>]*>|(?<![^\s>])[^\s>]*(?:://|www\.|\.com|\.be/|@)\S*)"
+)  # never damaged: spam needs links that work
 
 
 class Augmented(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """Fits a pipeline to comments and to two damaged copies of each, which count `weight` where a comment counts 1.
+    """Fits a pipeline to comments and to two damaged copies of each; a copy has the sample weight `weight`.
 
-    Its parameters are those of the pipeline, so that a search names them as for the pipeline. After `fit`, `pipeline_`
-    is the plain, fitted pipeline, which scores comments without this class. A classifier that takes no sample weights
-    learns from copies as from comments.
+    It has the parameters of the pipeline, so that a search uses the same names. After `fit`, `pipeline_` is the plain,
+    fitted pipeline, which scores comments without this class. Copies have the weight of comments if the classifier
+    does not support sample weights.
     """
 
     def __init__(self, pipeline: Pipeline, weight: float = 0.5) -> None:
@@ -42,7 +44,7 @@ class Augmented(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         self.weight = weight
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters of this class and, if `deep`, those of the pipeline under their own names."""
+        """Return the parameters of this class and, if `deep`, those of the pipeline, without a prefix."""
         own = {"pipeline": self.pipeline, "weight": self.weight}
         return self.pipeline.get_params() | own if deep else own
 
@@ -78,7 +80,7 @@ class Augmented(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
 def with_copies(
     comments: Iterable[str], labels: Sequence[int] | NDArray[Any], weight: float
 ) -> tuple[list[str], NDArray[Any], NDArray[np.float64]]:
-    """Return the comments and behind them their copies, with their labels and sample weights."""
+    """Return the comments followed by their copies, with labels and sample weights."""
     texts, classes = list(comments), np.asarray(labels)
     copied = list(range(len(texts)))
     if len(texts) > COPIED_AT_MOST:
@@ -89,7 +91,7 @@ def with_copies(
 
 
 def weight_parameter(step: Any) -> str:
-    """Name the parameter of `fit` that takes sample weights; blank where the classifier takes none."""
+    """Return the name of the parameter of `fit` for sample weights; blank if the classifier has none."""
     if isinstance(step, Pipeline):
         name, last = step.steps[-1]
         inner = weight_parameter(last)
@@ -99,13 +101,13 @@ def weight_parameter(step: Any) -> str:
     return "sample_weight" if has_fit_parameter(step, "sample_weight") else ""
 
 
-_fitted: OrderedDict[str, tuple[Any, Any]] = OrderedDict()  # in a worker of joblib, which lives for one search
+_fitted: OrderedDict[str, tuple[Any, Any]] = OrderedDict()  # used only in a joblib worker, which lives for one search
 
 
 def fitted_features(features: Any, comments: list[str], labels: NDArray[Any]) -> tuple[Any, Any]:
-    """Return the features fitted to comments, and what they make of these.
+    """Return the features fitted to comments, and the comments transformed by them.
 
-    A search fits the same features for each candidate of the classifier: its workers do that once.
+    A search fits the same features for each candidate classifier, so its workers cache the result.
     """
     key = _key(features, comments, labels) if current_process().name.startswith("Loky") else None
     if key is None:
@@ -120,13 +122,13 @@ def fitted_features(features: Any, comments: list[str], labels: NDArray[Any]) ->
 def _key(*parts: Any) -> str | None:
     try:
         return str(joblib.hash(parts))
-    except (pickle.PicklingError, AttributeError, TypeError):  # of a class that somebody wrote into the notebook
+    except (pickle.PicklingError, AttributeError, TypeError):  # a class that is defined in the notebook
         return None
 
 
-@lru_cache(maxsize=2**15)  # a comment is in most folds
+@lru_cache(maxsize=2**15)  # each comment is in the training set of most folds
 def copies_of(comment: str) -> tuple[str, str]:
-    """Return two copies of a comment: without spaces between words, and with most words misspelt; links stay."""
+    """Return two copies of a comment, one without spaces and one with most words misspelt; links stay unchanged."""
     random = Random(comment.encode(errors="replace"))  # noqa: S311 - the same comment has the same copies
     parts = _LINK.split(unescaped(comment))
     glued, misspelt = parts.copy(), parts
@@ -136,7 +138,7 @@ def copies_of(comment: str) -> tuple[str, str]:
 
 
 def _misspelt(word: str, random: Random) -> str:
-    """Drop, swap or replace a letter, or drop the vowels, of most words."""
+    """Return most words with a letter dropped, swapped or replaced, or without vowels; return others unchanged."""
     if random.random() >= SHARE_OF_WORDS:
         return word
     place = random.randrange(1, len(word))

@@ -1,6 +1,6 @@
-"""Files of comments (CSV, also with tabs or semicolons, gzipped or in a zip), read into one checked table.
+"""Reads files of comments (CSV, also with tabs or semicolons, gzipped or in a zip) into one checked table.
 
-The csv module parses them: pandas' reader fills rows that are too short, drops stray quotes and cannot tell the line.
+The csv module parses them, because pandas fills short rows, drops stray quotes and does not report the line.
 """
 
 import codecs
@@ -29,15 +29,15 @@ SOURCES = ("source", "video_name", "video_id")  # columns that name the source o
 LABELS = dict.fromkeys(("0", "0.0", "false", "ham"), 0) | dict.fromkeys(("1", "1.0", "true", "spam"), 1)
 MIN_COMMENTS = 20
 MAX_UNPACKED_BYTES = 2**30
-MAX_ENTRIES = 2000  # a table each, whatever is in it
+MAX_ENTRIES = 2000  # each entry becomes a table, even if it is empty
 BYTE_ORDER_MARK = "\ufeff"
 BLANK = f' ,;|\t\r\n"{BYTE_ORDER_MARK}'
-SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s]|\t)"?\s*', re.IGNORECASE)  # Excel reads it, and writes it for Excel
+SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s]|\t)"?\s*', re.IGNORECASE)  # a line that other programs write for Excel
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
-CONTENT_TYPES = "[Content_Types].xml"  # stands in each workbook
+CONTENT_TYPES = "[Content_Types].xml"  # an entry of every Excel workbook
 WORKBOOK = "an Excel workbook; save it from Excel as 'CSV UTF-8'"
 EMPTY = "an empty file; save or download it again"
-WEB_PAGE = "a web page; download the file itself, after signing in where that is needed"
+WEB_PAGE = "a web page; download the file itself, and sign in first if the site requires it"
 PACKED = {
     b"PK\x03\x04": "a zip file; give it a name that ends in .zip",
     b"\x1f\x8b": "a gzip file; give it a name that ends in .csv.gz",
@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 class CommentFile:
     """A file of comments on this machine; `origin` (a path or an s3:// address) names it in messages.
 
-    Raises `TrainingDataError` when its name would leave the folder it is put into, or could not be shown.
+    Raise `TrainingDataError` if its name points outside its folder, or has characters that cannot be printed.
     """
 
     path: Path
@@ -73,24 +73,24 @@ class CommentFile:
 
     @property
     def sha256(self) -> str:
-        """Hash the file's bytes."""
+        """The hash of the file's bytes."""
         with self.path.open("rb") as file:
             return file_digest(file, "sha256").hexdigest()
 
 
 def is_hidden(name: str) -> bool:
-    """Tell hidden files, folder marks and what a Mac puts into a zip: nobody counts them as data."""
-    parts = [part for part in PurePosixPath(name).parts if part != ".."]  # refused later, so it must not pass unseen
+    """Return whether a name is that of a hidden file, a folder mark, or a file that a Mac adds to a zip."""
+    parts = [part for part in PurePosixPath(name).parts if part != ".."]  # ".." is refused later
     return name.endswith("/") or any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def is_comment_file(name: str) -> bool:
-    """Tell by its name whether a file is read."""
+    """Return whether the name of a file is that of comments."""
     return name.lower().endswith((*TABLES, ".zip")) and not is_hidden(name)
 
 
 def named(names: Sequence[str]) -> str:
-    """List the first of some names for a person, in a form that can be printed."""
+    """Return the first five of some names and the number of the others, for a message."""
     shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:5])
     return f"{shown} and {len(names) - 5:,} more" if len(names) > 5 else shown
 
@@ -98,9 +98,9 @@ def named(names: Sequence[str]) -> str:
 def read_comments(files: Iterable[CommentFile], max_unpacked_bytes: int = MAX_UNPACKED_BYTES) -> pd.DataFrame:
     """Read all comments into one table, one row each, in the order of the files.
 
-    Columns: `source_file`, `source_row` (1 = the file's first comment), those of the files, with CONTENT (text) and
-    CLASS (0 or 1), and `source` (what the files say, or else the file's name). Raises `TrainingDataError` naming the
-    file and the line of the first mistake.
+    Its columns are `source_file`, `source_row` (1 = the file's first comment), the columns of the files, among them
+    CONTENT (text) and CLASS (0 or 1), and `source` (from a column of the files, or the file's name). Raise
+    `TrainingDataError` with the file and the line of the first mistake.
     """
     files, tables = list(files), []
     for name, origin, table in read_tables(files, ("CONTENT", "CLASS"), max_unpacked_bytes):
@@ -119,9 +119,9 @@ def read_comments(files: Iterable[CommentFile], max_unpacked_bytes: int = MAX_UN
 def read_tables(
     files: Iterable[CommentFile], required: tuple[str, ...], max_bytes: int = MAX_UNPACKED_BYTES
 ) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Yield name, origin and table of each table in some files; the first required column holds the texts.
+    """Yield name, origin and content of each table in some files; the first required column holds the texts.
 
-    All columns are text, but for CLASS where it is required. Then a text must not be empty either.
+    All columns are text, except for CLASS if it is required; in that case a text must not be empty.
     """
     for file in files:
         for name, origin, content in _contents_in(file, max_bytes):
@@ -132,7 +132,7 @@ def read_tables(
 
 
 def describe(files: Iterable[CommentFile], comments: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return name, sha256 and number of comments of each file, as a model's metadata keeps them."""
+    """Return name, SHA-256 and number of comments of each file, for a model's metadata."""
     counts = comments["source_file"].value_counts()
 
     def rows(file: CommentFile) -> int:
@@ -144,7 +144,7 @@ def describe(files: Iterable[CommentFile], comments: pd.DataFrame) -> list[dict[
 def _require_inside_folder(name: str, origin: str) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in name.split("/", maxsplit=1)[0]:
-        raise TrainingDataError(f"{origin}: {name!r} would leave its folder; give it a name without '..', ':' and '\\'")
+        raise TrainingDataError(f"{origin}: {name!r} points outside its folder; use a name without '..', ':' and '\\'")
 
 
 def _require_printable(name: str, origin: str) -> None:
@@ -162,7 +162,7 @@ def _require_trainable(comments: pd.DataFrame, where: str) -> None:
 
 
 def _sources(comments: pd.DataFrame) -> pd.Series:
-    """Name the source of each comment by a column of the files that tells several apart, or else by its file."""
+    """Return the source of each comment: from a column of the files that names several, or else the file's name."""
     stems = comments["source_file"].str.rsplit("/").str[-1].str.replace(r"(?i)\.[ct]sv(\.gz)?$", "", regex=True)
     for wanted in SOURCES:
         columns = [column for column in comments if str(column).casefold() == wanted]
@@ -174,7 +174,7 @@ def _sources(comments: pd.DataFrame) -> pd.Series:
 
 
 def _contents_in(file: CommentFile, max_bytes: int) -> Iterator[tuple[str, str, bytes]]:
-    """Yield name, origin and bytes of each table in a file; a zip is read in memory, never unpacked to disk."""
+    """Yield name, origin and bytes of each table in a file; a zip is read in memory, not extracted to disk."""
     ending = PurePosixPath(file.name).suffix.lower()
     try:
         with file.path.open("rb") as stream:
@@ -191,13 +191,13 @@ def _contents_in(file: CommentFile, max_bytes: int) -> Iterator[tuple[str, str, 
                     yield f"{file.name}/{entry.filename}", f"{file.origin}, entry {entry.filename}", content
     except UNREADABLE as error:
         kind = {".zip": "zip", ".gz": "gzip file"}.get(ending, "file")
-        mend = "take .gz off its name if it is plain CSV, or " if ending == ".gz" else ""
-        reason = f"{file.origin}: not a {kind} that can be read ({error}); {mend}upload it again"
+        mend = "remove .gz from its name if it is plain CSV, or " if ending == ".gz" else ""
+        reason = f"{file.origin}: not a readable {kind} ({error}); {mend}upload it again"
         raise TrainingDataError(reason) from error
 
 
 def _unpacked(stream: IO[bytes], file: CommentFile, name: str, max_bytes: int, done: int) -> bytes:
-    """Read no more than allowed: the size that an archive states may be a lie."""
+    """Decompress at most `max_bytes`, because the size that an archive states may be wrong."""
     content = io.BytesIO()
     unpacking: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=stream) if name.lower().endswith(".gz") else stream
     while chunk := unpacking.read(2**16):
@@ -208,7 +208,7 @@ def _unpacked(stream: IO[bytes], file: CommentFile, name: str, max_bytes: int, d
 
 
 def _entries(archive: zipfile.ZipFile, origin: str) -> list[zipfile.ZipInfo]:
-    """Return what is read of a zip, and log the names of the rest."""
+    """Return the entries of a zip that are read, and log the names of the others."""
     names = archive.namelist()
     for name in names:
         _require_inside_folder(name, origin)
@@ -217,14 +217,14 @@ def _entries(archive: zipfile.ZipFile, origin: str) -> list[zipfile.ZipInfo]:
     entries = [entry for entry in archive.infolist() if _is_table(entry.filename)]
     others = [name for name in names if not _is_table(name) and not is_hidden(name)]
     if not entries:
-        raise TrainingDataError(f"{origin}: holds no .csv file, only: {named(others) or 'nothing'}")
+        raise TrainingDataError(f"{origin}: holds no .csv file; it holds: {named(others) or 'nothing'}")
     if len(entries) > MAX_ENTRIES:
         raise TrainingDataError(f"{origin}: holds {len(entries):,} tables; put them into at most {MAX_ENTRIES:,}")
     if others:
         log.warning("%s: only CSV files are read; left out: %s", origin, named(others))
     for entry in entries:
         _require_printable(entry.filename, origin)
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks others unbounded
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others have no size limit
             raise TrainingDataError(f"{origin}, entry {entry.filename}: not compressed by deflate; zip it again")
     return entries
 
@@ -234,7 +234,7 @@ def _is_table(name: str) -> bool:
 
 
 def _require_kind(content: bytes, origin: str, others: dict[bytes, str]) -> None:
-    """Refuse what is no table by its first bytes, saying what it is."""
+    """Refuse other kinds of files, which their first bytes reveal; the message names the kind."""
     head = content[:512].lstrip()
     kinds = [kind for beginning, kind in others.items() if head.lower().startswith(beginning.lower())]
     if kinds or not content:
@@ -250,13 +250,13 @@ def _table(content: bytes, name: str, origin: str, required: tuple[str, ...]) ->
 
 
 def _lines(content: bytes, origin: str) -> io.TextIOWrapper:
-    """Open a table as text; what is not text is told by kind or line."""
+    """Open a table as text; if it is not text, raise an error with its kind or the line."""
     if content.startswith(b"PK") and CONTENT_TYPES.encode() in content:
         raise TrainingDataError(f"{origin}: this is {WORKBOOK}")
     _require_kind(content, origin, OTHER_KINDS | PACKED)
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        content.decode(encoding)  # decoding by pieces does not tell the line
+        content.decode(encoding)  # the error of a TextIOWrapper does not have the line
     except UnicodeDecodeError as error:
         line = error.object[: error.start].decode(encoding, "ignore").count("\n") + 1
         wanted = encoding.removesuffix("-sig").upper()
@@ -267,7 +267,7 @@ def _lines(content: bytes, origin: str) -> io.TextIOWrapper:
 def _numbered_rows(
     lines: Iterator[str], name: str, origin: str, required: tuple[str, ...]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield the header and then each row, with the line where it begins."""
+    """Yield the header and then each row, with the number of its first line."""
     number, text, delimiter = 1, "", ""
     for number, text in enumerate(lines, 1):  # noqa: B007 - used after the loop
         if separator := SEPARATOR_LINE.fullmatch(text):
@@ -286,7 +286,7 @@ def _numbered_rows(
 
 
 def _delimiter(line: str, name: str, required: tuple[str, ...]) -> str:
-    """Return what separates the header into the required columns, and the most of them where several would do."""
+    """Return the delimiter that splits the header into the required columns and, among several, into most columns."""
 
     def columns(delimiter: str) -> int:
         with suppress(csv.Error):
@@ -298,7 +298,7 @@ def _delimiter(line: str, name: str, required: tuple[str, ...]) -> str:
 
 
 def _header(row: list[str], required: tuple[str, ...]) -> list[str]:
-    """Return the names of the columns: the required ones as they are asked for, those without a name as pandas does."""
+    """Return the names of the columns, the required ones in the required case; unnamed ones as pandas names them."""
     header = [name.strip(f" {BYTE_ORDER_MARK}") or f"Unnamed: {place}" for place, name in enumerate(row)]
     for column in required:
         alike = [place for place, name in enumerate(header) if name.casefold() == column.casefold()]
@@ -308,29 +308,29 @@ def _header(row: list[str], required: tuple[str, ...]) -> list[str]:
 
 
 def _require_columns(header: list[str], required: tuple[str, ...], where: str) -> None:
-    """Refuse a header, never quoting it: in a file without one it is a comment."""
+    """Refuse a wrong header without quoting it, because in a file without a header it is a comment."""
     missing = [column for column in required if column not in header]
     if missing:
-        hint = "the first line must name the columns, the texts CONTENT and the labels CLASS"
+        hint = "the first line must name the columns: CONTENT for the texts and CLASS for the labels"
         if "CLASS" not in required:
-            hint = "--column names the one that holds the texts"
+            hint = "use --column to name the column of the texts"
         if any("\0" in name for name in header):
             hint = "save the file as UTF-8, or as UTF-16 with a byte order mark"
         raise TrainingDataError(f"{where}: no column {' and no column '.join(missing)}; {hint}")
     if len(set(header)) < len(header):
-        raise TrainingDataError(f"{where}: two columns are named alike; give one of them another name")
+        raise TrainingDataError(f"{where}: two columns have the same name; rename one of them")
 
 
 def _checked_rows(
     rows: Iterable[tuple[int, list[str]]], header: list[str], required: tuple[str, ...], origin: str
 ) -> Iterator[list[Any]]:
-    """Yield the rows, blank ones and a repeated header left out; a label becomes 0 or 1."""
+    """Yield the rows without blank ones and repeated headers; labels become 0 or 1."""
     text, label = header.index(required[0]), header.index("CLASS") if "CLASS" in required else None
     for line, row in rows:
         if len(row) <= len(header) and not any(map(str.strip, row)):
             continue
         if row[-1].strip().casefold() == header[-1].casefold() and len(row) > 1 and _header(row, required) == header:
-            continue  # the files were joined with their headers
+            continue  # a header in the middle, from files that were joined
         if label is not None and len(row) > label:
             row[label] = row[label].strip().casefold()
         mistake = _mistake(row, len(header), text, label)
@@ -340,7 +340,7 @@ def _checked_rows(
 
 
 def _mistake(row: list[str], width: int, text: int, label: int | None) -> str | None:
-    """Say what is wrong with a row, never quoting the comment."""
+    """Return what is wrong with a row, without quoting the comment."""
     if len(row) != width:
         return f"{len(row)} fields where the header has {width}; is a quote or a comma missing?"
     if label is not None and row[label] not in LABELS:

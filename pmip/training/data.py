@@ -1,4 +1,4 @@
-"""Training data: the newest dated prefix that holds data, its safe download, and its upload."""
+"""Training data: finding the newest dated prefix that holds data, download and upload."""
 
 import logging
 import re
@@ -28,7 +28,7 @@ class TrainingData:
 
 
 def is_training_data_id(text: str) -> bool:
-    """Tell whether a text is a real calendar day of 8 digits."""
+    """Return whether a text is a calendar day, written as 8 digits."""
     try:
         return re.fullmatch("[0-9]{8}", text) is not None and bool(datetime.strptime(text, "%Y%m%d"))
     except ValueError:
@@ -36,7 +36,7 @@ def is_training_data_id(text: str) -> bool:
 
 
 def holds_data(storage: Storage) -> bool:
-    """Tell whether there is any training data."""
+    """Return whether there is any training data."""
     return any(_data_objects(storage, training_data_id) for training_data_id in _ids_newest_first(storage))
 
 
@@ -48,11 +48,11 @@ def find_newest(storage: Storage) -> tuple[str, list[StoredObject]]:
         objects = _data_objects(storage, training_data_id)
         if objects:
             return training_data_id, objects
-        log.warning("%s%s/ holds no %s file and is passed over", where, training_data_id, KINDS)
+        log.warning("%s%s/ holds no %s file and is skipped", where, training_data_id, KINDS)
         _warn_of_others(storage, training_data_id)
     if ids:
         raise TrainingDataError(f"{where}: no {KINDS} file in any of its {len(ids)} dated folders; {HOW_TO_SEED}")
-    raise TrainingDataError(f"{where}: no folder that is named by a day (YYYYMMDD); {HOW_TO_SEED}")
+    raise TrainingDataError(f"{where}: no folder is named by a day (YYYYMMDD); {HOW_TO_SEED}")
 
 
 def pull(storage: Storage, data_dir: Path, training_data_id: str | None = None) -> TrainingData:
@@ -71,7 +71,7 @@ def pull(storage: Storage, data_dir: Path, training_data_id: str | None = None) 
 
 
 def find_local(data_dir: Path, sample: Path, training_data_id: str | None = None) -> TrainingData:
-    """Return the newest training data below `data_dir`, or the given id; the sample where there is no file at all."""
+    """Return the newest training data below `data_dir`, or the given id; the sample if there is no file at all."""
     storage = FolderStorage(data_dir)
     if not training_data_id and all(is_hidden(found.key.removeprefix(PREFIX)) for found in storage.objects(PREFIX)):
         log.warning("no training data in %s: using the sample", data_dir / PREFIX)
@@ -83,27 +83,27 @@ def find_local(data_dir: Path, sample: Path, training_data_id: str | None = None
 
 
 def seed(storage: Storage, paths: Sequence[Path], training_data_id: str) -> list[str]:
-    """Upload files as the training data of a day that holds none yet, and return their addresses.
+    """Upload files as the training data of a day that has none yet, and return their addresses.
 
-    They are read and checked before the first is uploaded: a run never meets data that it cannot train on.
+    All files are read and checked before the first upload, so that a run never finds data that it cannot use.
     """
     _require_training_data_id(training_data_id)
     if len({path.name for path in paths}) < len(paths):
         raise TrainingDataError("two of the files have the same name")
     prefix = f"{PREFIX}{training_data_id}/"
     if _data_objects(storage, training_data_id):
-        raise AlreadyExistsError(f"{storage.url(prefix)} holds data already; give another day, as YYYYMMDD")
+        raise AlreadyExistsError(f"{storage.url(prefix)} already holds data; give another day, as YYYYMMDD")
     read_comments(local_files(paths))
     for path in tqdm(paths, desc=f"upload {prefix}", unit="file", disable=None):
         storage.write(prefix + path.name, path.read_bytes(), overwrite=False)
     if (newest := find_newest(storage)[0]) > training_data_id:
-        told = "%s is not what the next run trains on: %s is newer; TRAINING_DATA_ID=%s chooses it"
+        told = "the next run does not train on %s, because %s is newer; TRAINING_DATA_ID=%s selects it"
         log.warning(told, storage.url(prefix), newest, training_data_id)
     return [storage.url(prefix + path.name) for path in paths]
 
 
 def local_files(paths: Iterable[Path]) -> tuple[CommentFile, ...]:
-    """Name comment files of this machine by their paths; another kind of file is refused."""
+    """Return the comment files at some paths; raise `TrainingDataError` for a missing file or another kind."""
     files = tuple(CommentFile(path, path.name, str(path)) for path in paths)
     for file in files:
         if not is_comment_file(file.name):
@@ -115,7 +115,7 @@ def local_files(paths: Iterable[Path]) -> tuple[CommentFile, ...]:
 
 def _require_training_data_id(text: str) -> None:
     if not is_training_data_id(text):
-        raise TrainingDataError(f"{text!r} is no day of the calendar, written as YYYYMMDD")
+        raise TrainingDataError(f"{text!r} is not a calendar day, written as YYYYMMDD")
 
 
 def _find(storage: Storage, training_data_id: str | None) -> tuple[str, list[StoredObject]]:
@@ -145,7 +145,7 @@ def _data_objects(storage: Storage, training_data_id: str) -> list[StoredObject]
 
 
 def _warn_of_others(storage: Storage, training_data_id: str) -> None:
-    """Log the names of the files of a day that are not read, although a person may count them."""
+    """Log the names of the files of a day that are not read."""
     prefix = f"{PREFIX}{training_data_id}/"
     names = [found.key.removeprefix(prefix) for found in storage.objects(prefix)]
     others = [name for name in names if not is_comment_file(name) and not is_hidden(name)]

@@ -1,4 +1,4 @@
-"""The parameters of a training run: read from the command line, and refused by name where they make no sense."""
+"""The parameters of a training run: reading them from the command line, and checking their values."""
 
 import ast
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from pmip.errors import SettingsError
 from pmip.store.versions import is_model_id
 
-# A parameter that somebody adds to the notebook need not stand here: then any value is taken.
+# A parameter that is added to the notebook need not be listed here; then every value is accepted.
 RANGES: dict[str, tuple[float, float]] = {
     "HELD_OUT_SHARE": (0.05, 0.9),
     "FOLDS": (2, 20),
@@ -24,19 +24,19 @@ CHOICES = {"REPORT": ("full", "short")}
 
 
 def parse_parameters(arguments: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Read `NAME=VALUE` by the type of the notebook's default, so that an id of digits stays text; blank = default."""
+    """Read `NAME=VALUE` with the type of the notebook's default, so that an id of digits stays text; skip blanks."""
     parameters = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals or name not in defaults:
-            raise SettingsError(f"{argument!r} is no parameter of the notebook; NAME=VALUE with {', '.join(defaults)}")
+            raise SettingsError(f"{argument!r} is not NAME=VALUE with one of the parameters {', '.join(defaults)}")
         if text.strip():
             parameters[name] = _value(name, text.strip(), type(defaults[name]))
     return parameters
 
 
 def require_parameters(parameters: Mapping[str, Any]) -> None:
-    """Check those parameters that are there; raises one `SettingsError` that names all whose values make no sense."""
+    """Check the given parameters; raise one `SettingsError` that names all wrong values."""
     mistakes = []
     for name, value in parameters.items():
         if rule := _broken_rule(name, value):
@@ -53,7 +53,7 @@ def _broken_rule(name: str, value: Any) -> str | None:
     if name in CHOICES:
         return None if value in CHOICES[name] else " or ".join(CHOICES[name])
     if name == "TRAINING_DATA_ID":
-        return None if value == "" or _is_id(value, 8) else "a day of the calendar, written as YYYYMMDD, or blank"
+        return None if value == "" or _is_id(value, 8) else "a calendar day, written as YYYYMMDD, or blank"
     if name == "MODEL_ID":
         return None if value == "" or _is_id(value, 16) else "a UTC time, written as YYYYMMDDTHHMMSSZ, or blank"
     return None

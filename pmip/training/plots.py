@@ -1,4 +1,4 @@
-"""The pictures and tables of the training report, one function each."""
+"""The plots and tables of the training report, one function each."""
 
 import re
 from collections import Counter
@@ -30,11 +30,11 @@ FIGURES = {
 MOST_ROWS = 20
 LONGEST_LABEL = 40
 
-plt.rcParams["text.parse_math"] = False  # a $ in the name of a file begins no formula
+plt.rcParams["text.parse_math"] = False  # a $ in the name of a file does not start a formula
 
 
 def comments(table: pd.DataFrame) -> None:
-    """Show for each source how many comments it has and how long these are, by class."""
+    """Show for each source the number of comments and their lengths, by class."""
     sources = sorted(table["source"].unique())[:MOST_ROWS]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 1.2 + 0.42 * len(sources)), sharey=True)
     for row, source in enumerate(sources):
@@ -47,7 +47,7 @@ def comments(table: pd.DataFrame) -> None:
     left.set_xlim(0, 1.6 * table["source"].value_counts().max())
     left.legend(["not spam", "spam"], loc="center right")
     left.invert_yaxis()
-    right.set(xscale="log", xlabel="characters (middle half, and from 5 % to 95 %)", title="How long")
+    right.set(xscale="log", xlabel="characters (25 to 75 % as box, 5 to 95 % as line)", title="How long")
     _ticks(right, [5, 10, 30, 100, 300, 1000])
     _show(figure)
 
@@ -91,7 +91,11 @@ def held_out(y: NDArray[Any], probability: NDArray[np.float64], baseline: NDArra
     metrics.PrecisionRecallDisplay.from_predictions(y, probability, ax=left, name="this model")
     if baseline is not None:
         metrics.PrecisionRecallDisplay.from_predictions(y, baseline, ax=left, name="baseline")
-    left.set(xlabel="share of spam found", ylabel="share of accused that is spam", title="Precision and recall")
+    left.set(
+        xlabel="recall (share of spam found)",
+        ylabel="precision (share of spam in what is found)",
+        title="Precision and recall",
+    )
     left.set(xlim=(0, 1.02), ylim=(0, 1.02))
     left.legend(loc="lower left")
     middle.plot([0, 1], [0, 1], color="grey", linestyle=":")
@@ -109,16 +113,16 @@ def held_out(y: NDArray[Any], probability: NDArray[np.float64], baseline: NDArra
 
 
 def learning_curve(sizes: Sequence[int], test_scores: NDArray[np.float64]) -> None:
-    """Show the log-loss on the held-out comments for each number of comments to learn from."""
+    """Show the log-loss on the held-out comments for each size of the training set."""
     figure, axes = plt.subplots(figsize=(6, 3))
     axes.plot(sizes, -np.asarray(test_scores).mean(axis=1), marker="o")
-    axes.set(xlabel="comments to learn from", ylabel="log-loss, held out", title="Would more comments help?")
+    axes.set(xlabel="comments in the training set", ylabel="log-loss, held out", title="Would more comments help?")
     axes.set_ylim(bottom=0)
     _show(figure)
 
 
 def evidence(average: Mapping[int, Mapping[str, float]]) -> None:
-    """Show what each feature adds to the log-odds of the average spam, compared with the average good comment."""
+    """Show the features whose average contributions to the log-odds differ most between spam and good comments."""
     table = pd.DataFrame(average).fillna(0)
     difference, speaks_for_spam = table[1] - table[0], table.sum(axis=1) > 0
     figure, sides = plt.subplots(1, 2, figsize=(11, 5))
@@ -134,7 +138,7 @@ def evidence(average: Mapping[int, Mapping[str, float]]) -> None:
 
 
 def over_versions(versions: pd.DataFrame) -> None:
-    """Show accuracy and MCC of the versions, oldest first; the axis does not begin at zero, and says so."""
+    """Show accuracy and MCC of the versions, oldest first; a label says that the axis does not begin at zero."""
     figure, axes = plt.subplots(figsize=(9, 3.6))
     for name in ("accuracy, a new video", "MCC, a new video", "accuracy, held out", "MCC, held out"):
         axes.plot(range(len(versions)), versions[name].astype(float), marker="o", label=name)
@@ -145,7 +149,7 @@ def over_versions(versions: pd.DataFrame) -> None:
 
 
 def figures(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> pd.DataFrame:
-    """Return a table of figures as text: a column for each method and protocol, the spread behind ±."""
+    """Return a table of metrics as text: a column for each method and protocol, with the spread after ±."""
     return pd.DataFrame(
         {
             (method, titles[name]): _column(of_method[name])
@@ -166,9 +170,9 @@ def _column(figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def average_evidence(scorer: Scorer, comments: Sequence[str]) -> dict[str, float]:
-    """Return what each feature adds to the log-odds of the average comment.
+    """Return the average contribution of each feature to the log-odds.
 
-    Raises `NotExplainableError` when the model is not linear in its features.
+    Raise `NotExplainableError` if the model is not linear in its features.
     """
     total: Counter[str] = Counter()
     for answer in scorer.explanations(comments):
@@ -179,7 +183,7 @@ def average_evidence(scorer: Scorer, comments: Sequence[str]) -> dict[str, float
 def worst_errors(
     table: pd.DataFrame, probability: NDArray[np.float64], scorer: Scorer, usual: Mapping[str, float] | None
 ) -> Styler:
-    """Return the comments on which the model was wrong and surest, with what weighed more than usual."""
+    """Return the most confident wrong answers, with the features that contributed more than on average."""
     surprise = np.abs(probability - table["CLASS"])
     wrong = ((probability > SPAM_THRESHOLD) != table["CLASS"]).to_numpy()
     worst = table.assign(probability=probability, surprise=surprise)[wrong].nlargest(15, "surprise")
@@ -202,23 +206,23 @@ def _reasons(scorer: Scorer, comment: str, usual: Mapping[str, float]) -> str:
 
 
 def flips(table: pd.DataFrame, now: NDArray[np.float64], before: NDArray[np.float64]) -> Styler:
-    """Return comments that two models put into different classes, with both probabilities of spam."""
+    """Return comments that two models classify differently, with both probabilities of spam."""
     shown = table[["source", "CLASS"]].assign(now=now, before=before, comment=table["CONTENT"].map(without_contacts))
     return _styled(shown.head(30))
 
 
 def _styled(table: pd.DataFrame) -> Styler:
-    """Show comments as text, in a column that stays wide enough to be read on a telephone."""
+    """Return the table with comments escaped, in a column that is wide enough on a telephone."""
     shown: Styler = table.style.hide().format(escape="html", precision=3)
     return shown.set_properties(subset=["comment"], **{"min-width": "16em"})
 
 
-# A mail address, also one that is escaped for a URL, and a telephone number, however it is grouped.
+# A mail address, also if it is escaped for a URL, and a telephone number with any grouping.
 _CONTACT = re.compile(r"[\w.+%-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+|(?<!\w)\+?\(?\d(?:[\s().\-/]{0,3}\d){6,}|\d{7,}")
 
 
 def without_contacts(text: str) -> str:
-    """Return a text for a report that others read: mail addresses and telephone numbers are left out."""
+    """Return a text without mail addresses and telephone numbers, for a report that other people read."""
     return _CONTACT.sub(lambda found: "[mail]" if "@" in found[0] or "%40" in found[0] else "[number]", text)
 
 
@@ -243,7 +247,7 @@ def _ticks(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _label(text: str) -> str:
-    """Return a short label that matplotlib takes for plain text: between two dollar signs it would read a formula."""
+    """Return a short label with escaped dollar signs, because matplotlib reads a formula between two of them."""
     shown = text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
     return shown.replace("$", r"\$")
 

@@ -1,4 +1,4 @@
-"""What must hold of the training notebook before it runs, and before it is committed."""
+"""Checks of the training notebook before it runs and before it is committed."""
 
 import ast
 import re
@@ -18,12 +18,12 @@ SMALL_SAMPLE = 2  # files
 QUICK = ("REPORT=short", "FOLDS=2")
 ANY_MODEL = ("MIN_ACCURACY=0", "MIN_MCC=-1", "MIN_SPAM_CAUGHT=0")
 MERGE_MARK = re.compile(r"^(?:<{7}|>{7})(?: |$)", re.MULTILINE)
-# A path of one machine or one person: from the root, from a drive or from a home, where a text begins.
+# The path of one machine or one person: absolute, on a drive, or in a home folder, at the start of a string.
 ABSOLUTE_PATH = re.compile(
     r"""["'(=\s](?:(?:file://)?~?/(?:home|Users|root|tmp|mnt|data|opt|var|etc|usr)\b|~(?:[a-z]\w*)?/|[A-Za-z]:[\\/])"""
     r"|\bPath\.home\(|\bexpanduser\(|%USERPROFILE%|\$\{?HOME\b"
 )
-# The word "token" is also the field's: TfidfVectorizer has token_pattern.
+# "token" is also a word of machine learning: TfidfVectorizer has token_pattern.
 SECRET_NAME = r"(?:secret|passw(?:or)?d|token(?!_pattern|i[sz])|api_?key|access_?key|private_?key|credential)\w*"  # noqa: S105
 SECRET = re.compile(
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]+:[^/\s@]+@"
@@ -40,15 +40,12 @@ SCRIPT_MAGICS = ("bash", "sh", "script")
 
 
 def check(notebook: Path) -> None:
-    """Read the notebook; raises `PreflightError` naming all that is wrong and the cells where it is."""
+    """Check the notebook for a commit; raise `PreflightError` with all mistakes and their cells."""
     _require(notebook, lambda cells: [*_hinders_a_run(cells), *_hinders_a_commit(cells)])
 
 
 def read_parameters(notebook: Path) -> dict[str, Any]:
-    """Return the notebook's parameters and their defaults.
-
-    Raises `PreflightError`, in one line, when papermill could not run the notebook as it is meant.
-    """
+    """Return the notebook's parameters and their defaults; raise `PreflightError` if papermill cannot run it."""
     cells = _require(notebook, lambda cells: list(_hinders_a_run(cells)))
     [cell] = [cell for cell in cells if "parameters" in _tags(cell)]
     statements = (statement for statement in ast.parse(cell.source).body if isinstance(statement, ast.Assign))
@@ -56,7 +53,7 @@ def read_parameters(notebook: Path) -> dict[str, Any]:
 
 
 def run(root: Path, sample: Path) -> None:
-    """Run the whole notebook on a small sample, in a data folder of its own and without AWS."""
+    """Run the whole notebook on a small sample, with a temporary data folder and without AWS."""
     with TemporaryDirectory(prefix="pmip-") as folder:
         training = Path(folder) / "training" / "20260101"
         training.mkdir(parents=True)
@@ -86,33 +83,33 @@ def _require(notebook: Path, mistakes_of: Callable[[list[Any]], list[str]]) -> l
 
 def _why_no_notebook(content: str) -> str:
     if not content.strip():
-        return "the file is empty; 'git checkout -- FILE' brings back what was committed"
+        return "the file is empty; 'git checkout -- FILE' restores the committed one"
     if mark := MERGE_MARK.search(content):
         line = content.count("\n", 0, mark.start()) + 1
-        return f"line {line} is the mark of a merge that is not finished; resolve the conflict, then save the notebook"
-    return "the file is no notebook that Jupyter could open; 'git checkout -- FILE' brings back what was committed"
+        return f"line {line} is the mark of an unfinished merge; resolve the conflict, then save the notebook"
+    return "the file is not a notebook that Jupyter can open; 'git checkout -- FILE' restores the committed one"
 
 
 def _hinders_a_run(cells: list[Any]) -> Iterator[str]:
     parameters = [cell for cell in cells if "parameters" in _tags(cell)]
     if len(parameters) != 1:
         yield (
-            f"{len(parameters)} cells are tagged parameters, not one; in Jupyter, give this tag to the cell "
-            "that sets the parameters (right side bar, 'Cell Tags')"
+            f"{len(parameters)} cells are tagged parameters, not one; in Jupyter, give this tag only to the cell "
+            "that sets the parameters (right sidebar, 'Cell Tags')"
         )
     for cell in parameters:
         yield from _no_literals(cell.source)
     for where, cell in _named(cells):
         if MERGE_MARK.search(cell.source):
-            yield f"{where} holds the mark of a merge that is not finished"
+            yield f"{where} holds the mark of an unfinished merge"
 
 
 def _hinders_a_commit(cells: list[Any]) -> Iterator[str]:
     if any(cell.get("outputs") or cell.get("execution_count") is not None for cell in cells):
-        yield "it holds outputs; 'jupyter nbconvert --clear-output --inplace' on it takes them out"
+        yield "it holds outputs; 'jupyter nbconvert --clear-output --inplace FILE' removes them"
     for where, cell in _named(cells):
         if "raises-exception" in _tags(cell):
-            yield f"{where} is tagged raises-exception: a failure there would pass unnoticed; take the tag off"
+            yield f"{where} is tagged raises-exception, which hides failures; remove the tag"
         for pattern, what in ((ABSOLUTE_PATH, "an absolute path"), (SECRET, "a secret")):
             if pattern.search(cell.source):
                 yield f"{where} seems to hold {what}"
@@ -132,25 +129,25 @@ def _tags(cell: Any) -> list[str]:
 
 
 def _bad_calls(source: str) -> Iterator[str]:
-    """Yield a sentence for each call that would wait for a person, or hide that a command failed."""
+    """Yield a sentence for each call that would wait for a person, or would hide that a command failed."""
     try:
         tree = ast.parse(TransformerManager().transform_cell(source))  # turns !command and %magic into calls
     except SyntaxError as error:
-        yield f"is no Python (line {error.lineno})"
+        yield f"is not valid Python (line {error.lineno})"
         return
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         arguments: list[Any] = [item.value for item in call.args if isinstance(item, ast.Constant)]
         if name in STOPS or (name == "run_line_magic" and arguments[0] in ("debug", "pdb")):
-            yield f"stops for a person ({name}); a scheduled run has none"
+            yield f"waits for a person ({name}), but in a scheduled run there is nobody"
         elif name == "run_cell_magic" and arguments[0] not in (*SCRIPT_MAGICS, *SHELL_MAGICS):
             yield from _bad_calls(arguments[2])  # such as %%time
         elif _hides_failure(call, name, arguments):
-            yield "runs a shell command whose failure would pass unnoticed; subprocess.run([…], check=True) tells it"
+            yield "runs a shell command and ignores its failure; use subprocess.run([…], check=True)"
 
 
 def _hides_failure(call: ast.Call, name: str, arguments: list[Any]) -> bool:
-    """Tell whether a call runs a shell command, and goes on when it fails."""
+    """Return whether a call runs a shell command and ignores its failure."""
     if name in SHELL_CALLS:
         of = call.func.value if isinstance(call.func, ast.Attribute) else None
         return isinstance(of, ast.Call) or getattr(of, "id", "") == "os"  # get_ipython().system(…), os.system(…)
@@ -161,11 +158,11 @@ def _hides_failure(call: ast.Call, name: str, arguments: list[Any]) -> bool:
 
 
 def _no_literals(source: str) -> Iterator[str]:
-    """Yield a sentence for each line of the parameters cell that Papermill could not replace as it is meant."""
+    """Yield a sentence for each line of the parameters cell that Papermill cannot replace by a parameter."""
     try:
         statements = ast.parse(source).body
     except SyntaxError as error:
-        yield f"the parameters cell is no Python (line {error.lineno})"
+        yield f"the parameters cell is not valid Python (line {error.lineno})"
         return
     for statement in statements:
         if not _is_literal(statement):

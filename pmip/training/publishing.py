@@ -1,4 +1,4 @@
-"""From a fitted model to a version: a rehearsal before the search, comparison with earlier versions, publishing."""
+"""From a fitted model to a version: a rehearsal before the search, comparison with earlier versions, and publishing."""
 
 import pickle
 import re
@@ -26,23 +26,23 @@ Store = ModelStore | LocalModel
 
 
 def rehearse(model: Augmented, comments: NDArray[Any], labels: NDArray[Any]) -> str:
-    """Fit a model to a few comments, pack and verify it; say in a sentence what the API will make of it.
+    """Fit a model to a few comments, pack and verify it; return a sentence if the API cannot simply serve it.
 
-    Blank for a model that the API reads as data. Raises `ArtifactError` for one that could never be saved or served.
+    The sentence is blank if the API reads the model as data. Raise `ArtifactError` if it can never be saved or served.
     """
     pipeline = model.pipeline
     if not isinstance(pipeline, Pipeline) or [name for name, _ in pipeline.steps] != ["features", "classifier"]:
         raise ArtifactError("`pipeline` must be a Pipeline with the two steps 'features' and 'classifier'")
     if not hasattr(pipeline, "predict_proba"):
         kind = type(pipeline["classifier"]).__name__
-        raise ArtifactError(f"{kind} has no predict_proba; wrapped as CalibratedClassifierCV({kind}()) it has one")
+        raise ArtifactError(f"{kind} has no predict_proba; use CalibratedClassifierCV({kind}()) instead")
     _require_picklable(pipeline)
     rows = np.sort(np.concatenate([np.flatnonzero(labels == label)[:REHEARSED] for label in (0, 1)]))
     try:
         fitted = clone(model).fit(comments[rows], labels[rows]).pipeline_
-    except ValueError as error:  # such as too few features, which may be enough with all comments
+    except ValueError as error:  # such as too few features; all comments may have enough
         return f"A first fit to {len(rows)} comments failed: {error}"
-    except Exception as error:  # whatever a classifier raises
+    except Exception as error:  # a classifier may raise anything
         raise ArtifactError(f"`pipeline` cannot be fitted ({type(error).__name__}: {error})") from error
     if b"__main__" in pickle.dumps(pipeline):
         return "The model holds a class or function of this notebook, which no API can load: move it to pmip/steps.py."
@@ -59,28 +59,28 @@ def _require_picklable(pipeline: Pipeline) -> None:
 
 
 def ready(artifact: Artifact) -> Scorer:
-    """Make a model of this run ready to answer as the API would; its pickle is trusted, since it was just made."""
-    assert artifact.metadata  # noqa: S101 - `pack` gives it
+    """Return the scorer that the API would use for a model of this run, whose pickle is trusted."""
+    assert artifact.metadata  # noqa: S101 - `pack` sets it
     return load(artifact, artifact.metadata.model_id, artifact.metadata.ENVIRONMENT, trust_pickles=True)
 
 
 def reason_to_trust(scorer: Scorer) -> str:
-    """Say why an API needs TRUST_PICKLES for a model; blank when it can be read as data."""
+    """Return why an API needs TRUST_PICKLES for a model; blank if it can be read as data."""
     if not scorer.reason:
         return ""
     return (
         f"The API cannot read this model as data ({scorer.reason}): it is saved and published, but an API "
-        "serves it only where TRUST_PICKLES=true, and cannot explain its answers."
+        "serves it only with TRUST_PICKLES=true, and cannot explain its answers."
     )
 
 
 def publish(artifact: Artifact, passed: Passed, data_dir: LocalModel, store: Store) -> Artifact:
-    """Save a model that passed the gate in the data folder, and publish it where the store is that of a bucket.
+    """Save a model that passed the gate in the data folder, and publish it if the store is in a bucket.
 
-    Raises `GateError` when `passed` is not the gate's result for this very model.
+    Raise `GateError` if `passed` is not the gate's result for this model.
     """
     if not isinstance(passed, Passed) or passed.sha256 != artifact.sha256:
-        raise GateError("the gate was not passed by this very model: run the gate's cell first")
+        raise GateError("this model has not passed the gate: run the gate's cell first")
     if isinstance(store, ModelStore):
         artifact = store.publish(artifact)
     data_dir.save(artifact)
@@ -88,7 +88,7 @@ def publish(artifact: Artifact, passed: Passed, data_dir: LocalModel, store: Sto
 
 
 def before(store: Store) -> list[Metadata]:
-    """Return the metadata of the versions before this run, newest first; none that cannot be read."""
+    """Return the metadata of the versions before this run, newest first, without unreadable ones."""
     if isinstance(store, ModelStore):
         return store.recent(SHOWN)
     try:
@@ -99,7 +99,7 @@ def before(store: Store) -> list[Metadata]:
 
 
 def versions(metadata: Iterable[Metadata]) -> pd.DataFrame:
-    """Return a line for each version: its id, its data and its figures on a new video and held out."""
+    """Return a row for each version: its id, its data, and its metrics on a new video and on held-out comments."""
     lines = []
     for one in metadata:
         line: dict[str, Any] = {"model": one.model_id, "training data": one.training_data_id}
@@ -112,7 +112,7 @@ def versions(metadata: Iterable[Metadata]) -> pd.DataFrame:
 
 
 def changes(earlier: Metadata, now: Metadata) -> pd.DataFrame:
-    """Return what differs in parameters, data and code from an earlier version: a line for each, with both values."""
+    """Return a row with both values for each difference in parameters, data and code from an earlier version."""
     then, current = told(earlier), told(now)
     names = [name for name in {**then, **current} if then.get(name) != current.get(name)]
     columns = {earlier.model_id: [then.get(name, "–") for name in names]}
@@ -120,7 +120,7 @@ def changes(earlier: Metadata, now: Metadata) -> pd.DataFrame:
 
 
 def told(metadata: Metadata) -> dict[str, str]:
-    """Return the data, the code and the parameters of a run as texts by their names."""
+    """Return the data, the code and the parameters of a run as texts, by name."""
     told = {"training data": str(metadata.training_data_id), "git revision": str(metadata.git_revision)}
     for file in metadata.training_files:
         told[f"{file.get('name')}"] = f"{file.get('rows')} comments, sha-256 {str(file.get('sha256'))[:12]}…"
@@ -129,13 +129,13 @@ def told(metadata: Metadata) -> dict[str, str]:
 
 
 def described(pipeline: Pipeline) -> str:
-    """Return the settings of a pipeline that are not the default, in one line and the same in every run."""
+    """Return the settings of a pipeline that differ from the defaults, as one line without memory addresses."""
     shown = pipeline.__repr__(N_CHAR_MAX=10_000)
     return re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", " ".join(shown.split()))
 
 
 def plain_parameters(names: dict[str, Any]) -> dict[str, Any]:
-    """Return the notebook's parameters among its variables: in capitals, with values that JSON keeps."""
+    """Return the notebook's parameters among its variables: names in capitals, with values for JSON."""
     left_out = ("MODEL_ID", "DASK_SCHEDULER")
     return {
         name: value
@@ -149,7 +149,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def git_revision() -> str | None:
-    """Name the commit, marked when there are changes on top of it; None outside a checkout."""
+    """Return the commit, with `-dirty` if there are uncommitted changes, or None outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603

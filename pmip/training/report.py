@@ -1,4 +1,4 @@
-"""The report of a training run: the notebook as it runs; in the end it gets its name, its page and its place."""
+"""The report of a training run: the executed notebook, its HTML page, and where both are stored."""
 
 import logging
 import os
@@ -17,10 +17,10 @@ from pmip.errors import SettingsError, StorageError
 from pmip.store.objects import S3Storage
 from pmip.store.versions import ModelStore, next_model_id
 
-# A progress bar overwrites itself by carriage returns, which a page would show line by line.
+# A progress bar overwrites itself with carriage returns; without this option a page shows each state on its own line.
 LAST_STATE_OF_BARS = Config({"CoalesceStreamsPreprocessor": {"enabled": True}})
 KEPT_REPORTS = 20  # in the data folder
-DAY = 24 * 3600  # seconds; no run lasts so long
+DAY = 24 * 3600  # seconds; every run is shorter
 OUTSIDE = ("require_js_url", "jquery_url", "mathjax_url", "mermaid_js_url", "mermaid_layout_elk_js_url")
 TEMPLATE = """
 {%- extends 'lab/index.html.j2' -%}
@@ -58,7 +58,7 @@ TEMPLATE = """
 
 
 def to_html(report: Path) -> str:
-    """Render an executed notebook as a page."""
+    """Return an executed notebook as an HTML page."""
     exporter = HTMLExporter(
         config=LAST_STATE_OF_BARS,
         extra_loaders=[DictLoader({"report.html.j2": TEMPLATE})],
@@ -75,16 +75,16 @@ log = logging.getLogger(__name__)
 
 
 class RunReport:
-    """The file that papermill writes after each cell, in the data folder."""
+    """The file in the data folder that papermill writes after each cell."""
 
     def __init__(self, settings: Settings, folder: Path, model_id: str) -> None:
         self._settings = settings
         self.path = _new_file(folder, model_id)
 
     def keep(self, model_id: str, *, has_model: bool) -> str:
-        """Write the page and, outside dev, upload the report; return where it is, or nothing when it is not whole.
+        """Write the page and, outside dev, upload the report; return its address, or a blank if it is incomplete.
 
-        A report is never worth a lost model: what fails is told, and no more.
+        Failures are only logged, so that a problem with the report never loses a model.
         """
         if not _is_whole(self.path):
             self.path.unlink()
@@ -113,12 +113,12 @@ class RunReport:
 
 
 def not_writable(folder: Path, error: OSError) -> str:
-    """Say in which folder the report cannot be written, and why."""
+    """Return a message with the folder in which the report cannot be written, and the reason."""
     return f"DATA_DIR={folder}: the report cannot be written there ({error.strerror})"
 
 
 def _new_file(folder: Path, model_id: str) -> Path:
-    """Make the file of a running notebook; its final name is free to take only once the run knows its model id."""
+    """Create the file of a running notebook; it gets its final name when the model id is final."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = mkstemp(dir=folder, prefix=f"running-{model_id}-", suffix=".ipynb")
@@ -130,7 +130,7 @@ def _new_file(folder: Path, model_id: str) -> Path:
 
 
 def _is_whole(report: Path) -> bool:
-    """Tell whether a report can be read: the run may have been stopped, or the disk full, while it was written."""
+    """Return whether a report is complete: the run may have stopped, or the disk may have filled up, while writing."""
     try:
         nbformat.read(report, as_version=4)
     except ValueError:
@@ -139,7 +139,7 @@ def _is_whole(report: Path) -> bool:
 
 
 def _finished(running: Path, model_id: str) -> Path:
-    """Give a report its final name, or the next free one: a failed run may have left a report of the same second."""
+    """Give a report its final name, or the next free one, because a failed run of the same second may have it."""
     while True:
         report = running.with_name(f"model-training-{model_id}.ipynb")
         try:
@@ -152,7 +152,7 @@ def _finished(running: Path, model_id: str) -> Path:
 
 
 def _clear_old(folder: Path) -> None:
-    """Delete all but the newest reports of a folder, and what killed runs left there."""
+    """Delete all but the newest reports of a folder, and the files of killed runs."""
     with suppress(OSError):
         reports = sorted(folder.glob("model-training-*.ipynb"), key=lambda path: path.stat().st_mtime)
         for report in reports[:-KEPT_REPORTS]:

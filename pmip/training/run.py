@@ -1,4 +1,4 @@
-"""One training run from the outside: papermill runs the notebook, and the report goes where the model is."""
+"""One training run from the outside: papermill runs the notebook, then the report is stored beside the model."""
 
 import logging
 import re
@@ -29,10 +29,10 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 RESULT_TAG = "model-id"
 DATA_TAG = "training-data"
-# The honest protocol first: what a person can expect of the model, in words and by its key in the metadata.
+# By key in the metadata, the most realistic evaluation first: the words that the summary uses.
 PROTOCOLS = {"leave_one_source_out": "on a new video", "grouped_10_fold": "on the same videos", "held_out": "held out"}
-# Waits until its standard input is closed, which happens whatever way this process ends, even by SIGKILL.
-# SIGTERM first: joblib's tracker outlives it, and deletes the files that the workers shared.
+# Wait until standard input is closed, which happens whenever this process ends, even by SIGKILL. Send SIGTERM first:
+# joblib's tracker ignores it, and then deletes the files that the workers shared.
 END_GROUP = 'exec 2>/dev/null; cat >&2; kill -TERM "-$1" && sleep 1 && kill -KILL "-$1"'
 PROGRESS_BAR = re.compile(r"([^\r\n]*?):\s+\d+%\|[^|]*\| (\S+) \[([\d:]+)[^]]*\]")
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 def train(settings: Settings, arguments: Sequence[str]) -> str:
     """Run the training notebook with `NAME=VALUE` parameters and return the model id that it published or saved.
 
-    The executed notebook and its HTML are kept whatever happens. Raises `TrainingRunError` when there is no model.
+    Keep the executed notebook and its HTML in any case. Raise `TrainingRunError` if there is no model.
     """
     parameters = parse_parameters(arguments, read_parameters(NOTEBOOK))
     require_parameters(parameters)
@@ -61,7 +61,7 @@ def train(settings: Settings, arguments: Sequence[str]) -> str:
 
 
 def result_of(report: Path) -> str:
-    """Return the model id that an executed notebook shows in the cell made for it."""
+    """Return the model id that an executed notebook printed in its tagged cell."""
     shown = _shown(nbformat.read(report, as_version=4).cells, RESULT_TAG)
     if not is_model_id(shown):
         raise TrainingRunError(f"the notebook ended without printing a model id in its cell tagged {RESULT_TAG!r}")
@@ -75,7 +75,7 @@ def _shown(cells: list[Any], tag: str) -> str:
 
 
 def _summary(model_id: str, data_dir: Path) -> str:
-    """Say in one line what a run has made: of which data, how good, and that it passed the gate."""
+    """Return one line about the model of a run: its data, its metrics, and that it passed the gate."""
     try:
         made = LocalModel(data_dir).fetch().metadata
     except PmipError:
@@ -94,48 +94,48 @@ def _summary(model_id: str, data_dir: Path) -> str:
 
 def _execute(report: Path, parameters: dict[str, Any]) -> None:
     """Run the notebook in its own folder, as Jupyter does; the report is saved after each cell."""
-    for library in ("asyncio", "papermill"):  # of a run that is ended they would tell again, with tracebacks
+    for library in ("asyncio", "papermill"):  # they would log a failed run again, with tracebacks
         logging.getLogger(library).setLevel(logging.CRITICAL)
     with TemporaryDirectory(prefix="pmip-") as sockets, _without_paths(report):
-        papermill.execute_notebook(  # what it does not know goes to nbclient
+        papermill.execute_notebook(  # it passes unknown options to nbclient
             str(NOTEBOOK),
             str(report),
             parameters=parameters,
             cwd=str(NOTEBOOK.parent),
             kernel_name="python3",
             language="python",
-            # By default a kernel listens on TCP ports, where other users of the machine reach it; and when a run is
-            # stopped, a busy kernel would be given 5 of the 10 seconds that a container has to end.
+            # By default a kernel listens on TCP ports, which other users of the machine can reach. A container has 10
+            # seconds to stop, of which a busy kernel would get 5 by default.
             config=Config(
                 {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel", "shutdown_wait_time": 2.0}}
             ),
-            extra_arguments=["--IPKernelApp.log_level=50"],  # it would tell at length that its sockets are closed
+            extra_arguments=["--IPKernelApp.log_level=50"],  # otherwise it logs many lines when its sockets are closed
             progress_bar=False,
             stderr_file=_LogLines(),
             kernel_manager_class=_OwnGroup,
-            force_raise_errors=True,  # else a gate cell tagged raises-exception would let any model pass
+            force_raise_errors=True,  # otherwise a gate cell tagged raises-exception would let every model pass
         )
 
 
 class _OwnGroup(AsyncKernelManager):
-    """A kernel whose process group, joblib's workers among it, ends with the run, whatever way the run ends."""
+    """A kernel whose process group, including joblib's workers, always ends with the run."""
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]  # there it is an attribute
-        """Start the kernel, and what will end its group; that has a session of its own, where no signal reaches it."""
-        # What the kernel itself and its workers write when they are ended would hide why they were ended.
+        """Start the kernel and a guard process, which ends the kernel's group and runs in its own session."""
+        # Messages of the kernel and its workers about their end would hide the reason for it.
         await super().start_kernel(stderr=subprocess.DEVNULL, **options)
         group = str(getattr(self.provisioner, "pgid", ""))
         command = ["sh", "-c", END_GROUP, "sh", group]
         self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
 
     async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
-        """Forget the kernel, which was shut down or is dead, and end what it has left."""
+        """Clean up after the kernel has ended, and let the guard end the remaining processes of its group."""
         await super().cleanup_resources(restart)
         self._guard.communicate()
 
 
 class _LogLines(StringIO):
-    """Logs what the notebook writes to stderr: of progress bars one line a step, and no control characters."""
+    """Logs the notebook's stderr: one line for each step of a progress bar, without control characters."""
 
     _last = ""
 
@@ -151,7 +151,7 @@ class _LogLines(StringIO):
 
 @contextmanager
 def _without_paths(report: Path) -> Iterator[None]:
-    """Take this machine's paths out of the report, which others will read, however the run ends."""
+    """Remove paths of this machine from the report, which other people read, whether or not the run succeeds."""
     try:
         yield
     finally:
@@ -162,21 +162,21 @@ def _without_paths(report: Path) -> Iterator[None]:
 
 
 def _ended(what: str, report: RunReport, model_id: str) -> str:
-    """Keep the report of a run without a model; return what it ended by, its data and where the report is."""
+    """Keep the report of a run without a model; return why the run ended, its data and where the report is."""
     data = ""
-    with suppress(ValueError):  # it was stopped while the report was written
+    with suppress(ValueError):  # the run was stopped while it wrote the report
         data = _shown(nbformat.read(report.path, as_version=4).cells, DATA_TAG)
     where = report.keep(model_id, has_model=False)
     return "\n".join([what, *([data] if data else []), *([f"report: {where}"] if where else [])])
 
 
 def _explain(error: Exception, settings: Settings) -> str:
-    if isinstance(error, OSError):  # papermill's, when it writes what a cell gave
+    if isinstance(error, OSError):  # papermill could not write the report
         return not_writable(settings.data_dir, error)
-    if isinstance(error, RuntimeError):  # nbclient's, when the kernel does not start, or dies
+    if isinstance(error, RuntimeError):  # nbclient: the kernel did not start, or died
         return f"the notebook's kernel failed: {error}. Did the machine run out of memory?"
     if not isinstance(error, PapermillExecutionError):
         return str(error)
-    if hasattr(errors, error.ename):  # written for the person who reads it
+    if hasattr(errors, error.ename):  # the message is already written for people
         return str(error.evalue)
     return f"{error.ename}: {error.evalue} (cell [{error.exec_count}] of the notebook)"

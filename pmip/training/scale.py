@@ -1,4 +1,4 @@
-"""Where the work is done: on all cores or on a Dask cluster, and for very many comments in bounded memory."""
+"""Scaling of a training run: all cores or a Dask cluster, and limited memory for very many comments."""
 
 import sys
 import time
@@ -22,16 +22,16 @@ from pmip.training import evaluation
 from pmip.training.augmentation import Augmented, weight_parameter, with_copies
 
 SECONDS_TO_CONNECT = 10
-SECONDS_TO_IMPORT = 60  # a worker that cannot says so at once; one that can needs long on a busy machine
-MANY = 50_000  # comments; beyond, what grows faster than their number is done in another way
+SECONDS_TO_IMPORT = 60  # an import takes long on a busy machine; a failed one answers at once
+MANY = 50_000  # comments; for more, steps whose cost grows faster than the number are done differently
 ROWS_A_PART = 20_000
 
 
 @contextmanager
 def workers(step: str, scheduler: str = "") -> Iterator[None]:
-    """Do all work that joblib shares out within this context on all cores, or on the cluster of a Dask scheduler.
+    """Let joblib use all cores within this context, or the cluster of a Dask scheduler; print the step's duration.
 
-    Prints the name of the step and its seconds. Raises `ClusterError` when the cluster's workers cannot do the work.
+    Raise `ClusterError` if the workers of the cluster cannot do the work.
     """
     print(f"{step} …", file=sys.stderr)  # noqa: T201 - the progress of a notebook
     started = time.perf_counter()
@@ -42,7 +42,7 @@ def workers(step: str, scheduler: str = "") -> Iterator[None]:
         try:
             with parallel_config("loky", n_jobs=-1):
                 yield
-        finally:  # workers that lived on would know the package as it was, whatever is edited between two cells
+        finally:  # otherwise the workers keep the old code of the package when somebody edits it between two cells
             get_reusable_executor().shutdown()
     print(f"{step}: {time.perf_counter() - started:.1f} s", file=sys.stderr)  # noqa: T201
 
@@ -58,7 +58,9 @@ def _cluster(scheduler: str) -> Iterator[None]:
         create_connection((address.hostname or "", address.port or 0), SECONDS_TO_CONNECT).close()
         client = Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=True)
     except (OSError, ValueError) as error:
-        raise ClusterError(f"no Dask scheduler answers at {scheduler}; such as tcp://10.0.0.1:8786") from error
+        raise ClusterError(
+            f"no Dask scheduler answers at {scheduler}; give an address such as tcp://10.0.0.1:8786"
+        ) from error
     with client:
         _require_pmip(client, scheduler)
         with parallel_config("dask", n_jobs=-1, wait_for_workers_timeout=SECONDS_TO_CONNECT):
@@ -66,7 +68,7 @@ def _cluster(scheduler: str) -> Iterator[None]:
 
 
 def _require_pmip(client: Any, scheduler: str) -> None:
-    """Ask each worker to import the package: joblib would wait for ever for one that cannot."""
+    """Let each worker import the package, because joblib would wait forever for a worker that cannot."""
     from distributed import wait
 
     names = list(client.scheduler_info(n_workers=-1)["workers"])
@@ -83,10 +85,10 @@ def _require_pmip(client: Any, scheduler: str) -> None:
 
 
 def fit(model: Augmented, comments: NDArray[Any], labels: NDArray[Any], groups: NDArray[Any]) -> Pipeline:
-    """Return the plain pipeline of a model, fitted to all comments and to copies of at most a part of them.
+    """Return the plain pipeline of a model, fitted to all comments and to the copies of some or all of them.
 
-    Of many comments, the features are learnt from those of groups that are chosen by a hash, and all comments become
-    features of 32 bit by all cores at once. The classifier then learns from all of them.
+    If there are very many comments, the features are fitted to a sample of whole groups, and all cores transform all
+    comments to 32-bit features. The classifier is always fitted to all comments.
     """
     if len(comments) <= MANY:
         return clone(model).fit(comments, labels).pipeline_
@@ -113,7 +115,7 @@ def _transformed(features: Any, comments: list[str]) -> Any:
 
 
 def _stacked(parts: list[Any]) -> Any:
-    """Put parts below each other and empty their list on the way, so that they are never held twice."""
+    """Concatenate the parts; empty their list meanwhile, so that the memory never holds them twice."""
     if not hasattr(parts[0], "indptr"):
         return np.concatenate(parts)
     ends = np.cumsum([0, *(part.nnz for part in parts)])

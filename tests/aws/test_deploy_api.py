@@ -274,7 +274,7 @@ def test_a_way_back_that_fails_too_is_told(project: Path, label: str, aws: AwsRe
     deployed_before(aws, label, environment("old"), environment(label, health="Red"), environment("old", health="Red"))
     outcome = deploy(project)
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert outcome.stderr.endswith("and so did going back to old: pmip-env has old and is Red\n")
+    assert outcome.stderr.endswith("and so did the return to old: pmip-env has old and is Red\n")
     assert aws.operations.count("UpdateEnvironment") == 2
 
 
@@ -283,7 +283,7 @@ def test_without_another_version_there_is_no_way_back(project: Path, label: str,
     deployed_before(aws, label, environment(label, health="Red"))
     outcome = deploy(project)
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert outcome.stderr.endswith(f"{label} failed, and there is no version before it to go back to\n")
+    assert outcome.stderr.endswith(f"{label} failed, and there is no previous version to return to\n")
     assert aws.operations == [*AGAIN, "DescribeEnvironmentHealth"]
 
 
@@ -324,7 +324,7 @@ def test_a_green_environment_whose_api_has_no_model_gives_way(
     deployed_before(aws, label, environment("old"), environment(label), environment("old"))
     outcome = deploy(project)
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert '/readiness says 503: {"message": "no model is loaded yet"}\n' in outcome.stderr
+    assert '/readiness answers 503: {"message": "no model is loaded yet"}\n' in outcome.stderr
     assert [call["VersionLabel"] for call in aws.parameters("UpdateEnvironment")] == [label, "old"]
     assert outcome.stderr.endswith(f"deploy_api.sh: {label} failed; old serves again\n")
 
@@ -336,8 +336,8 @@ def test_an_api_without_a_model_that_is_deployed_once_more_is_told(
     monkeypatch.setattr(Readiness, "answers", [503])
     deployed_before(aws, label, environment(label))
     outcome = deploy(project)
-    assert (outcome.returncode, "/readiness says 503" in outcome.stderr) == (1, True)
-    assert outcome.stderr.endswith(f"{label} failed, and there is no version before it to go back to\n")
+    assert (outcome.returncode, "/readiness answers 503" in outcome.stderr) == (1, True)
+    assert outcome.stderr.endswith(f"{label} failed, and there is no previous version to return to\n")
     assert "UpdateEnvironment" not in aws.operations
 
 
@@ -353,7 +353,7 @@ def test_the_api_may_take_a_while_to_have_its_model(
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        ({"Environments": []}, "there is no environment pmip-env; 'bash scripts/deploy_stack.sh serving' makes it"),
+        ({"Environments": []}, "there is no environment pmip-env; 'bash scripts/deploy_stack.sh serving' creates it"),
         (environment("old", "Terminated"), "there is no environment pmip-env; "),
         (environment("old", "Updating"), "pmip-env is Updating: try again when it is Ready"),
     ],
@@ -380,7 +380,7 @@ def test_a_call_that_may_not_be_made_is_told(operation: str, project: Path, labe
     assert SECRET_KEY not in outcome.stderr
     assert aws.operations == TO_UPDATE[: TO_UPDATE.index(operation) + 1]
     if operation not in ("DescribeEnvironments", "DescribeStacks"):
-        assert outcome.stderr.endswith("pmip-env is as it was, with old (Green); aws said why above\n")
+        assert outcome.stderr.endswith("pmip-env is unchanged, with old (Green); the message of aws is above\n")
 
 
 def test_a_look_that_fails_does_not_end_the_update(project: Path, label: str, aws: AwsRecorder) -> None:
@@ -388,7 +388,9 @@ def test_a_look_that_fails_does_not_end_the_update(project: Path, label: str, aw
     deployed_before(aws, label, environment("old"), Refusal("Throttling", "Rate exceeded"))
     outcome = deploy(project)
     assert (outcome.returncode, "Rate exceeded" in outcome.stderr) == (1, True)
-    assert outcome.stderr.endswith("pmip-env could not be looked at; its update goes on; aws said why above\n")
+    assert outcome.stderr.endswith(
+        "the state of pmip-env could not be read; its update continues; the message of aws is above\n"
+    )
 
 
 def test_events_and_causes_that_may_not_be_read_spoil_nothing(project: Path, label: str, aws: AwsRecorder) -> None:

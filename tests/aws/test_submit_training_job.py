@@ -111,15 +111,18 @@ def test_a_log_that_may_not_be_read_is_told_once(aws: AwsRecorder) -> None:
     aws.refuse("GetLogEvents")
     outcome = run(SCRIPT)
     assert (outcome.returncode, outcome.stdout) == (0, "")
-    assert outcome.stderr.endswith("==> its log tells no model id\n")
+    assert outcome.stderr.endswith("==> its log has no model id\n")
     assert outcome.stderr.count("you may not GetLogEvents") == 1
 
 
 @pytest.mark.parametrize(
     ("operation", "told"),
     [
-        ("SubmitJob", "no job was submitted; aws said why above"),
-        ("DescribeJobs", "job job-1 could not be looked at, but goes on; aws said why above"),
+        ("SubmitJob", "no job was submitted; the message of aws is above"),
+        (
+            "DescribeJobs",
+            "the state of job job-1 could not be read, but the job continues; the message of aws is above",
+        ),
     ],
 )
 def test_a_call_that_may_not_be_made_is_told(operation: str, told: str, aws: AwsRecorder) -> None:
@@ -137,7 +140,7 @@ def test_a_job_that_batch_forgot_is_told(aws: AwsRecorder) -> None:
     """It is not followed for ever."""
     runnable(aws)
     aws.answer("DescribeJobs", {"jobs": []})
-    assert run(SCRIPT).stderr.endswith("Batch does not know job job-1 any more\n")
+    assert run(SCRIPT).stderr.endswith("Batch no longer knows job job-1\n")
 
 
 @pytest.mark.parametrize("words", [["SEED"], ["--seed", "1"], ["=1"], ["SEED=1", "2"]], ids=" ".join)
@@ -162,7 +165,7 @@ def test_ctrl_c_leaves_the_job_alone(number: signal.Signals, aws: AwsRecorder, t
         os.killpg(script.pid, number)
         _, told = script.communicate(timeout=30)
     assert script.returncode == 130
-    ends = "the job goes on; this ends it: aws batch terminate-job --job-id job-1 --reason unwanted\n"
+    ends = "the job continues; to end it: aws batch terminate-job --job-id job-1 --reason unwanted\n"
     assert told.endswith(ends), told
     assert "TerminateJob" not in aws.operations
     assert list(tmp_path.iterdir()) == []

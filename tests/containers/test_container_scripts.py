@@ -143,7 +143,7 @@ def test_a_port_in_use_is_told(script: str, setting: str, calls: Path, tmp_path:
         taken.listen()
         environ = {setting: str(taken.getsockname()[1]), "DATA_DIR": str(tmp_path), "ENVIRONMENT": "prod"}
         server, shell = run(script, **environ), run(script, "-c", "true", **environ)
-    assert (server.returncode, f"is in use; {setting} chooses another one" in server.stderr) == (1, True)
+    assert (server.returncode, f"is in use; choose another one with {setting}" in server.stderr) == (1, True)
     assert (shell.returncode, f"publishes none; {setting} chooses" in shell.stderr) == (0, True)
     assert "--publish" not in calls.read_text()
     assert run("run_training_container.sh", "scripts/train.sh", **environ).stderr == ""

@@ -329,7 +329,7 @@ def test_dev_fetches_the_newest_model_of_staging_or_says_how_to_make_one(
     settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port(20_000, 30_000)), "WEB_CONCURRENCY": "1"}
     waiting = start("run_api_container.sh", **settings)
     wait_for(lambda: answers(int(settings["PORT"])), 60)
-    assert "run_training_container.sh scripts/train.sh' makes one" in (tmp_path / "0.log").read_text()
+    assert "run_training_container.sh scripts/train.sh' trains one" in (tmp_path / "0.log").read_text()
     waiting.terminate()
     waiting.wait(30)
     ModelStore(bucket, "staging").publish(artifact)

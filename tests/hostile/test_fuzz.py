@@ -38,4 +38,7 @@ def test_a_wrong_call_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
     """Before anything runs."""
     done = fuzz(tmp_path, *words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "--seconds wants a whole number" in done.stderr or "nothing is no target; these are: payload" in done.stderr
+    assert (
+        "--seconds requires a whole number" in done.stderr
+        or "nothing is not a target; the targets are: payload" in done.stderr
+    )

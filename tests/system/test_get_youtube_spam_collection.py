@@ -118,7 +118,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], reason: str) -> Non
     """Check that it failed, said why and how to go on, and printed no path."""
     assert (result.returncode, result.stdout) == (1, "")
     assert reason in result.stderr
-    assert "by browser from https://archive.ics.uci.edu/dataset/380/" in result.stderr
+    assert "with a browser from https://archive.ics.uci.edu/dataset/380/" in result.stderr
     assert "notebooks/sample-training-data" in result.stderr
     assert "Traceback" not in result.stderr
 

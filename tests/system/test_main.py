@@ -65,9 +65,7 @@ def test_commands_say_what_they_did(bucket: S3Storage) -> None:
         done = run(bucket, *words)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", f"==> {told}\n")
     last = run(bucket, "retire", FIRST, environment="prod")
-    assert (
-        last.stderr == f"==> {FIRST} is retired from prod; it holds no version: its APIs keep the one that they have\n"
-    )
+    assert last.stderr == f"==> {FIRST} is retired from prod; it holds no version, so its APIs keep their current one\n"
 
 
 @pytest.mark.usefixtures("store")

@@ -98,7 +98,7 @@ def test_a_notebook_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
     run = train(tmp_path / "data", root=root)
     assert (run.returncode, run.stdout) == (1, "")
     [line] = run.stderr.splitlines()
-    assert line.startswith("pmip: model-training.ipynb: line 1 is the mark of a merge that is not finished")
+    assert line.startswith("pmip: model-training.ipynb: line 1 is the mark of an unfinished merge")
 
 
 def test_bad_training_data_ends_the_run_with_a_clear_error(bucket: S3Storage, tmp_path: Path) -> None:
@@ -220,9 +220,9 @@ def truth_by_hash() -> dict[str, float]:
 
 
 GATES = (
-    ("MIN_MCC=0.9999", r"MCC on the held-out comments is 0\.\d+, at least 0\.9999 is asked for \(MIN_MCC\)"),
-    ("MAX_MCC_DROP=0.0001", r"drop of MCC against the model before is 0\.\d+, at most 0\.0001 is asked for"),
-    ("MAX_FLIPPED=0", r"share of flipped answers is 0\.\d+, at most 0 is asked for \(MAX_FLIPPED\)$"),
+    ("MIN_MCC=0.9999", r"MCC on the held-out comments is 0\.\d+, at least 0\.9999 is required \(MIN_MCC\)"),
+    ("MAX_MCC_DROP=0.0001", r"drop of MCC against the model before is 0\.\d+, at most 0\.0001 is required"),
+    ("MAX_FLIPPED=0", r"share of flipped answers is 0\.\d+, at most 0 is required \(MAX_FLIPPED\)$"),
 )
 
 

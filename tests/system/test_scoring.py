@@ -80,11 +80,11 @@ def test_the_newest_version_or_a_given_one_scores(folder: Path, bucket: S3Storag
 @pytest.mark.parametrize(
     ("words", "status", "reason"),
     [
-        (["x.csv"], 1, "x.csv, line 1: no column CONTENT; --column names the one that holds the texts"),
-        (["x.csv", "--column", "Text", "--model-id", "20260101"], 2, "--model-id needs ENVIRONMENT=staging or prod"),
+        (["x.csv"], 1, "x.csv, line 1: no column CONTENT; use --column to name the column of the texts"),
+        (["x.csv", "--column", "Text", "--model-id", "20260101"], 2, "--model-id requires ENVIRONMENT=staging or prod"),
         (["y.csv"], 1, "y.csv: there is no such file"),
         (["data/model.pkl"], 1, "data/model.pkl: not a .csv, .tsv, .csv.gz or .zip file"),
-        (["scored.csv"], 1, "scored.csv: has a column probability, which scoring adds; give it another name"),
+        (["scored.csv"], 1, "scored.csv: has a column probability, which scoring adds; rename it"),
         (["x.csv", "--column", "Text", "--output", "data"], 1, "./data: Is a directory"),
     ],
 )

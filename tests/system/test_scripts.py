@@ -46,7 +46,7 @@ def test_another_shell_is_told_to_be_bash(shell: list[str]) -> None:
     for script in SCRIPTS:
         outcome = subprocess.run([*shell, str(script)], capture_output=True, text=True, timeout=30, check=False)
         assert (outcome.returncode, outcome.stdout) == (2, ""), script
-        assert outcome.stderr == "the scripts of this project run with bash alone, as in: bash scripts/quickstart.sh\n"
+        assert outcome.stderr == "run the scripts of this project with bash, for example: bash scripts/quickstart.sh\n"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_missing_bucket_is_named(command: tuple[object, ...], tmp_path: Path) 
     """Exit 2 and one line, for each script that needs the bucket."""
     outcome = run(*command, DATA_DIR=str(tmp_path))
     assert (outcome.returncode, outcome.stdout) == (2, "")
-    assert outcome.stderr == "pmip: BUCKET is missing: the name of the bucket, with or without s3://\n"
+    assert outcome.stderr == "pmip: BUCKET is missing: set it to the name of the bucket, with or without s3://\n"
 
 
 def test_seeding_uploads_a_day_once(bucket: S3Storage) -> None:
@@ -64,7 +64,7 @@ def test_seeding_uploads_a_day_once(bucket: S3Storage) -> None:
     first, second = (run("seed_training_data.sh", *SAMPLE, "20260101", BUCKET=bucket.bucket) for _ in range(2))
     assert first.stdout.splitlines() == [bucket.url(f"training/20260101/{path.name}") for path in SAMPLE]
     assert second.returncode == 1
-    assert "holds data already" in second.stderr
+    assert "already holds data" in second.stderr
 
 
 def test_seeding_finds_files_beside_the_caller(bucket: S3Storage, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_an_old_python_is_refused(clone: Path, tmp_path: Path) -> None:
     command(tmp_path, "python3", "exit 1")
     outcome = run(clone / "scripts" / "install.sh", "--venv", PYTHON=str(tmp_path / "python3"))
     assert outcome.returncode == 1
-    assert "is not Python 3.11 or later; PYTHON=/path/to/python3 chooses another one" in outcome.stderr
+    assert "is not Python 3.11 or later; set PYTHON=/path/to/python3 to another one" in outcome.stderr
 
 
 def test_a_venv_that_is_half_made_or_of_another_folder_is_made_anew(clone: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_venv_that_is_half_made_or_of_another_folder_is_made_anew(clone: Path,
     first = subprocess.Popen(install, env=os.environ | environ, stderr=PIPE, text=True, start_new_session=True)
     wait_for((clone / ".venv" / "bin" / "python").exists, 60)
     os.killpg(first.pid, signal.SIGINT)
-    assert "install.sh: stopped; the next call goes on\n" in first.communicate(timeout=60)[1]
+    assert "install.sh: stopped; the next call continues the installation\n" in first.communicate(timeout=60)[1]
     assert first.returncode == 130
     assert not (clone / ".venv" / "bin" / "pip").exists()
     for folder in (clone, tmp_path / "renamed"):
@@ -145,9 +145,9 @@ def test_a_venv_that_is_half_made_or_of_another_folder_is_made_anew(clone: Path,
         for told in (True, False):
             outcome = run(folder / "scripts" / "install.sh", "--venv", **environ)
             assert outcome.returncode == 1
-            assert (".venv is half made or was made in another folder" in outcome.stderr) is told
+            assert (".venv is incomplete or was created in another folder" in outcome.stderr) is told
             assert "No matching distribution found for setuptools" in outcome.stderr
-            assert outcome.stderr.splitlines()[-1] == "install.sh: the installation failed; the reason stands above"
+            assert outcome.stderr.splitlines()[-1] == "install.sh: the installation failed; the reason is above"
 
 
 def test_a_full_disk_is_told_with_what_is_free(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_on_a_terminal_one_line_tells_how_far_it_is(tmp_path: Path) -> None:
     ("setting", "hint"),
     [
         ("PORT", "--port or PORT chooses"),
-        ("LOCAL_S3_PORT", "LOCAL_S3_PORT chooses another one for the local S3 server"),
+        ("LOCAL_S3_PORT", "choose another one for the local S3 server with LOCAL_S3_PORT"),
     ],
 )
 def test_a_port_in_use_stops_the_quick_start_at_once(clone: Path, setting: str, hint: str) -> None:
@@ -207,7 +207,7 @@ def test_a_second_quick_start_on_the_same_data_is_refused(clone: Path) -> None:
         os.killpg(first.pid, signal.SIGINT)
         first.communicate(timeout=30)
     assert second.returncode == 1
-    assert "another quick start, or its API, runs on data; end it, or set another DATA_DIR" in second.stderr
+    assert "another quick start, or its API, uses data; end it, or set another DATA_DIR" in second.stderr
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_the_quick_start_answers_and_a_second_run_trains_a_newer_version(quickst
     runs = [run("quickstart.sh", "--once", timeout=600, **settings) for _ in range(2)]
     for outcome in runs:
         assert (outcome.returncode, outcome.stdout) == (0, ANSWER), outcome.stderr
-        assert "API_KEYS of this shell is not used" in outcome.stderr
+        assert "API_KEYS of this shell is ignored" in outcome.stderr
         assert "a-key" not in outcome.stderr
     first, second = (outcome.stderr.split("model:")[1].split()[0] for outcome in runs)
     assert first < second

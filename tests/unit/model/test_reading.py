@@ -179,7 +179,7 @@ def test_what_look_ups_cannot_give_is_refused_with_the_way_out(
     """A model whose probabilities could come out different is refused, and the reason is told."""
     with pytest.raises(NotReadableError, match=reason) as refusal:
         read(write(model()))
-    assert "can only be run, not read; TRUST_PICKLES=true serves it" in str(refusal.value)
+    assert "can be run but not read as data; if you trust" in str(refusal.value)
 
 
 @pytest.mark.parametrize(("model", "fault"), DAMAGED.values(), ids=DAMAGED)

@@ -180,7 +180,7 @@ OTHER_KINDS = {
     "a zip file; give it a name that ends in .zip": [zipped({"x.csv": HEADER + ROWS})],
     "a gzip file; give it a name that ends in .csv.gz": [gzip.compress(HEADER.encode(), mtime=0)],
     "a Git LFS pointer, not the file itself; run 'git lfs pull'": [b"version https://git-lfs.github.com/spec/v1\noid"],
-    "a web page; download the file itself, after": [b"\n<!DOCTYPE html><html>", b"<HTML><body>"],
+    "a web page; download the file itself, and": [b"\n<!DOCTYPE html><html>", b"<HTML><body>"],
     "an empty file; save or download it again": [b""],
     "JSON; save the table as CSV": [b'{"CONTENT": "x"}\n', b'[{"CONTENT": "x"}]'],
     "a Parquet file; save the table as CSV": [b"PAR1\x15\x04"],
@@ -203,10 +203,8 @@ def test_a_workbook_a_web_page_and_nothing_are_no_zip_or_gzip_file(tmp_path: Pat
     assert "this is a web page" in refusal(saved(tmp_path, "x.csv.gz", b"<html>"))
     assert "this is an empty file" in refusal(saved(tmp_path, "x.csv.gz", b""))
     plain = refusal(saved(tmp_path, "x.csv.gz", HEADER + ROWS))
-    assert re.fullmatch(
-        r"s3://bucket/x.csv.gz: not a gzip file that can be read \(.*\); take .gz off its name .*", plain
-    )
-    assert "not a gzip file that can be read" in refusal(saved(tmp_path, "x.csv.gz", gzip.compress(ROWS.encode())[:-9]))
+    assert re.fullmatch(r"s3://bucket/x.csv.gz: not a readable gzip file \(.*\); remove .gz from its name .*", plain)
+    assert "not a readable gzip file" in refusal(saved(tmp_path, "x.csv.gz", gzip.compress(ROWS.encode())[:-9]))
 
 
 @pytest.mark.parametrize("column", ["source", "VIDEO_NAME", "Video_Id"])
@@ -323,12 +321,12 @@ ZIP = zipped({"x.csv": HEADER + ROWS + SPAM})
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        *((text, "not a zip that can be read") for text in (b"PK", (HEADER + MARKER).encode())),
-        (patched(ZIP, 6, b"\x01"), "not a zip that can be read .*encrypted"),
-        *((patched(ZIP, at, b"\x10\0\0\0"), "not a zip that can be read .*CRC") for at in (14, 22)),
+        *((text, "not a readable zip") for text in (b"PK", (HEADER + MARKER).encode())),
+        (patched(ZIP, 6, b"\x01"), "not a readable zip .*encrypted"),
+        *((patched(ZIP, at, b"\x10\0\0\0"), "not a readable zip .*CRC") for at in (14, 22)),
         (
             zipped({"x.txt": MARKER, ".x.csv": "", "__MACOSX/x.csv": "", "x.csv/": ""}),
-            "holds no .csv file, only: x.txt",
+            "holds no .csv file; it holds: x.txt",
         ),
         *((zipped({"a.csv": HEADER + ROWS, name: MARKER}), "'.+' would leave its folder") for name in OUTSIDE),
         (zipped({"x.csv": HEADER + ROWS}, zipfile.ZIP_LZMA), "not compressed by deflate"),

@@ -58,14 +58,14 @@ def test_a_day_without_comment_files_is_passed_over(storage: Storage, caplog: py
     assert (training_data_id, [found.key for found in objects]) == ("20260101", ["training/20260101/deep/X.CSV"])
     where = storage.url("training/20260202/")
     left_out = f"{where}: only {KINDS} files are read; left out: notes.txt"
-    assert caplog.messages == [f"{where} holds no {KINDS} file and is passed over", left_out]
+    assert caplog.messages == [f"{where} holds no {KINDS} file and is skipped", left_out]
 
 
 @pytest.mark.parametrize("name", ["x.csv", "latest/x.csv", "20260101/x.txt", "20260101/.x.csv"])
 def test_no_training_data_says_where_and_how_to_seed(storage: Storage, name: str) -> None:
     """The address and the command that mends it are told; data of another prefix is none."""
     fill(storage, f"training/{name}", "models/20260101/x.csv")
-    reason = f"no {KINDS} file in any of its 1 dated" if name.startswith("2026") else "no folder that is named by"
+    reason = f"no {KINDS} file in any of its 1 dated" if name.startswith("2026") else "no folder is named by"
     with pytest.raises(TrainingDataError, match=rf"training/: {reason}.*seed_training_data\.sh"):
         find_newest(storage)
     assert not holds_data(storage)
@@ -200,14 +200,16 @@ def test_a_seed_older_than_the_newest_day_warns(storage: Storage, caplog: pytest
     seed(storage, SAMPLE[:1], "20260101")
     assert not caplog.records
     seed(storage, SAMPLE[:1], "20251231")
-    assert f"{storage.url('training/20251231/')} is not what the next run trains on: 20260101 is newer" in caplog.text
+    assert (
+        f"the next run does not train on {storage.url('training/20251231/')}, because 20260101 is newer" in caplog.text
+    )
     assert "TRAINING_DATA_ID=20251231" in caplog.text
 
 
 @pytest.mark.parametrize("day", ["", "20260101\n", *NO_DAYS])
 def test_seed_refuses_what_is_no_day(tmp_path: Path, day: str) -> None:
     """Such a folder would be ignored by every run."""
-    with pytest.raises(TrainingDataError, match="is no day of the calendar, written as YYYYMMDD"):
+    with pytest.raises(TrainingDataError, match="is not a calendar day, written as YYYYMMDD"):
         seed(FolderStorage(tmp_path), SAMPLE, day)
     assert everything(FolderStorage(tmp_path)) == {}
 
@@ -217,7 +219,7 @@ def test_seed_refuses_a_day_that_holds_data(storage: Storage) -> None:
     seed(storage, SAMPLE[:1], "20260101")
     before = everything(storage)
     for files in (SAMPLE[:1], SAMPLE[1:]):
-        with pytest.raises(AlreadyExistsError, match=r"training/20260101/ holds data already; give another day"):
+        with pytest.raises(AlreadyExistsError, match=r"training/20260101/ already holds data; give another day"):
             seed(storage, files, "20260101")
     assert everything(storage) == before
 
@@ -230,7 +232,7 @@ def test_seed_refuses_a_day_that_holds_data(storage: Storage) -> None:
         (["good.csv", "other/good.csv"], "two of the files have the same name"),
         (["good.csv", "bad.csv"], "bad.csv, line 2: CLASS must be"),
         (["good.csv", "bad.zip"], "bad.zip: not a zip"),
-        (["good.csv", "day 10:30.csv"], r"local/: 'day 10:30.csv' would leave its folder; give it a name without"),
+        (["good.csv", "day 10:30.csv"], r"local/: 'day 10:30.csv' points outside its folder; use a name without"),
         (["day 10.30\u202fAM.csv"], r"local/: 'day 10.30\\u202fAM.csv' has characters that cannot be printed; give it"),
     ],
 )

@@ -194,7 +194,7 @@ def test_few_texts_make_fewer_folds_and_too_few_an_error() -> None:
     """The error says how many different comments there are of each class."""
     labels = np.array([0] * 9 + [1] * 3)
     assert grouped_kfold(labels, np.arange(12), 10, seed=0).get_n_splits() == 3
-    with pytest.raises(TrainingDataError, match="CLASS 0 there are 9 different comments to learn from, of CLASS 1 1"):
+    with pytest.raises(TrainingDataError, match="the training set has 9 distinct comments of CLASS 0 and 1 of CLASS 1"):
         grouped_kfold(labels, np.array([*range(9), 9, 9, 9]), 10, seed=0)
 
 
@@ -226,8 +226,8 @@ def test_near_duplicates_of_a_left_out_source_leave_the_training_set() -> None:
     for rest, left_out in folds:
         assert not set(found[rest]) & set(found[left_out])
     assert repeated_files(files, found) == [
-        f"100% of the different texts of {SAMPLE[0].name} stand in again/{SAMPLE[0].name} too.",
-        f"100% of the different texts of again/{SAMPLE[0].name} stand in {SAMPLE[0].name} too.",
+        f"100% of the distinct texts of {SAMPLE[0].name} are also in again/{SAMPLE[0].name}.",
+        f"100% of the distinct texts of again/{SAMPLE[0].name} are also in {SAMPLE[0].name}.",
     ]
 
 
@@ -283,8 +283,8 @@ def test_all_failures_are_told_together() -> None:
     with pytest.raises(GateError) as failure:
         gate(checks, MODEL)
     assert str(failure.value).endswith(
-        "accuracy is 0.8999, at least 0.9 is asked for (MIN_ACCURACY); "
-        "share of flips is 0.2000, at most 0.1 is asked for (MAX_FLIPPED)"
+        "accuracy is 0.8999, at least 0.9 is required (MIN_ACCURACY); "
+        "share of flips is 0.2000, at most 0.1 is required (MAX_FLIPPED)"
     )
 
 

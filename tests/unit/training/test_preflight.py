@@ -93,15 +93,15 @@ def test_paths_and_secrets_are_refused_without_being_told(source: str, what: str
 @pytest.mark.parametrize(
     ("source", "what"),
     [
-        ("breakpoint()", "stops for a person (breakpoint)"),
-        ("if wrong:\n    import pdb; pdb.set_trace()", "stops for a person (set_trace)"),
-        ("%%time\nname = input('?')", "stops for a person (input)"),
-        ("%debug", "stops for a person (run_line_magic)"),
-        ("x = ", "is no Python (line 1)"),
+        ("breakpoint()", "waits for a person (breakpoint)"),
+        ("if wrong:\n    import pdb; pdb.set_trace()", "waits for a person (set_trace)"),
+        ("%%time\nname = input('?')", "waits for a person (input)"),
+        ("%debug", "waits for a person (run_line_magic)"),
+        ("x = ", "is not valid Python (line 1)"),
         *(
             (
                 source,
-                "runs a shell command whose failure would pass unnoticed; subprocess.run([…], check=True) tells it",
+                "runs a shell command and ignores its failure; use subprocess.run([…], check=True)",
             )
             for source in (
                 "!ls",
@@ -140,11 +140,11 @@ def test_a_cell_that_may_fail_is_refused(tmp_path: Path) -> None:
     ("content", "what"),
     [
         ("", "the file is empty"),
-        ("{\n<<<<<<< HEAD\n}", "line 2 is the mark of a merge that is not finished"),
-        ("{}", "the file is no notebook that Jupyter could open"),
-        ("[]", "the file is no notebook that Jupyter could open"),
-        ("a = 1", "the file is no notebook that Jupyter could open"),
-        ("\x00\xff", "the file is no notebook that Jupyter could open"),
+        ("{\n<<<<<<< HEAD\n}", "line 2 is the mark of an unfinished merge"),
+        ("{}", "the file is not a notebook that Jupyter can open"),
+        ("[]", "the file is not a notebook that Jupyter can open"),
+        ("a = 1", "the file is not a notebook that Jupyter can open"),
+        ("\x00\xff", "the file is not a notebook that Jupyter can open"),
     ],
 )
 @pytest.mark.parametrize("read", [preflight.check, preflight.read_parameters])

@@ -48,7 +48,7 @@ def test_a_model_that_can_only_be_run_is_told_with_the_way_out(classifier: Any) 
     """One sentence names what stands in the way, and TRUST_PICKLES."""
     sentence = said(classifier)
     assert type(classifier).__name__ in sentence
-    assert "serves it only where TRUST_PICKLES=true, and cannot explain" in sentence
+    assert "serves it only with TRUST_PICKLES=true, and cannot explain" in sentence
 
 
 class Lengths(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -75,7 +75,7 @@ def test_a_class_of_the_notebook_is_told_where_to_go(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("classifier", "features", "what"),
     [
-        (LinearSVC(), None, r"LinearSVC has no predict_proba; wrapped as CalibratedClassifierCV\(LinearSVC\(\)\) it"),
+        (LinearSVC(), None, r"LinearSVC has no predict_proba; use CalibratedClassifierCV\(LinearSVC\(\)\)"),
         (
             LogisticRegression(),
             TfidfVectorizer(analyzer=lambda comment: [comment]),
