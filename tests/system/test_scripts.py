@@ -176,7 +176,7 @@ def test_on_a_terminal_one_line_tells_how_far_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "hint"),
     [
-        ("PORT", "--port or PORT chooses"),
+        ("PORT", "choose another one with --port or PORT"),
         ("LOCAL_S3_PORT", "choose another one for the local S3 server with LOCAL_S3_PORT"),
     ],
 )

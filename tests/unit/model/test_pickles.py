@@ -129,7 +129,7 @@ CHANGES = {
 
 def test_a_model_of_another_text_is_refused_by_the_name_that_is_gone() -> None:
     """It could not be run here either, so nobody is told to trust it."""
-    with pytest.raises(ArtifactError, match=r"here is no pmip\.text\.consonant_ngrams; train a model") as refusal:
+    with pytest.raises(ArtifactError, match=r"this one has no pmip\.text\.consonant_ngrams; train a model") as refusal:
         stand_ins(b"\x80\x04cpmip.text\nconsonant_ngrams\n.", 1000)
     assert not isinstance(refusal.value, NotReadableError)
 

@@ -121,7 +121,7 @@ CAN_ONLY_BE_RUN: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "coefficients that are no number": (lambda: changed(1, coef_=np.full((1, COLUMNS), np.nan)), "is not finite"),
     "infinite coefficients": (lambda: changed(1, coef_=np.full((1, COLUMNS), np.inf)), "is not finite"),
-    "huge coefficients": (lambda: changed(1, coef_=np.full((1, COLUMNS), 1e7)), "beyond 1,000,000"),
+    "huge coefficients": (lambda: changed(1, coef_=np.full((1, COLUMNS), 1e7)), "larger than 1,000,000"),
     "coefficients of whole numbers": (
         lambda: changed(1, coef_=np.ones((1, COLUMNS), int)),
         "dtype of the coefficients is i8",
@@ -153,7 +153,7 @@ CAN_ONLY_BE_RUN: dict[str, tuple[Callable[[], Any], str]] = {
     "a setting of another type": (lambda: changed(0, binary=1), "TfidfVectorizer has binary=int"),
 }
 DAMAGED: dict[str, tuple[Callable[[], Any], str]] = {
-    "a pipeline of other things": (lambda: Pipeline([1, 2]), "no names and steps"),
+    "a pipeline of other things": (lambda: Pipeline([1, 2]), "not names and steps"),
     "an unfitted classifier": (
         lambda: Pipeline([("a", TfidfVectorizer()), ("b", LogisticRegression())]),
         "no classes_",
@@ -165,7 +165,7 @@ DAMAGED: dict[str, tuple[Callable[[], Any], str]] = {
     "features missing": (lambda: changed(1, coef_=np.ones((1, 99))), "more coefficients than features"),
     "an idf too short": (lambda: changed_tfidf(idf_=np.ones(2)), "2 idf for"),
     "terms renumbered": (lambda: changed(0, vocabulary_={"free": 1}), "gaps in its numbering"),
-    "terms numbered by texts": (lambda: changed(0, vocabulary_={"free": "0"}), "not of terms and their numbers"),
+    "terms numbered by texts": (lambda: changed(0, vocabulary_={"free": "0"}), "does not map terms to numbers"),
     "terms that are not texts": (lambda: changed(0, vocabulary_={7: 0}), "terms that are not texts"),
 }
 

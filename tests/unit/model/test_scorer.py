@@ -84,7 +84,7 @@ def test_it_never_changes(scorer: Scorer) -> None:
 
 def test_a_model_that_must_not_be_served_is_not_loaded(artifact: Artifact) -> None:
     """The checks of the artifact come first."""
-    with pytest.raises(ArtifactError, match="sha-256"):
+    with pytest.raises(ArtifactError, match="SHA-256"):
         load(Artifact(artifact.model + b"!", artifact.metadata), "20260202", "prod")
 
 

@@ -113,7 +113,7 @@ def test_a_model_that_can_be_read_is_never_run(artifact: Artifact) -> None:
 def test_other_bytes_are_refused_with_both_hashes(artifact: Artifact, tmp_path: Path) -> None:
     """A damaged model.pkl, or one of another run, is told apart before it is read, and nothing is written."""
     damaged = replace(artifact, model=artifact.model + b"!")
-    with pytest.raises(ArtifactError, match=f"is {damaged.sha256}, metadata.json says {artifact.sha256}"):
+    with pytest.raises(ArtifactError, match=f"is {damaged.sha256}, but metadata.json has {artifact.sha256}"):
         verify_folder(written(tmp_path, damaged), "20260202", "prod")
     assert not (tmp_path / SCORER).exists()
 
@@ -127,7 +127,7 @@ def test_the_release_of_scikit_learn_decides_nothing(artifact: Artifact, librari
 @pytest.mark.parametrize("gap", [1e-5, -1e-5, 0.5, float("nan")])
 def test_other_golden_answers_are_refused(artifact: Artifact, gap: float) -> None:
     """A model that answers differently than at training is not the model that was evaluated."""
-    with pytest.raises(ArtifactError, match="golden comment 0 scores"):
+    with pytest.raises(ArtifactError, match="the answer to golden comment 0 differs"):
         verify(with_first_golden_off_by(artifact, gap), "20260202", "prod")
 
 
@@ -264,4 +264,4 @@ def test_a_model_that_takes_too_long_is_refused(tmp_path: Path) -> None:
     """
     run = ["bash", "-c", 'ulimit -S -t 1; exec "$0" "$@"', sys.executable, "-c", script, str(tmp_path)]
     ended = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert "ArtifactError: its verification took more of" in ended.stderr
+    assert "ArtifactError: its verification took more than" in ended.stderr

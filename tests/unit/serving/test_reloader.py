@@ -78,7 +78,7 @@ def test_a_scorer_stays_until_there_is_another_one(leader: Reloader, store: Mode
     publish(store, artifact, SECOND, broken=True)
     leader.step()
     assert (leader.scorer is first, leader.state.load_failures) == (True, {"damaged": 1})
-    assert f"{SECOND}: the sha-256" in str(leader.last_error)
+    assert f"{SECOND}: the SHA-256" in str(leader.last_error)
 
 
 def test_nobody_refuses_once_another_one_answered(

@@ -112,7 +112,7 @@ def test_a_broken_version_is_refused_once_and_the_old_one_stays(
         for _ in range(3):
             updater.check()
     assert (current(cache), verifier.calls) == (FIRST, [FIRST, SECOND])
-    assert f"model {SECOND}: the sha-256" in str(cache.state().last_error)
+    assert f"model {SECOND}: the SHA-256" in str(cache.state().last_error)
     assert (len(caplog.records), cache.state().load_failures) == (1, {"damaged": 1})
     publish(store, artifact, THIRD)
     updater.check()
@@ -180,7 +180,7 @@ def test_each_refusal_is_told_when_it_happens(
     updater.check()
     assert told == [(number, number) for number in range(21)]
     assert (current(cache), cache.state().load_failures) == (FIRST, {"damaged": 20})
-    assert f"model {broken[-1]}: the sha-256" in str(cache.state().last_error)
+    assert f"model {broken[-1]}: the SHA-256" in str(cache.state().last_error)
 
 
 def test_newer_versions_are_looked_for_between_candidates(

@@ -226,7 +226,7 @@ def test_tables_are_read_without_labels(tmp_path: Path, separator: str) -> None:
     assert (name, table.to_dict("list")) == ("x.tsv", {"id": ["1", "2"], "comment": ["first", ""]})
     [(_, _, alone)] = read_tables([saved(tmp_path, "x.csv", "text\ntext\n")], ("text",))
     assert list(alone["text"]) == ["text"]
-    with pytest.raises(TrainingDataError, match=r"x.csv, line 1: no column words; --column names the one"):
+    with pytest.raises(TrainingDataError, match=r"x.csv, line 1: no column words; use --column to name"):
         list(read_tables([saved(tmp_path, "x.csv", content)], ("words",)))
 
 
@@ -279,7 +279,10 @@ def test_any_bytes_are_comments_or_an_error_of_the_file(
         *((text + ROWS, "line 1: no column CONTENT and no column CLASS") for text in ("", f"{MARKER},0\n")),
         ("\n" + ROWS, "line 2: no column CONTENT and no column CLASS"),
         ("CONTENT,LABEL\n" + SPAM, "line 1: no column CLASS;"),
-        *((HEADER.replace("\n", f",{column}\n"), "line 1: two columns are") for column in ("CLASS", "AUTHOR,AUTHOR")),
+        *(
+            (HEADER.replace("\n", f",{column}\n"), "line 1: two columns have the same name")
+            for column in ("CLASS", "AUTHOR,AUTHOR")
+        ),
         *((HEADER + ROWS + f"{MARKER},{bad}\n", "line 22: CLASS must be 0") for bad in ("2", "", "yes", "1.5", "-1")),
         (HEADER + ROWS + f"{MARKER},\n", "line 22: CLASS must be 0 .*; it is empty"),
         (HEADER + f"{MARKER},1\n,,\n", "line 3: 3 fields where the header has 2"),
@@ -328,7 +331,7 @@ ZIP = zipped({"x.csv": HEADER + ROWS + SPAM})
             zipped({"x.txt": MARKER, ".x.csv": "", "__MACOSX/x.csv": "", "x.csv/": ""}),
             "holds no .csv file; it holds: x.txt",
         ),
-        *((zipped({"a.csv": HEADER + ROWS, name: MARKER}), "'.+' would leave its folder") for name in OUTSIDE),
+        *((zipped({"a.csv": HEADER + ROWS, name: MARKER}), "'.+' points outside its folder") for name in OUTSIDE),
         (zipped({"x.csv": HEADER + ROWS}, zipfile.ZIP_LZMA), "not compressed by deflate"),
     ],
 )

@@ -93,7 +93,7 @@ def test_pull_respects_a_given_id(storage: Storage, tmp_path: Path) -> None:
         with pytest.raises(TrainingDataError, match=r"seed_training_data\.sh") as raised:
             pull(storage, tmp_path, empty)
         assert str(raised.value).startswith(storage.url(f"training/{empty}/ holds no {KINDS} file"))
-    with pytest.raises(TrainingDataError, match="'latest' is no day"):
+    with pytest.raises(TrainingDataError, match="'latest' is not a calendar day"):
         pull(storage, tmp_path, "latest")
 
 
@@ -122,7 +122,7 @@ def odd_store(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[l
 def test_a_key_that_would_leave_the_folder_is_refused(odd_store: list[str], tmp_path: Path, name: str) -> None:
     """S3 takes any key; whatever it means as a path, nothing is written outside the day's folder."""
     odd_store.append(f"training/20260101/{name}")
-    with pytest.raises(TrainingDataError, match=r"^s3://comments/training/20260101/: '.*' would leave its folder"):
+    with pytest.raises(TrainingDataError, match=r"^s3://comments/training/20260101/: '.*' points outside its folder"):
         pull(S3Storage("comments"), tmp_path / "one" / "two" / "data", "20260101")
     assert everything(FolderStorage(tmp_path)) == {}
 
@@ -163,7 +163,7 @@ def test_find_local_respects_a_given_id(tmp_path: Path) -> None:
         find_local(tmp_path, SAMPLE_FOLDER, "20260101")
     fill(FolderStorage(tmp_path), "training/20260101/x.csv", "training/20260202/x.csv")
     assert find_local(tmp_path, SAMPLE_FOLDER, "20260101").training_data_id == "20260101"
-    with pytest.raises(TrainingDataError, match="'sample' is no day"):
+    with pytest.raises(TrainingDataError, match="'sample' is not a calendar day"):
         find_local(tmp_path, SAMPLE_FOLDER, "sample")
 
 
@@ -231,7 +231,7 @@ def test_seed_refuses_a_day_that_holds_data(storage: Storage) -> None:
         *((["good.csv", bad], f"{bad}: not a {KINDS} file") for bad in ("good.txt", ".hidden.csv")),
         (["good.csv", "other/good.csv"], "two of the files have the same name"),
         (["good.csv", "bad.csv"], "bad.csv, line 2: CLASS must be"),
-        (["good.csv", "bad.zip"], "bad.zip: not a zip"),
+        (["good.csv", "bad.zip"], "bad.zip: not a readable zip"),
         (["good.csv", "day 10:30.csv"], r"local/: 'day 10:30.csv' points outside its folder; use a name without"),
         (["day 10.30\u202fAM.csv"], r"local/: 'day 10.30\\u202fAM.csv' has characters that cannot be printed; give it"),
     ],

@@ -238,7 +238,7 @@ def test_a_best_value_at_the_edge_of_the_grid_is_said() -> None:
         LogisticRegression(), {"C": [0.001, 0.01, 0.1], "fit_intercept": [True]}, scoring="neg_log_loss"
     )
     [sentence] = at_the_edge(search.fit(numbers, y))
-    assert sentence.startswith("The best C, 0.1, is the largest that was searched")
+    assert sentence.startswith("The best C, 0.1, is the largest searched value")
     search.best_params_ = {"C": 0.01}
     assert at_the_edge(search) == []
     assert at_the_edge(GridSearchCV(LogisticRegression(), {}).fit(numbers, y)) == []
@@ -247,7 +247,7 @@ def test_a_best_value_at_the_edge_of_the_grid_is_said() -> None:
 @pytest.mark.parametrize(("left_out", "what"), [([], "are none"), ([1, 1], "are all of CLASS 1")])
 def test_a_held_out_part_without_both_classes_is_refused(left_out: list[int], what: str) -> None:
     """The error says what is there and what would help."""
-    with pytest.raises(TrainingDataError, match=f"{what}; more comments, or a larger HELD_OUT_SHARE"):
+    with pytest.raises(TrainingDataError, match=f"{what}; add comments or set a larger HELD_OUT_SHARE"):
         require_both_classes(left_out)
     require_both_classes([0, 1])
 

@@ -126,7 +126,9 @@ def test_what_waits_for_a_person_or_hides_a_failure_is_refused(source: str, what
     """The message names the cell, and for a command the way that tells its failure."""
     with pytest.raises(PreflightError) as failure:
         preflight.check(write(tmp_path, GOOD, source))
-    assert str(failure.value).endswith(f") {what}" + ("; a scheduled run has none" if "person" in what else ""))
+    assert str(failure.value).endswith(
+        f") {what}" + (", but in a scheduled run there is nobody" if "person" in what else "")
+    )
 
 
 def test_a_cell_that_may_fail_is_refused(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_a_notebook_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_mark_of_a_merge_inside_a_cell_is_refused(tmp_path: Path) -> None:
     """A tool that merges notebooks leaves it there; the file is a notebook all the same."""
-    with pytest.raises(PreflightError, match=r"cell 2 \(.*\) holds the mark of a merge"):
+    with pytest.raises(PreflightError, match=r"cell 2 \(.*\) holds the mark of an unfinished merge"):
         preflight.read_parameters(write(tmp_path, GOOD, "a = 1\n>>>>>>> theirs"))
 
 

@@ -174,5 +174,5 @@ def test_a_cluster_without_workers_or_scheduler_is_refused(start_cluster: Cluste
     with pytest.raises(ClusterError, match="has no workers"):
         share_out([(os.getpid,)], start_cluster(0))
     for address in ("tcp://127.0.0.1:1", "cluster", "tcp://127.0.0.1:http"):
-        with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address}; such as tcp"):
+        with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address}; give an address such as tcp"):
             share_out([(os.getpid,)], address)
