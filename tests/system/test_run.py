@@ -221,7 +221,7 @@ def truth_by_hash() -> dict[str, float]:
 
 GATES = (
     ("MIN_MCC=0.9999", r"MCC on the held-out comments is 0\.\d+, at least 0\.9999 is required \(MIN_MCC\)"),
-    ("MAX_MCC_DROP=0.0001", r"drop of MCC against the model before is 0\.\d+, at most 0\.0001 is required"),
+    ("MAX_MCC_DROP=0.0001", r"drop of MCC against the previous model is 0\.\d+, at most 0\.0001 is required"),
     ("MAX_FLIPPED=0", r"share of flipped answers is 0\.\d+, at most 0 is required \(MAX_FLIPPED\)$"),
 )
 
@@ -259,7 +259,7 @@ def test_a_run_tells_its_steps_its_data_and_how_good_the_model_is(
     run = train(tmp_path, *QUICK, ENVIRONMENT="staging", BUCKET=bucket.bucket)
     assert run.returncode == 0, run.stderr
     page = (tmp_path / f"model-training-{run.stdout.strip()}.html").read_text()
-    assert "Only 0 of the held-out comments are new to model 20260101T000000Z too: too few to compare." in page
+    assert "The previous model is 20260101T000000Z. Both runs held out 0 comments: too few to compare." in page
     assert not re.search(r"[^\n\x20-\x7e]", run.stderr), "control characters"
     steps = re.findall(r"^==> cross-validation: (\d+)/16 \(", run.stderr, re.MULTILINE)
     assert steps == [str(step) for step in range(17)]
