@@ -38,7 +38,7 @@ def test_it_tells_each_name_that_must_be_free() -> None:
         if isinstance(value, str)
     }
     assert {"pmip_api", "pmip/api-keys", "pmip-env"} <= named
-    assert {name for name in named if f"`{name}`" not in PAGE.split("## From nothing")[0]} == set()
+    assert {name for name in named if f"`{name}`" not in PAGE.split("## Deploy everything")[0]} == set()
 
 
 def test_its_stages_and_their_parameters_are_those_of_the_templates() -> None:
@@ -100,7 +100,7 @@ def test_its_sums_are_right() -> None:
     common = storage + images + training
     cents = [round(100 * amount) for amount in (common + function, key)]
     told = [*cents, round(common + instance + look), round(common + balanced)]
-    sentence = r"So (\d+) cents a month with Lambda, and (\d+) more with a key; (\d+) dollars .*?, (\d+) load-balanced"
+    sentence = r"So it costs (\d+) cents a month with Lambda, and (\d+) more with a key; (\d+) dollars .*?, (\d+) load-balanced"
     assert told == [int(number) for number in re.findall(sentence, PAGE)[0]]
     assert f"cost 730 × 2 × 0.9 × 0.05 = {730 * 2 * 0.9 * 0.05:.2f} dollars" in PAGE
 

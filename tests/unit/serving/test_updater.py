@@ -252,7 +252,7 @@ def test_an_api_with_newer_text_says_that_all_versions_are_older(
         updater.check()
         error = str(cache.state().last_error)
         assert error.startswith(f"no version in {store} gives its answers of training with the pmip.text of this API")
-        assert f"deploy the code that trained them; model {SECOND}: golden comment" in error
+        assert f"deploy the code that trained them; model {SECOND}: the answer to golden comment" in error
 
 
 def test_a_half_published_version_is_taken_up_when_it_is_whole(
