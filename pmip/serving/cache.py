@@ -60,7 +60,7 @@ class State:
 
 
 def cache_folder(base: Path | None, *served: object) -> Path:
-    """Return a folder of its own for each combination of user, served store, libraries and source code of pmip."""
+    """Return a separate folder for each combination of user, served store, libraries and source code of pmip."""
     sources = [path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
     key = sha256(repr((served, library_versions(), sources)).encode()).hexdigest()[:16]
     return (base or Path(tempfile.gettempdir())) / f"pmip-{os.geteuid()}" / key

@@ -59,9 +59,9 @@ class Augmented(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         """Fit a clone of the pipeline."""
         comments, labels, weights = with_copies(X, y, self.weight)
         self.pipeline_ = clone(self.pipeline)
-        features, seen = fitted_features(self.pipeline_["features"], comments, labels)
+        features, transformed = fitted_features(self.pipeline_["features"], comments, labels)
         name = weight_parameter(self.pipeline_["classifier"])
-        self.pipeline_["classifier"].fit(seen, labels, **({name: weights} if name else {}))
+        self.pipeline_["classifier"].fit(transformed, labels, **({name: weights} if name else {}))
         self.pipeline_.steps[0] = ("features", features)
         self.classes_ = self.pipeline_.classes_
         return self

@@ -191,8 +191,8 @@ def worst_errors(
     worst = worst.rename(columns={"source_row": "row", "CLASS": "label"})
     columns = ["source", "row", "label", "probability", "comment"]
     if usual is not None:
-        worst["what weighed most"] = [_reasons(scorer, comment, usual) for comment in worst["CONTENT"]]
-        columns.append("what weighed most")
+        worst["main reasons"] = [_reasons(scorer, comment, usual) for comment in worst["CONTENT"]]
+        columns.append("main reasons")
     return _styled(worst[columns])
 
 

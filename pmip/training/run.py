@@ -88,8 +88,8 @@ def _summary(model_id: str, data_dir: Path) -> str:
         for name, where in PROTOCOLS.items()
         if name in made.metrics
     ]
-    learnt = f"model {model_id}, trained on {comments} comments of training data {made.training_data_id}"
-    return f"{learnt}, passed the gate: {', '.join(figures)}"
+    trained = f"model {model_id}, trained on {comments} comments of training data {made.training_data_id}"
+    return f"{trained}, passed the gate: {', '.join(figures)}"
 
 
 def _execute(report: Path, parameters: dict[str, Any]) -> None:

@@ -126,7 +126,7 @@ def test_the_worst_errors_come_first_and_name_their_reasons(scorer: Scorer) -> N
     assert "&lt;b&gt;call&lt;/b&gt; [number] or mail [mail]" in page
     assert "1234567" not in page
     assert "has address" in page
-    assert "what weighed most" not in plots.worst_errors(table, P, scorer, None).data
+    assert "main reasons" not in plots.worst_errors(table, P, scorer, None).data
 
 
 def test_a_model_that_is_not_linear_is_not_explained() -> None:
