@@ -218,7 +218,9 @@ def _styled(table: pd.DataFrame) -> Styler:
 
 
 # A mail address, also if it is escaped for a URL, and a telephone number with any grouping.
-_CONTACT = re.compile(r"[\w.+%-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+|(?<!\w)\+?\(?\d(?:[\s().\-/]{0,3}\d){6,}|\d{7,}")
+_CONTACT = re.compile(
+    r"(?<![\w.+%-])[\w.+%-]{1,64}(?:@|%40)[\w-]{1,63}(?:\.[\w-]{1,63}){1,4}|(?<!\w)\+?\(?\d(?:[\s().\-/]{0,3}\d){6,}|\d{7,}"
+)
 
 
 def without_contacts(text: str) -> str:
