@@ -42,6 +42,7 @@ main() {
     in_training scripts/train.sh REPORT=short)
   start_api
   ask
+  trap 'exit 0' INT TERM  # from here on, Ctrl-C is the usual end
   tell_where
   if ! $once; then serve; fi
 }
@@ -184,7 +185,6 @@ tell_where() {
 }
 
 serve() {
-  trap 'exit 0' INT TERM
   wait "$api_pid" || api_failed
 }
 

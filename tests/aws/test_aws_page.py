@@ -100,7 +100,8 @@ def test_its_sums_are_right() -> None:
     common = storage + images + training
     cents = [round(100 * amount) for amount in (common + function, key)]
     told = [*cents, round(common + instance + look), round(common + balanced)]
-    sentence = r"So it costs (\d+) cents a month with Lambda, and (\d+) more with a key; (\d+) dollars .*?, (\d+) load-balanced"
+    sentence = r"So it costs (\d+) cents a month with Lambda, and (\d+) more with a key; "
+    sentence += r"(\d+) dollars .*?, (\d+) load-balanced"
     assert told == [int(number) for number in re.findall(sentence, PAGE)[0]]
     assert f"cost 730 × 2 × 0.9 × 0.05 = {730 * 2 * 0.9 * 0.05:.2f} dollars" in PAGE
 
