@@ -11,13 +11,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import ROOT, free_port
 from test_get_youtube_spam_collection import collection
-
-from pmip.config import Settings
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -31,7 +28,6 @@ SERVERS = {
     "jupyter notebook notebooks/": ("/api/status", "kernels"),
     "gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app": ("/model-info", "local"),
 }
-NOT_FOR_PEOPLE = {"AWS_BATCH_JOB_ID", "AWS_LAMBDA_RUNTIME_API", "PROMETHEUS_MULTIPROC_DIR"}
 THIS_VERY_TEST = "bash scripts/test.sh"
 Start = Callable[[str], subprocess.Popen[bytes]]
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -74,7 +70,6 @@ def serve(clone: Path, environ: dict[str, str]) -> Iterator[Start]:
 
 
 def body_of(url: str, seconds: float) -> str:
-    """Ask until the server answers."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -151,26 +146,3 @@ def test_the_api_and_jupyter_start_as_written(serve: Start, environ: dict[str, s
     port = free_port(20_000, 30_000)
     serve(f"jupyter notebook notebooks/ --no-browser --allow-root --port {port} --IdentityProvider.token=secret")
     assert jupyter[1] in body_of(f"http://127.0.0.1:{port}{jupyter[0]}?token=secret", 60)
-
-
-class Recorded(dict[str, str]):
-    """An environment without any variable that remembers what it was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: set[str] = set()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Remember the name."""
-        self.asked.add(name)
-        return default
-
-
-def test_it_names_what_exists() -> None:
-    """Every file that it names is there, and the settings that it lists are those that are read."""
-    for path in re.findall(r"`((?:pmip|scripts|notebooks|tests)/[\w./-]+)`", README):
-        assert (ROOT / path).exists(), path
-    environ = Recorded()
-    Settings.from_environ(environ)
-    listed = set(re.findall(r"`([A-Z_]{4,})`", README.split("## Settings")[1]))
-    assert listed - {"AWS_PROFILE"} == environ.asked - NOT_FOR_PEOPLE
