@@ -36,15 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
 # Before a commit a person runs the folder unit and these files of system; all else, and what is marked `slow`, waits
 # for `scripts/test.sh --all`.
-QUICK_SYSTEM_FILES = (
-    "test_get_youtube_spam_collection",
-    "test_lambda_handler",
-    "test_local_s3",
-    "test_main",
-    "test_s3_objects",
-    "test_s3_versions",
-    "test_scripts",
-)
+QUICK_SYSTEM_FILES = ["test_get_youtube_spam_collection", "test_lambda_handler", "test_local_s3", "test_main"]
+QUICK_SYSTEM_FILES += ["test_s3_objects", "test_s3_versions", "test_scripts"]
 SLOW_FIXTURES = ("start_cluster",)  # needs the extra 'dask'
 ALONE_FILES = ("test_load", "test_benchmark", "test_behind_nginx", "test_serving", "test_worker", "test_scoring")
 # What each process of pytest-xdist has to itself: the containers' images and the emulator are made once.
@@ -56,21 +49,15 @@ WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 PORTS = Random(os.getpid())
 
-pytest_plugins = ["aws_recorder", "engine", "emulator"]
+pytest_plugins = ["aws_recorder", "engine", "emulator", "s3_proxy"]
 
 # Who is started in the background ignores Ctrl-C, and a shell that inherits this cannot trap it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test may meet the settings or the account of the person who runs it.
+HIDDEN = {"ENVIRONMENT", "BUCKET", "DATA_DIR", "PINNED_MODEL_ID", "GIT_REVISION", "PYTHON_IMAGE"}
 for name in [*os.environ]:
-    if name.startswith("AWS_") or name in (
-        "ENVIRONMENT",
-        "BUCKET",
-        "DATA_DIR",
-        "PINNED_MODEL_ID",
-        "GIT_REVISION",
-        "PYTHON_IMAGE",
-    ):
+    if name.startswith("AWS_") or name in HIDDEN:
         del os.environ[name]
 os.environ |= {"PYTHON": sys.executable, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
 os.environ |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull, "NO_PROXY": "127.0.0.1,localhost"}
@@ -111,7 +98,6 @@ def free_port(low: int = 10_000, high: int = 17_000) -> int:
 
 
 def seeded(what: str) -> Random:
-    """Return random choices that TEST_SEED repeats."""
     return Random(f"{what} {SEED}")
 
 
@@ -171,15 +157,12 @@ def bucket(s3: dict[str, str]) -> Iterator[S3Storage]:
     storage = S3Storage(f"pmip-test-{uuid.uuid4().hex[:12]}")
     storage.create()
     yield storage
-    server = boto3.resource(  # by its own settings: the test may have put a proxy or wrong ones into the environment
-        "s3",
-        endpoint_url=s3["AWS_ENDPOINT_URL"],
-        aws_access_key_id=s3["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=s3["AWS_SECRET_ACCESS_KEY"],
-        region_name=s3["AWS_DEFAULT_REGION"],
-    )
-    server.Bucket(storage.bucket).objects.delete()
-    server.Bucket(storage.bucket).delete()
+    # By its own settings: the test may have put a proxy or wrong ones into the environment.
+    keys = (s3["AWS_ACCESS_KEY_ID"], s3["AWS_SECRET_ACCESS_KEY"])
+    session = boto3.session.Session(*keys, region_name=s3["AWS_DEFAULT_REGION"])
+    made = session.resource("s3", endpoint_url=s3["AWS_ENDPOINT_URL"]).Bucket(storage.bucket)
+    made.objects.delete()
+    made.delete()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -203,7 +186,6 @@ def model() -> Pipeline:
 
 @pytest.fixture(scope="session")
 def artifact(model: Pipeline) -> Artifact:
-    """Pack the small pipeline with its metadata."""
     return pack(model, Metadata("20260101T000000Z", "staging", trained_at="2026-01-01T00:00:00+00:00"))
 
 

@@ -67,8 +67,6 @@ artifact = ModelStore(bucket, settings.environment).publish(pack(pipeline, linea
 
 @dataclass
 class Run:
-    """One attempt of a job."""
-
     process: subprocess.Popen[str]
     folder: Path
 
@@ -79,12 +77,10 @@ class Run:
         return outside.children()[0] if self.process.args[0] == "unshare" else outside  # type: ignore[index]
 
     def wait_up_to(self, seconds: float) -> None:
-        """Wait, but not for a run that has ended."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
 
     def lose_host(self) -> None:
-        """Kill everything at once."""
         with_kernel = [self.first, *self.first.children(recursive=True)] if self.process.poll() is None else []
         for process in with_kernel:
             process.kill()
@@ -98,16 +94,8 @@ class Run:
 
 def in_container() -> list[str]:
     """Return what makes a command the first process of a container whose user is not root, where that can be done."""
-    command = [
-        "unshare",
-        "--user",
-        "--map-user=10001",
-        "--map-group=10001",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--kill-child",
-    ]
+    command = ["unshare", "--user", "--map-user=10001", "--map-group=10001"]
+    command += ["--pid", "--fork", "--mount-proc", "--kill-child"]
     if shutil.which("unshare") is None or subprocess.run([*command, "true"], check=False).returncode:
         return []
     return command
@@ -130,7 +118,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(bucket: S3Storage) -> ModelStore:
-    """Make an empty store beside training data."""
     seed(bucket, SAMPLE, "20260101")
     return ModelStore(bucket, "staging")
 
@@ -146,17 +133,10 @@ def start(project: Path, bucket: S3Storage, tmp_path: Path) -> Iterator[Start]:
     def start(job: str, endpoint: str | None = None, project: Path = project, **settings: str) -> Run:
         folder = tmp_path / f"attempt-{len(runs)}"
         folder.mkdir()
-        environ = os.environ | {
-            "AWS_BATCH_JOB_ID": job,
-            "AWS_BATCH_JOB_ATTEMPT": str(len(runs) + 1),
-            "AWS_BATCH_JQ_NAME": "pmip-training",
-            "AWS_BATCH_CE_NAME": "pmip-training",
-            "ENVIRONMENT": "staging",
-            "BUCKET": bucket.bucket,
-            "DATA_DIR": str(folder / "data"),
-            "HOME": str(folder),
-            "PYTHONPATH": str(project),
-        }
+        environ = os.environ | dict.fromkeys(("AWS_BATCH_JQ_NAME", "AWS_BATCH_CE_NAME"), "pmip-training")
+        environ |= {"AWS_BATCH_JOB_ID": job, "AWS_BATCH_JOB_ATTEMPT": str(len(runs) + 1)}
+        environ |= {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "DATA_DIR": str(folder / "data")}
+        environ |= {"HOME": str(folder), "PYTHONPATH": str(project)}
         environ |= settings | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
         command = [*in_container(), "bash", str(project / "scripts" / "train.sh"), *(QUICK if project == ROOT else ())]
         with (folder / "out").open("w") as out, (folder / "log").open("w") as log:
@@ -181,7 +161,6 @@ def jobs_of(store: ModelStore) -> Counter[str | None]:
 
 
 def half_versions(store: ModelStore) -> set[str]:
-    """List the folders without a model.pkl."""
     return set(store._storage.prefixes(f"models/{store.environment}/")) - set(store.published())
 
 
@@ -194,12 +173,8 @@ def test_a_job_runs_without_rights(store: ModelStore, start: Start) -> None:
     assert (status, [printed]) == (0, [f"{model_id}\n" for model_id in store.published()]), log
     assert jobs_of(store) == {job: 1}
     keys = [found.key for found in store._storage.objects(f"models/staging/{printed.strip()}/")]
-    assert sorted(key.rpartition("/")[2] for key in keys) == [
-        "metadata.json",
-        "model-training.html",
-        "model-training.ipynb",
-        "model.pkl",
-    ]
+    names = ["metadata.json", "model-training.html", "model-training.ipynb", "model.pkl"]
+    assert sorted(key.rpartition("/")[2] for key in keys) == names
 
 
 def test_lost_before_it_published_a_retry_publishes_one_version(
@@ -332,14 +307,11 @@ def test_a_disk_that_cannot_be_written_is_named(store: ModelStore, start: Start,
     with disk(tmp_path / "data", "size=1m") as folder:
         make_read_only(folder)
         status, _, log = start(str(uuid.uuid4()), DATA_DIR=str(folder)).end()
-    assert (status, log) == (
-        2,
-        f"pmip: DATA_DIR={folder}: the report cannot be written there (Read-only file system)\n",
-    )
+    told = f"pmip: DATA_DIR={folder}: the report cannot be written there (Read-only file system)\n"
+    assert (status, log) == (2, told)
 
 
 def timed(run: Run) -> float:
-    """Return how long a run takes that nobody kills."""
     begun = time.monotonic()
     assert run.end()[0] == 0
     return time.monotonic() - begun

@@ -24,17 +24,9 @@ IMAGE = f"{REPOSITORY}:{COMMIT}"
 FILES = {".ebextensions/pmip.config", ".platform/nginx/conf.d/pmip.conf", "Dockerrun.aws.json"}
 STARTED = "2030-01-01T00:00:00.000Z"
 LOOKING = ["DescribeEnvironments", "DescribeEvents"]
-DEPLOYING = [
-    "DescribeEnvironments",
-    "DescribeApplicationVersions",
-    "DescribeStacks",
-    "PutObject",
-    "CreateApplicationVersion",
-    "UpdateEnvironment",
-    *LOOKING * 2,
-    "DescribeStacks",
-]
-TO_UPDATE = DEPLOYING[: DEPLOYING.index("UpdateEnvironment") + 1]
+TO_UPDATE = ["DescribeEnvironments", "DescribeApplicationVersions", "DescribeStacks", "PutObject"]
+TO_UPDATE += ["CreateApplicationVersion", "UpdateEnvironment"]
+DEPLOYING = [*TO_UPDATE, *LOOKING * 2, "DescribeStacks"]
 AGAIN = ["DescribeEnvironments", "DescribeApplicationVersions", "UpdateEnvironment", *LOOKING]
 
 
@@ -63,7 +55,6 @@ class Readiness(BaseHTTPRequestHandler):
     answers: ClassVar = [200]
 
     def do_GET(self) -> None:
-        """Say whether there is a model."""
         assert self.path == "/readiness"
         self.send_response(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
         self.end_headers()
@@ -79,7 +70,6 @@ ADDRESS = f"127.0.0.1:{API.server_port}"
 
 @pytest.fixture(autouse=True, scope="module")
 def _api() -> Iterator[None]:
-    """Be the API of the environment."""
     with API:
         Thread(target=API.serve_forever).start()
         yield
@@ -87,13 +77,11 @@ def _api() -> Iterator[None]:
 
 
 def environment(version: str, status: str = "Ready", health: str = "Green") -> dict[str, Any]:
-    """Describe the environment as Elastic Beanstalk does."""
     names = {"ApplicationName": "pmip", "EnvironmentName": "pmip-env", "CNAME": ADDRESS}
     return {"Environments": [names | {"VersionLabel": version, "Status": status, "Health": health}]}
 
 
 def events(*messages: str) -> dict[str, Any]:
-    """List events as Elastic Beanstalk does: the newest first."""
     listed = [
         {"EventDate": f"2030-01-01T00:00:0{second}.000Z", "Severity": "INFO", "Message": message}
         for second, message in enumerate(messages)
@@ -102,7 +90,6 @@ def events(*messages: str) -> dict[str, Any]:
 
 
 def deployable(aws: AwsRecorder, label: str) -> None:
-    """Script a deployment that works."""
     updating = environment(label, "Updating", "Grey")
     aws.answer("DescribeEnvironments", environment("old"), updating, environment(label))
     aws.answer("DescribeApplicationVersions", {"ApplicationVersions": []})
@@ -125,15 +112,10 @@ def deployed_before(aws: AwsRecorder, label: str, *looks: Answer) -> None:
 
 
 def deploy(project: Path, *words: str, **environ: str) -> Any:
-    """Call the script, which does not wait."""
     return run(project / "scripts" / "deploy_api.sh", *(words or [IMAGE]), **{"HEALTH_SECONDS": "0"} | environ)
 
 
-# --- the bundle ---
-
-
 def bundle_of(project: Path, image: str) -> tuple[bytes, dict[str, str]]:
-    """Write the bundle of an image; return its bytes and its files."""
     outcome = deploy(project, "--bundle-only", image, PATH="/usr/bin:/bin")  # no aws command is needed
     assert (outcome.returncode, outcome.stdout) == (0, "build/pmip_api.zip\n"), outcome.stderr
     content = (project / "build" / "pmip_api.zip").read_bytes()
@@ -164,7 +146,6 @@ def test_the_same_image_makes_the_same_bytes(project: Path) -> None:
 
 
 def dockerrun_text() -> str:
-    """Return the file at the root."""
     return (ROOT / "Dockerrun.aws.json").read_text()
 
 
@@ -194,9 +175,6 @@ def test_the_api_itself_refuses_what_is_too_large() -> None:
     [megabytes] = re.findall(r"^client_max_body_size (\d+)m;$", nginx, re.MULTILINE)
     assert int(megabytes) == 8 + 1
     assert 'read("MAX_BODY_BYTES", 8 * MEBIBYTE,' in (ROOT / "pmip" / "config.py").read_text()
-
-
-# --- the deployment ---
 
 
 def test_a_version_is_uploaded_deployed_and_told_where_it_is(project: Path, label: str, aws: AwsRecorder) -> None:
@@ -243,18 +221,6 @@ def test_health_is_waited_for_when_the_update_has_ended(project: Path, label: st
     assert aws.operations == [*AGAIN, *LOOKING, "DescribeStacks"]
 
 
-def test_a_version_that_beanstalk_gave_up_leaves_the_old_one_serving(
-    project: Path, label: str, aws: AwsRecorder
-) -> None:
-    """The causes are told, and nothing more is done."""
-    deployed_before(aws, label, environment("old"))
-    outcome = deploy(project)
-    assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert "Application deployment failed\nthe container ended\n" in outcome.stderr
-    assert outcome.stderr.endswith(f"deploy_api.sh: {label} failed; old still serves\n")
-    assert aws.operations == [*AGAIN, "DescribeEnvironmentHealth"]
-
-
 @pytest.mark.parametrize("left_by_beanstalk", ["new", "old"])
 def test_a_version_that_is_red_gives_way_to_the_old_one(
     left_by_beanstalk: str, project: Path, label: str, aws: AwsRecorder
@@ -269,22 +235,41 @@ def test_a_version_that_is_red_gives_way_to_the_old_one(
     assert outcome.stderr.endswith(f"deploy_api.sh: {label} failed; old serves again\n")
 
 
-def test_a_way_back_that_fails_too_is_told(project: Path, label: str, aws: AwsRecorder) -> None:
-    """Nothing is tried a second time."""
-    deployed_before(aws, label, environment("old"), environment(label, health="Red"), environment("old", health="Red"))
-    outcome = deploy(project)
-    assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert outcome.stderr.endswith("and so did the return to old: pmip-env has old and is Red\n")
-    assert aws.operations.count("UpdateEnvironment") == 2
+BACK_FAILED = "and so did the return to old: pmip-env has old and is Red"
+# What the environment is like each time, what /readiness says, the updates, and the end of what is told.
+FAILING: dict[str, tuple[list[str], int, list[str], str]] = {
+    "Beanstalk gave it up": (["old Green"], 200, ["new"], "new failed; old still serves"),
+    "and so did the way back": (
+        ["old Green", "new Red", "old Red"],
+        200,
+        ["new", "old"],
+        "pmip-env has old and is Red",
+    ),
+    "no other version": (["new Red"], 200, ["new"], "new failed, and there is no previous version to return to"),
+    "it has no model": (["old Green", "new Green", "old Green"], 503, ["new", "old"], "new failed; old serves again"),
+    "its API has no model yet": (["new Green"], 503, [], "new failed, and there is no previous version to return to"),
+}
 
 
-def test_without_another_version_there_is_no_way_back(project: Path, label: str, aws: AwsRecorder) -> None:
-    """Such as when the version that fails is deployed once more."""
-    deployed_before(aws, label, environment(label, health="Red"))
+@pytest.mark.parametrize("case", FAILING)
+def test_a_version_that_fails_is_told_with_the_causes(
+    case: str, project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version before serves on, or again, if there is one; nothing is tried a second time."""
+    looks, readiness, updates, told = FAILING[case]
+    monkeypatch.setattr(Readiness, "answers", [readiness])
+    seen = [environment(version.replace("new", label), health=health) for version, health in map(str.split, looks)]
+    deployed_before(aws, label, *seen)
     outcome = deploy(project)
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert outcome.stderr.endswith(f"{label} failed, and there is no previous version to return to\n")
-    assert aws.operations == [*AGAIN, "DescribeEnvironmentHealth"]
+    updated = [call["VersionLabel"] for call in aws.parameters("UpdateEnvironment")]
+    assert updated == [label if version == "new" else version for version in updates]
+    assert outcome.stderr.endswith(f"{told.replace('new', label)}\n")
+    if readiness == 503:
+        assert '/readiness answers 503: {"message": "no model is loaded yet"}\n' in outcome.stderr
+    else:
+        assert "Application deployment failed\nthe container ended\n" in outcome.stderr
+        assert len(updates) > 1 or aws.operations == [*AGAIN, "DescribeEnvironmentHealth"]
 
 
 def test_a_version_that_serves_is_not_deployed_again(project: Path, label: str, aws: AwsRecorder) -> None:
@@ -314,31 +299,6 @@ def test_a_version_can_be_made_before_there_is_an_environment(project: Path, lab
     outcome = deploy(project, "--version-only", IMAGE)
     assert (outcome.returncode, outcome.stdout) == (0, f"{label}\n"), outcome.stderr
     assert aws.operations == ["DescribeApplicationVersions", "DescribeStacks", "PutObject", "CreateApplicationVersion"]
-
-
-def test_a_green_environment_whose_api_has_no_model_gives_way(
-    project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The API's own words are shown, and the version before is deployed again."""
-    monkeypatch.setattr(Readiness, "answers", [503])
-    deployed_before(aws, label, environment("old"), environment(label), environment("old"))
-    outcome = deploy(project)
-    assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert '/readiness answers 503: {"message": "no model is loaded yet"}\n' in outcome.stderr
-    assert [call["VersionLabel"] for call in aws.parameters("UpdateEnvironment")] == [label, "old"]
-    assert outcome.stderr.endswith(f"deploy_api.sh: {label} failed; old serves again\n")
-
-
-def test_an_api_without_a_model_that_is_deployed_once_more_is_told(
-    project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as at the first deployment, before there is a model: there is nothing to go back to."""
-    monkeypatch.setattr(Readiness, "answers", [503])
-    deployed_before(aws, label, environment(label))
-    outcome = deploy(project)
-    assert (outcome.returncode, "/readiness answers 503" in outcome.stderr) == (1, True)
-    assert outcome.stderr.endswith(f"{label} failed, and there is no previous version to return to\n")
-    assert "UpdateEnvironment" not in aws.operations
 
 
 def test_the_api_may_take_a_while_to_have_its_model(
@@ -405,24 +365,12 @@ def test_events_and_causes_that_may_not_be_read_spoil_nothing(project: Path, lab
     assert outcome.stderr.endswith("old still serves\n")
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        [IMAGE, IMAGE],
-        ["--bundle-only"],
-        [json.loads(dockerrun_text())["Image"]["Name"]],
-        ["pmip_api:1"],
-        [REPOSITORY],
-        [f"{REPOSITORY}:"],
-        [f"{REPOSITORY}:latest"],
-        [f"{REPOSITORY}@sha256:1"],
-        [f"https://{IMAGE}"],
-        [f"{IMAGE} "],
-        [f'{REPOSITORY}:1",'],
-    ],
-    ids=repr,
-)
+NO_IMAGES = [[], [IMAGE, IMAGE], ["--bundle-only"], [json.loads(dockerrun_text())["Image"]["Name"]], ["pmip_api:1"]]
+NO_IMAGES += [[REPOSITORY], [f"{REPOSITORY}:"], [f"{REPOSITORY}:latest"], [f"{REPOSITORY}@sha256:1"]]
+NO_IMAGES += [[f"https://{IMAGE}"], [f"{IMAGE} "], [f'{REPOSITORY}:1",']]
+
+
+@pytest.mark.parametrize("words", NO_IMAGES, ids=repr)
 def test_what_is_no_image_is_refused(words: list[str], project: Path, aws: AwsRecorder) -> None:
     """Exit 2 before anything is written or asked: the placeholder, no tag, or one that does not stay."""
     outcome = deploy(project, *words) if words else run(project / "scripts" / "deploy_api.sh")

@@ -22,7 +22,6 @@ TIER = {"Name": "WebServer", "Type": "Standard", "Version": "1.0"}
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Clone the project as it is now, committed."""
     folder = tmp_path / "pmip"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True, timeout=60)
     return folder
@@ -50,7 +49,6 @@ def made_by_the_console(aws: AwsRecorder) -> None:
 
 
 def eb(folder: Path, *words: str) -> str:
-    """Call the eb command; return what it prints."""
     environ = os.environ | {"HOME": str(folder.parent)}
     program, said = installed("awsebcli==3.27.5", "eb"), subprocess.PIPE
     command, nobody = [program, *words], subprocess.DEVNULL

@@ -17,18 +17,15 @@ MODEL_ID = "20300101T000000Z"
 
 
 def job(status: str, stream: str = "", **container: Any) -> dict[str, Any]:
-    """Describe the job as Batch does."""
     described = {"jobId": "job-1", "jobName": "pmip-training", "status": status, "statusReason": "why"}
     return {"jobs": [described | {"container": ({"logStreamName": stream} if stream else {}) | container}]}
 
 
 def lines(token: str, *messages: str) -> dict[str, Any]:
-    """Return a page of a log as CloudWatch does."""
     return {"nextForwardToken": token, "events": [{"timestamp": 1, "message": message} for message in messages]}
 
 
 def runnable(aws: AwsRecorder) -> None:
-    """Script a job that goes well."""
     aws.answer("SubmitJob", {"jobName": "pmip-training", "jobId": "job-1"})
     states = [job("RUNNABLE"), job("RUNNING", "log/1"), job("RUNNING", "log/1"), job("SUCCEEDED", "log/1", exitCode=0)]
     aws.answer("DescribeJobs", *states)

@@ -23,12 +23,8 @@ from pmip.store.versions import LocalModel
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # The last one keeps the browser itself, too, from asking anybody else.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 KEY = "a-key-of-the-tests"
 AXE = "axe-core@4.10.3"
 
@@ -47,7 +43,6 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def port(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Serve the artifact."""
     folder = tmp_path_factory.mktemp("api")
     LocalModel(folder).save(artifact)
     with running_api(folder) as (port, _):
@@ -71,14 +66,12 @@ class Caller:
             self.complaints.append(message.text)
 
     def open(self, address: str) -> None:
-        """Open the page and unfold the route that scores."""
         self.address = address
         self.page.goto(address)
         self.page.get_by_role("button", name="/predict").first.click()
         self.page.get_by_role("button", name="Try it out").click()
 
     def execute(self) -> tuple[str, Any]:
-        """Press the button; return the status and the body that the page shows."""
         self.page.get_by_role("button", name="Execute").click()
         answer = self.page.locator(".live-responses-table .response").first
         expect(answer).to_be_visible()
@@ -87,7 +80,6 @@ class Caller:
         return status, json.loads(answer.locator(".highlight-code pre, pre.microlight").first.inner_text())
 
     def authorize(self, key: str) -> None:
-        """Show a key by the Authorize button."""
         self.page.locator(".auth-wrapper").get_by_role("button", name="Authorize").first.click()
         if self.page.get_by_role("button", name="Logout").count():
             self.page.get_by_role("button", name="Logout").click()
@@ -210,7 +202,6 @@ def test_the_page_has_no_barriers(browser: Browser, axe: str, artifact: Artifact
 
 
 def barriers(page: Page) -> list[str]:
-    """Name what is serious or worse."""
     expect(page.locator(".loading-container")).to_have_count(0)
     violations = page.evaluate("axe.run()")["violations"]
     sys.stdout.write(f"\naxe: {[(one['impact'], one['id']) for one in violations]}\n")
@@ -257,7 +248,6 @@ def test_a_page_of_another_origin_calls_only_if_it_is_let_in(
 
 @contextmanager
 def another_origin() -> Iterator[str]:
-    """Serve an empty page on another port; return its origin."""
     with HTTPServer(("127.0.0.1", 0), _Page) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

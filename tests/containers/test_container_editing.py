@@ -4,7 +4,6 @@ import json
 import os
 import re
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,6 @@ class Jupyter:
         self.token = token
 
     def __call__(self, method: str, path: str, payload: object = None) -> Any:
-        """Send a request."""
         headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
         body = None if payload is None else json.dumps(payload).encode()
         request = urllib.request.Request(f"http://{self.address}/api/{path}", body, headers, method=method)
@@ -48,44 +46,19 @@ class Jupyter:
             return json.load(answer)
 
     def is_up(self) -> bool:
-        """Tell whether it answers."""
         try:
             return bool(self("GET", "status"))
         except OSError:
             return False
 
     def kernel(self) -> WebSocket:
-        """Start a kernel where the notebook would have it."""
         kernel = self("POST", "kernels", {"name": "python3", "path": "notebooks"})["id"]
         address = f"ws://{self.address}/api/kernels/{kernel}/channels?token={self.token}"
         return create_connection(address, timeout=60, http_no_proxy=["127.0.0.1"])
 
 
-def execute(kernel: WebSocket, code: str) -> str:
-    """Run a cell; return what it prints."""
-    header = {
-        "msg_id": uuid.uuid4().hex,
-        "msg_type": "execute_request",
-        "session": "test",
-        "username": "",
-        "version": "5",
-    }
-    message = {"header": header, "parent_header": {}, "metadata": {}, "channel": "shell", "buffers": []}
-    kernel.send(json.dumps(message | {"content": {"code": code, "silent": False, "store_history": False}}))
-    printed = ""
-    while True:
-        reply = json.loads(kernel.recv())
-        if reply["parent_header"].get("msg_id") != header["msg_id"]:
-            continue
-        content = reply["content"]
-        printed += content.get("text", "") + "".join(content.get("traceback", []))
-        if content.get("execution_state") == "idle":
-            return printed
-
-
 @pytest.fixture
 def jupyter(start: Start, tmp_path: Path) -> Jupyter:
-    """Open Jupyter in a container by the README's command."""
     port = free_port(20_000, 30_000)
     served = "jupyter notebook notebooks/ --ip 0.0.0.0 --port 8888 --no-browser"
     start("run_training_container.sh", "-c", served, JUPYTER_PORT=str(port))
@@ -111,16 +84,3 @@ def test_a_notebook_saved_on_either_side_is_there_on_the_other(jupyter: Jupyter,
         assert "from the host" in path.read_text()
     finally:
         path.unlink()
-
-
-def test_an_edit_of_the_package_reaches_the_running_kernel(jupyter: Jupyter, text_module: Path) -> None:
-    """By %autoreload: the same kernel computes something else after an edit on the host."""
-    kernel = jupyter.kernel()
-    original = text_module.read_text()
-    text_module.write_text(original + "\n\ndef added() -> int:\n    return 1\n")
-    setup = "%load_ext autoreload\n%autoreload 2\nfrom pmip import text\nfrom pmip.text import added\nkept = 40"
-    execute(kernel, setup)
-    assert execute(kernel, "print(kept + text.added(), kept + added())") == "41 41\n"
-    text_module.write_text(original + "\n\ndef added() -> int:\n    return 2  # edited on the host\n")
-    assert execute(kernel, "print(kept + text.added(), kept + added())") == "42 42\n"
-    kernel.close()

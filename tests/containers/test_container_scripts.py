@@ -28,7 +28,6 @@ SECRET = "not-to-be-seen"
 
 @pytest.fixture
 def bin_dir(tmp_path: Path) -> Path:
-    """Make a folder for commands."""
     folder = tmp_path / "bin"
     folder.mkdir()
     return folder
@@ -70,19 +69,6 @@ def test_without_an_engine_each_says_so_in_one_line(
         [line] = outcome.stderr.splitlines()
         assert what in line
     assert not (clone / ".venv").exists()
-
-
-@pytest.mark.parametrize(("required", "outcome"), [("", "1 skipped"), ("1", "1 error")])
-def test_the_tests_of_containers_skip_or_fail_without_an_engine(required: str, outcome: str, bin_dir: Path) -> None:
-    """They tell the reason, and fail where an engine has to be there."""
-    command(bin_dir, "docker", "exit 1")
-    environ = {"PATH": f"{bin_dir}:{os.environ['PATH']}", "REQUIRE_CONTAINERS": required}
-    tests = [sys.executable, "-m", "pytest", "-q", "tests/containers/test_containers.py", "-k", "commit_and_latest"]
-    shown = subprocess.run(
-        tests, cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert outcome in shown.stdout
-    assert "no container engine answers" in shown.stdout
 
 
 @pytest.mark.parametrize("script", RUN)
@@ -233,10 +219,7 @@ def test_changes_that_are_not_committed_are_not_pushed(calls: Path, tmp_path: Pa
 
 
 class Hello(BaseHTTPRequestHandler):
-    """Answers every request by one word."""
-
     def do_GET(self) -> None:
-        """Say it."""
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"hello")
@@ -247,7 +230,6 @@ class Hello(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[int]:
-    """Serve on the loopback."""
     with HTTPServer(("127.0.0.1", 0), Hello) as http:
         threading.Thread(target=http.serve_forever).start()
         yield http.server_port

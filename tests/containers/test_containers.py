@@ -4,9 +4,7 @@ import gzip
 import io
 import json
 import os
-import re
 import shutil
-import socket
 import subprocess
 import tarfile
 import time
@@ -14,6 +12,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import IO
 
 import pytest
@@ -38,16 +37,6 @@ QUICK = ("FOLDS=2", "REPORT=short")
 GZIP = b"\x1f\x8b"
 
 
-# --- the images ---
-
-
-def test_each_image_has_the_commit_and_latest(images: str) -> None:
-    """Both tags name one image, which knows its commit."""
-    for image in (TRAINING, API):
-        assert docker("images", "-q", f"{image}:{images}") == docker("images", "-q", f"{image}:latest")
-        assert f"GIT_REVISION={images}" in docker("inspect", "--format", "{{.Config.Env}}", image)
-
-
 def found_in(file: IO[bytes], texts: set[bytes]) -> set[bytes]:
     """Return which of the texts a file holds, however large it is."""
     found: set[bytes] = set()
@@ -60,7 +49,6 @@ def found_in(file: IO[bytes], texts: set[bytes]) -> set[bytes]:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    """Start a registry, and return its address."""
     if not (program := shutil.which("docker-registry")):
         without("REGISTRY", "docker-registry is not installed")
     port = free_port()
@@ -114,12 +102,6 @@ def test_an_image_holds_what_it_needs_and_no_more(images: str) -> None:
     assert set(shown) == code | {"LICENSE", "README.md", "data"}
 
 
-@pytest.mark.parametrize("image", [TRAINING, API])
-def test_an_image_runs_as_a_user_of_its_own(image: str, images: str) -> None:
-    """Not as root, and by a number that a host can tell."""
-    assert docker("run", "--rm", image, "-c", "id -u") == "10001"
-
-
 def test_an_edit_is_built_within_15_seconds(project: Path, images: str) -> None:
     """Neither the package nor the notebook has the libraries installed anew."""
     edited = [project / "pmip" / "text.py", project / "notebooks" / "model-training.ipynb"]
@@ -136,16 +118,6 @@ def test_an_edit_is_built_within_15_seconds(project: Path, images: str) -> None:
     assert built.stdout == f"pmip_test_edited:{images}-dirty\n"
     docker("rmi", built.stdout.strip(), "pmip_test_edited:latest")
     assert seconds <= 15
-
-
-def test_the_python_is_the_one_that_ci_tests() -> None:
-    """The workflow tries every test on the version that Dockerfile.train names."""
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    [version] = re.findall(r"ARG PYTHON_IMAGE=python:(.*)-slim\n", (ROOT / "Dockerfile.train").read_text())
-    assert version in workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
-
-
-# --- the API's image as a host runs it ---
 
 
 @pytest.fixture
@@ -170,25 +142,12 @@ def test_it_serves_without_rights_a_model_that_another_user_wrote(hosted: tuple[
     wait_for(lambda: docker("inspect", "--format", "{{.State.Health.Status}}", container) == "healthy", 30)
 
 
-def test_it_stops_within_5_seconds_with_its_requests_finished(hosted: tuple[str, int]) -> None:
-    """A request that a worker has begun to read when SIGTERM comes gets its answer."""
-    container, port = hosted
-    wait_for(lambda: all(ask(port, "/predict", EXAMPLE).status == 200 for _ in range(20)), 60)
-    body = json.dumps(EXAMPLE).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as client, client.makefile("rb") as answer:
-        client.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
-        assert b"100 Continue" in answer.readline()
-        begun = time.monotonic()
-        with subprocess.Popen(["docker", "stop", container], stdout=subprocess.DEVNULL) as stop:
-            wait_for(lambda: "Handling signal: term" in docker_log(container), 10)
-            client.sendall(body)
-            reply = answer.read()
-            stop.wait(30)
-        seconds = time.monotonic() - begun
-    assert b"200 OK" in reply
-    assert reply.endswith(b'{"result": [{"class": 1}, {"class": 0}]}\n')
-    assert seconds <= 5
+def test_it_stops_within_5_seconds(hosted: tuple[str, int]) -> None:
+    """SIGTERM reaches gunicorn, which ends as it does outside of a container."""
+    container, _port = hosted
+    begun = time.monotonic()
+    docker("stop", container)
+    assert time.monotonic() - begun <= 5
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
 
 
@@ -197,16 +156,8 @@ def test_it_keeps_its_models_where_a_beanstalk_host_lets_it(images: str, artifac
     bundle = yaml.safe_load((ROOT / "scripts" / "beanstalk" / ".ebextensions" / "pmip.config").read_text())
     [volume] = json.loads((ROOT / "Dockerrun.aws.json").read_text())["Volumes"]
     [(name, value)] = bundle["option_settings"]["aws:elasticbeanstalk:application:environment"].items()
-    as_root = (
-        "run",
-        "--rm",
-        "--user",
-        "0",
-        "--volume",
-        f"{tmp_path}:{Path(volume['HostDirectory']).parent}",
-        API,
-        "-c",
-    )
+    mounted = ("--volume", f"{tmp_path}:{Path(volume['HostDirectory']).parent}")
+    as_root = ("run", "--rm", "--user", "0", *mounted, API, "-c")
     docker(*as_root, bundle["commands"]["model_cache"]["command"])
     data = tmp_path / "data"
     data.mkdir()
@@ -226,12 +177,8 @@ def test_it_keeps_its_models_where_a_beanstalk_host_lets_it(images: str, artifac
 
 
 def docker_log(container: str) -> str:
-    """Return what a container has written so far."""
     log = subprocess.run(["docker", "logs", container], capture_output=True, text=True, timeout=30, check=True)
     return log.stdout + log.stderr
-
-
-# --- the images as AWS runs them, without the project mounted ---
 
 
 def test_the_api_image_is_a_lambda_function(images: str, artifact: Artifact, tmp_path: Path) -> None:
@@ -241,25 +188,17 @@ def test_the_api_image_is_a_lambda_function(images: str, artifact: Artifact, tmp
     mounts = ("--volume", f"{tmp_path}:/usr/src/app/data:ro", "--volume", f"{api}:/runtime_api.py:ro")
     tmp_path.chmod(0o755)
     command = ["docker", "run", "--rm", "--interactive", "--ipc", "none", *READ_ONLY, *mounts, "--entrypoint", "python"]
-    run = subprocess.run(
-        [*command, API, "/runtime_api.py"],
-        input=json.dumps(v2("/predict", EXAMPLE)),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    event = json.dumps(v2("/predict", EXAMPLE))
+    ended = subprocess.run(
+        [*command, API, "/runtime_api.py"], input=event, stdout=PIPE, text=True, timeout=120, check=True
     )
-    assert run.returncode == 0, run.stderr
-    answer = json.loads(run.stdout)
+    answer = json.loads(ended.stdout)
     assert (answer["statusCode"], json.loads(answer["body"])) == (200, {"result": [{"class": 1}, {"class": 0}]})
 
 
 def test_the_training_image_needs_no_mount(images: str) -> None:
     """Its own user can write where a run keeps its report and its model: it prints the model id."""
     assert is_model_id(docker("run", "--rm", TRAINING, "scripts/train.sh", *QUICK, timeout=300).splitlines()[-1])
-
-
-# --- the loop: train, publish, serve ---
 
 
 @pytest.fixture
@@ -277,7 +216,6 @@ def other_user(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def gate(s3: dict[str, str]) -> Iterator[Link]:
-    """Let all but a model.pkl through to the S3 server."""
     with link_to(s3["AWS_ENDPOINT_URL"], hold=r"PUT \S*/model\.pkl") as link:
         yield link
 

@@ -59,7 +59,6 @@ class Wrk:
 
 
 def result_of(load: subprocess.Popen[str]) -> Result:
-    """Wait for the end of a load, and tell what it came to."""
     told: dict[str, Any] = json.loads(load.communicate(timeout=SECONDS + 60)[0].splitlines()[-1])
     latencies = told["p50"] / 1000, told["p99"] / 1000
     return Result(told["requests"] * 1e6 / told["microseconds"], *latencies, sum(told["errors"].values()))
@@ -82,7 +81,6 @@ def grandchildren(master: int) -> list[psutil.Process]:
 
 @pytest.fixture(scope="module")
 def artifact(recipe: dict[str, Any]) -> Artifact:
-    """Fit the notebook's recipe to the sample."""
     comments = read_comments(local_files(SAMPLE))
     model = Augmented(recipe["pipeline"]).fit(comments["CONTENT"], comments["CLASS"]).pipeline_
     return pack(model, Metadata(FIRST, "staging", trained_at="2026-01-01T00:00:00+00:00"))
@@ -90,7 +88,6 @@ def artifact(recipe: dict[str, Any]) -> Artifact:
 
 @pytest.fixture
 def bodies(tmp_path: Path) -> Path:
-    """Write a request for each comment of the sample."""
     path = tmp_path / "bodies"
     comments = read_comments(local_files(SAMPLE))["CONTENT"]
     path.write_text("".join(json.dumps({"comments": [comment]}) + "\n" for comment in comments))

@@ -28,8 +28,6 @@ direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass
 class Reply:
-    """What the API answered."""
-
     status: int
     headers: Any
     body: Any
@@ -58,7 +56,6 @@ def wait_for(what: Callable[[], bool], seconds: float) -> float:
 
 
 def answers(port: int) -> bool:
-    """Tell whether the process answers at all."""
     try:
         return ask(port, "/healthcheck").body == {"status": "ok"}
     except OSError:
@@ -66,7 +63,6 @@ def answers(port: int) -> bool:
 
 
 def is_ready(port: int) -> bool:
-    """Tell whether a model is loaded."""
     try:
         return ask(port, "/readiness").status == 200
     except OSError:
@@ -74,7 +70,6 @@ def is_ready(port: int) -> bool:
 
 
 def served(port: int) -> str:
-    """Return the model id that an answer bears."""
     return str(ask(port, "/predict", EXAMPLE).headers["X-Model-Id"])
 
 
@@ -85,7 +80,6 @@ def pss(master: int) -> float:
 
 
 def at_bucket(bucket: S3Storage) -> dict[str, str]:
-    """Return the settings of an API that serves from a bucket."""
     return {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": "1"}
 
 

@@ -67,14 +67,8 @@ _OTHER_LETTERS = [
     _table("aehgijlnoqruxyz", "ɑеһɡіϳⅼոοԛгυхуᴢ"),  # a mixture
 ]
 _SMALL_CAPITALS = _both_cases(_table("abcdefghijklmnoprstuvwyz", "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"))
-_MATHEMATICAL = [
-    _alphabet(0x1D400, 0x1D41A),
-    _alphabet(0x1D468, 0x1D482),
-    _alphabet(0x1D4D0, 0x1D4EA),
-    _alphabet(0x1D56C, 0x1D586),
-    _alphabet(0x1D5D4, 0x1D5EE),
-    _alphabet(0x1D670, 0x1D68A),
-]
+_MATHEMATICAL = [_alphabet(0x1D400, 0x1D41A), _alphabet(0x1D468, 0x1D482), _alphabet(0x1D4D0, 0x1D4EA)]
+_MATHEMATICAL += [_alphabet(0x1D56C, 0x1D586), _alphabet(0x1D5D4, 0x1D5EE), _alphabet(0x1D670, 0x1D68A)]
 _ENCLOSED = [_alphabet(0x24B6, 0x24D0), _alphabet(0x1F130, 0x1F130), _alphabet(0x1F170, 0x1F170)]
 _ACCENTED = [
     _table("aceinosuyACEINOSUYgtr", "àçéîñöšüýÀÇÉÎÑÖŠÜÝğţř"),
@@ -95,8 +89,6 @@ def _spaced(word: str, random: Random) -> str:
 
 
 def _glued(text: str, random: Random) -> str:
-    """Write two to five words as one."""
-
     def glue(run: re.Match[str]) -> str:
         words, glued = run[0].split(), []
         while words:
@@ -109,7 +101,6 @@ def _glued(text: str, random: Random) -> str:
 
 
 def _swapped(word: str, random: Random) -> str:
-    """Swap two neighbouring letters behind the first."""
     place = random.randrange(1, len(word) - 1)
     return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
 

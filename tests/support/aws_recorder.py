@@ -29,8 +29,6 @@ class Call(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """An error that AWS answers."""
-
     code: str
     message: str
 
@@ -50,7 +48,6 @@ class AwsRecorder(ThreadingHTTPServer):
 
     @property
     def operations(self) -> list[str]:
-        """The names of the calls, in order."""
         return [call.operation for call in self.calls]
 
     def parameters(self, operation: str) -> list[dict[str, Any]]:
@@ -66,7 +63,6 @@ class AwsRecorder(ThreadingHTTPServer):
         self.answer(operation, Refusal("AccessDeniedException", f"you may not {operation}"))
 
     def next_answer(self, call: Call) -> Answer:
-        """Note a call and take its answer."""
         self.calls.append(call)
         answers = self._answers.get(call.operation) or [Refusal("NotScripted", f"{call} has no answer in this test")]
         return answers.pop(0) if len(answers) > 1 else answers[0]

@@ -57,7 +57,6 @@ _Loader.add_multi_constructor("!", _long_form)
 
 
 def template(stage: str) -> dict[str, Any]:
-    """Return a template in its long form."""
     return yaml.load((TEMPLATES / f"{stage}.yml").read_text(), _Loader)  # noqa: S506 - a subclass of the safe one
 
 
@@ -100,11 +99,9 @@ class Emulator:
         return self._clients[known]
 
     def elsewhere(self) -> "Emulator":
-        """Return an account in which nothing is yet."""
         return Emulator(self.port, f"{self._others.randrange(10**11, 10**12)}")
 
     def deploy(self, stage: str, **parameters: str) -> dict[str, str]:
-        """Make the stack of a stage; return its outputs."""
         name = f"pmip-{stage}"
         given = PARAMETERS[stage] | parameters
         stacks = self.client("cloudformation")

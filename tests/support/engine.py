@@ -20,7 +20,6 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 def docker(*words: str, timeout: float = 120) -> str:
-    """Call docker; return what it prints."""
     done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

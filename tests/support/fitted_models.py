@@ -35,7 +35,6 @@ ANALYZERS = [
 
 
 def joblib_dumps(model: Any, compress: Any = 0) -> bytes:
-    """Write a model as joblib.dump does."""
     buffer = io.BytesIO()
     joblib.dump(model, buffer, compress=compress)
     return buffer.getvalue()

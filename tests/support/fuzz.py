@@ -70,7 +70,6 @@ def csv(content: bytes) -> None:
 
 
 def zip_(content: bytes) -> None:
-    """Read a zip."""
     comment_file("x.zip", content)
 
 
@@ -83,7 +82,6 @@ def model(content: bytes) -> None:
 
 
 def metadata(content: bytes) -> None:
-    """Read a lineage, or have it refused."""
     with suppress(ArtifactError):
         Metadata.from_json(content).to_json()
 
@@ -99,7 +97,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds(target: str) -> list[bytes]:
-    """Return what a reader is fed at first."""
     families = (hostile_files.CLAIMING, hostile_files.MISUSING, hostile_files.RUNNING, hostile_files.TRICKING)
     models = [*hostile_files.SOUND.values(), *(content for family in families for content in family.values())]
     zips = [hostile_zips.ZIP, *hostile_zips.DAMAGED.values(), *hostile_zips.NAMING.values()]
@@ -108,8 +105,6 @@ def seeds(target: str) -> list[bytes]:
 
 
 def bounded(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    """Have a target fail that takes too long."""
-
     def run(content: bytes) -> None:
         begin = time.process_time()
         target(content)

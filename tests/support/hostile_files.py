@@ -89,12 +89,10 @@ def body(value: object) -> bytes:
 
 
 def called(path: str, arguments: tuple[Any, ...]) -> bytes:
-    """Return a pickle that calls a function."""
     return b"\x80\x04c" + path.replace(" ", "\n").encode() + b"\n" + body(arguments) + b"R."
 
 
 def with_state(estimator: object, **state: Any) -> bytes:
-    """Return a pickle of an estimator with one more state."""
     return body(estimator) + body(state) + b"b"
 
 
@@ -128,6 +126,7 @@ CLAIMING: Files = {
     "joblib array of huge items": _array((1,), f"S{BIG}"),
     "joblib array of many dimensions": _array((2**10,) * 3, "i1"),
     "joblib array of a negative size": _array((-1, -BIG), "i1"),
+    "joblib array of a truth's size": _array((True,), "f8"),
     "joblib array of nothing": _array((2**62,), "V0"),
     "bytearray": b"\x80\x05\x96" + struct.pack("<Q", BIG) + b"few.",
     "bytes": b"\x80\x05\x8e" + struct.pack("<Q", BIG) + b"few.",

@@ -36,7 +36,6 @@ LOCAL, CENTRAL, END = 0, ZIP.index(b"PK\x01\x02"), ZIP.index(b"PK\x05\x06")
 
 
 def patched(*changes: tuple[int, bytes], packed: bytes = ZIP) -> bytes:
-    """Overwrite bytes of a zip with one entry."""
     result = bytearray(packed)
     for at, value in changes:
         result[at : at + len(value)] = value
@@ -49,7 +48,6 @@ def both(at: int, value: bytes) -> bytes:
 
 
 def overlapping(count: int) -> bytes:
-    """List the same packed bytes many times."""
     bomb = zipped(("x.csv", ROWS + (b"x" * 100_000 + b",1\n") * 40))
     start, end = bomb.index(b"PK\x01\x02"), bomb.index(b"PK\x05\x06")
     listed = bomb[start:end] * count
@@ -58,42 +56,18 @@ def overlapping(count: int) -> bytes:
 
 
 def nested(depth: int) -> bytes:
-    """Pack a zip into a zip into a zip."""
     content = zipped(("x.csv", b"\n" * 2**22))
     for _ in range(depth):
         content = zipped(*((f"{number}.zip", content) for number in range(4)))
     return content
 
 
-SLIPPING: Files = {
-    name: named(name)
-    for name in (
-        "../marker.csv",
-        "../../marker.csv",
-        "./../marker.csv",
-        "a/../../marker.csv",
-        "a/./../../marker.csv",
-        "marker.csv/../../marker.csv",
-        "/marker.csv",
-        "//host/share/marker.csv",
-        "///marker.csv",
-        "..\\marker.csv",
-        "a\\..\\..\\marker.csv",
-        "a/..\\..\\marker.csv",
-        "\\marker.csv",
-        "\\\\host\\share\\marker.csv",
-        "C:\\marker.csv",
-        "C:marker.csv",
-        "C:/marker.csv",
-        "file:///marker.csv",
-        "../marker.txt",
-        "..%2fmarker.csv",
-        "..∕marker.csv",
-        "．．／marker.csv",
-        "~/marker.csv",
-        "$HOME/marker.csv",
-    )
-}
+NAMES = ["../marker.csv", "../../marker.csv", "./../marker.csv", "a/../../marker.csv", "a/./../../marker.csv"]
+NAMES += ["marker.csv/../../marker.csv", "/marker.csv", "//host/share/marker.csv", "///marker.csv", "..\\marker.csv"]
+NAMES += ["a\\..\\..\\marker.csv", "a/..\\..\\marker.csv", "\\marker.csv", "\\\\host\\share\\marker.csv"]
+NAMES += ["C:\\marker.csv", "C:marker.csv", "C:/marker.csv", "file:///marker.csv", "../marker.txt", "..%2fmarker.csv"]
+NAMES += ["..∕marker.csv", "．．／marker.csv", "~/marker.csv", "$HOME/marker.csv"]
+SLIPPING: Files = {name: named(name) for name in NAMES}
 NAMING: Files = {
     "NUL byte": patched((LOCAL + 30, b"\0"), (CENTRAL + 46, b"\0"), packed=ZIP),
     "NUL byte before another ending": zipped(("marker.csv_.sh", ROWS)).replace(b"csv_", b"csv\0"),

@@ -19,6 +19,8 @@ HEADERS = {
     "X-Forwarded-Port": "443",
     "X-Forwarded-Proto": "https",
 }
+ACCOUNT = {"accountId": "123456789012", "apiId": "a1b2c3d4e5", "domainName": HEADERS["Host"]}
+CALLER = {"sourceIp": "192.0.2.7", "userAgent": "curl/8.5.0"}
 
 
 def _body(payload: object, *, encoded: bool) -> Event:
@@ -44,12 +46,10 @@ def v1(
         "multiValueQueryStringParameters": asked or None,
         "pathParameters": {"proxy": path.removeprefix("/")},
         "stageVariables": None,
-        "requestContext": {
-            "accountId": "123456789012",
-            "apiId": "a1b2c3d4e5",
-            "domainName": HEADERS["Host"],
+        "requestContext": ACCOUNT
+        | {
             "httpMethod": "GET" if payload is None else "POST",
-            "identity": {"sourceIp": "192.0.2.7", "userAgent": "curl/8.5.0"},
+            "identity": CALLER,
             "path": f"/{stage}{path}",
             "protocol": "HTTP/1.1",
             "requestId": "c0ffee00-0000-4000-8000-000000000001",
@@ -77,17 +77,9 @@ def v2(
         "rawPath": raw,
         "rawQueryString": query,
         "headers": {name.lower(): value for name, value in (HEADERS | headers).items()},
-        "requestContext": {
-            "accountId": "123456789012",
-            "apiId": "a1b2c3d4e5",
-            "domainName": HEADERS["Host"],
-            "http": {
-                "method": method,
-                "path": raw,
-                "protocol": "HTTP/1.1",
-                "sourceIp": "192.0.2.7",
-                "userAgent": "curl/8.5.0",
-            },
+        "requestContext": ACCOUNT
+        | {
+            "http": CALLER | {"method": method, "path": raw, "protocol": "HTTP/1.1"},
             "requestId": "JKJaXmPLvHcESHA=",
             "routeKey": "$default",
             "stage": stage,

@@ -26,7 +26,6 @@ def attempts(module: bytes, name: bytes) -> list[bytes]:
 
 
 def main(folder: Path, names: list[str]) -> None:
-    """Read all of them under the hook."""
     sound = [path.read_bytes() for path in sorted(folder.glob("*.pkl"))]
     hostile = [content for name in names for content in attempts(*(part.encode() for part in name.split()))]
     events: list[str] = []

@@ -36,18 +36,15 @@ class Outcome:
 
     @property
     def status(self) -> int:
-        """The HTTP status that a caller gets."""
         assert self.kind == "response", self.payload
         return int(self.payload["statusCode"])
 
     @property
     def body(self) -> Any:
-        """The JSON that a caller gets."""
         return json.loads(self.payload["body"])
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that a caller gets, by their names in small letters."""
         found = self.payload.get("headers") or {k: v[-1] for k, v in self.payload["multiValueHeaders"].items()}
         return {name.lower(): value for name, value in found.items()}
 
@@ -148,7 +145,6 @@ def running_function(
 
 
 def main() -> None:
-    """Print what the function answers to the event on stdin."""
     with running_function() as function:
         json.dump(function.call(json.load(sys.stdin)).payload, sys.stdout)
 

@@ -70,7 +70,6 @@ class _Connection(BaseRequestHandler):
 
 @contextmanager
 def link_to(endpoint: str, *, hold: str = "", pause: float = 0) -> Iterator[Link]:
-    """Run a link to an S3 server."""
     with Link(endpoint, hold=hold, pause=pause) as link:
         Thread(target=link.serve_forever, daemon=True).start()
         try:

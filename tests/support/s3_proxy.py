@@ -9,7 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import urlsplit
 
+import pytest
 from conftest import seeded
+
+from pmip.store.objects import S3Storage
 
 CODES = {503: "SlowDown", 403: "AccessDenied", 501: "NotImplemented", 400: "ExpiredToken"}
 DROP = 256  # bytes
@@ -37,7 +40,6 @@ class S3Proxy(ThreadingHTTPServer):
 
     @property
     def endpoint(self) -> str:
-        """The address to set as AWS_ENDPOINT_URL."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def fault_of(self, request: str) -> str | int | None:
@@ -119,7 +121,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def proxy_before(endpoint: str) -> Iterator[S3Proxy]:
-    """Run a proxy before an S3 server."""
     proxy = S3Proxy(endpoint)
     thread = Thread(target=proxy.serve_forever, daemon=True)
     thread.start()
@@ -129,3 +130,12 @@ def proxy_before(endpoint: str) -> Iterator[S3Proxy]:
         proxy.shutdown()
         proxy.server_close()
         thread.join()
+
+
+@pytest.fixture
+def proxy(bucket: S3Storage, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """Put a proxy between what a test starts and the real S3 server; the test's own bucket goes past it."""
+    assert list(bucket.objects("")) == []
+    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy

@@ -11,7 +11,6 @@ ANSWER = '{"result": [{"class": 1}, {"class": 0}]}\n'
 
 
 def run(*command: object, timeout: float = 120, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Call a script of the project from another folder."""
     words = [str(word) for word in command]
     script = Path(words[0]) if Path(words[0]).is_absolute() else ROOT / "scripts" / words[0]
     settings = {name: value for name, value in (os.environ | environ).items() if value}
@@ -27,18 +26,15 @@ def run(*command: object, timeout: float = 120, **environ: str) -> subprocess.Co
 
 
 def command(folder: Path, name: str, text: str) -> None:
-    """Put a command of that name into a folder."""
     (folder / name).write_text(f"#!/bin/sh\n{text}\n")
     (folder / name).chmod(0o755)
 
 
 def revision_of(checkout: Path) -> str:
-    """Return the commit."""
     head = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
     return subprocess.run(head, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
 
 def listens(address: str, port: int) -> bool:
-    """Tell whether somebody does."""
     with socket.socket() as probe:
         return probe.connect_ex((address, port)) == 0

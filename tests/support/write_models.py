@@ -14,14 +14,8 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from pmip import text
 from pmip.steps import CommentFeatures
 
-TEXTS = [
-    "free stuff at www.example.org",
-    "nice song",
-    "check my channel out",
-    "love this",
-    "free cards!!",
-    "who is here",
-]
+TEXTS = ["free stuff at www.example.org", "nice song", "check my channel out", "love this", "free cards!!"]
+TEXTS += ["who is here"]
 LABELS = [1, 0, 1, 0, 1, 0]
 
 
@@ -39,7 +33,6 @@ def pipelines() -> dict[str, Pipeline]:
 
 
 def main(folder: Path) -> None:
-    """Write each model in three ways, one of them compressed as well."""
     answers = {}
     for name, model in pipelines().items():
         written = {f"{name}-{protocol}.pkl": pickle.dumps(model, protocol) for protocol in (2, 5)}

@@ -43,7 +43,6 @@ SGD = ("features", 'SGDClassifier(loss="log_loss", random_state=0)', '{"classifi
 
 
 def trained(folder: Path, model: tuple[str, str, str], head: str = HEAD) -> str:
-    """Run the notebook with another model cell; return all texts of its outputs."""
     features, classifier, search_space = model
 
     def edit(cell: Any) -> None:

@@ -25,14 +25,12 @@ NOT_READ = {"upside down", "flags"}
 
 
 def learnt(recipe: dict[str, Any]) -> Pipeline:
-    """Fit the recipe on four files of the sample."""
     comments = read_comments(local_files(SAMPLE[:-1]))
     return Augmented(recipe["pipeline"]).fit(comments["CONTENT"], comments["CLASS"]).pipeline_
 
 
 @pytest.fixture(scope="module")
 def model(recipe: dict[str, Any]) -> Pipeline:
-    """Fit the recipe on four files of the sample."""
     return learnt(recipe)
 
 
@@ -74,14 +72,3 @@ def test_the_recipe_makes_a_small_pickle(model: Pipeline) -> None:
 def test_the_recipe_gives_the_same_model_twice(recipe: dict[str, Any], model: Pipeline) -> None:
     """The copies it learns from are no game of chance."""
     assert (learnt(recipe)[-1].coef_ == model[-1].coef_).all()
-
-
-@pytest.mark.parametrize("name", [*NAMED, *UNSEEN])
-def test_an_attack_changes_words_and_no_link(name: str) -> None:
-    """Each attack changes a comment, the same way every time, and leaves its links alone."""
-    comment = "Please subscribe to my channel www.example.org/watch or https://youtu.be/abc thanks"
-    changed = attacked(comment, name)
-    assert changed != comment
-    assert changed == attacked(comment, name)
-    assert "www.example.org/watch" in changed
-    assert "https://youtu.be/abc" in changed

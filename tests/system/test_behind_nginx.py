@@ -52,7 +52,6 @@ def front(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def tell(line: str) -> None:
-    """Show a figure to whoever runs the trial with -s."""
     sys.stdout.write(f"\n{line}\n")
 
 
@@ -72,13 +71,11 @@ def timed(port: int, comments: int, times: int) -> list[tuple[int, float]]:
 
 
 def together(port: int, clients: int, comments: int, times: int) -> list[tuple[int, float]]:
-    """Ask by several clients at once; return all their answers."""
     with ThreadPoolExecutor(clients) as pool:
         return [one for some in pool.map(lambda _: timed(port, comments, times), range(clients)) for one in some]
 
 
 def p99(answers: list[tuple[int, float]]) -> float:
-    """Return the 99th percentile of the milliseconds."""
     return statistics.quantiles([milliseconds for _, milliseconds in answers], n=100)[98]
 
 
@@ -189,17 +186,6 @@ def test_a_large_body_in_vain_gets_the_apis_message(front: int, path: str, size:
         with refused.value as error:
             assert error.code == status
             assert json.load(error)["message"].startswith(told)
-
-
-def test_the_prefix_is_a_setting_and_no_header(artifact: Artifact, tmp_path: Path) -> None:
-    """Whether or not the proxy takes it away; what a caller says of it counts for nothing."""
-    evil = {"X-Forwarded-Prefix": "//evil/x", "SCRIPT_NAME": "//evil/x", "X-Script-Name": "//evil/x"}
-    with behind_nginx(tmp_path, artifact, URL_PREFIX="/pre") as (front, api):
-        for port, path in ((front, "/pre/swagger.json"), (api, "/pre/swagger.json"), (api, "/swagger.json")):
-            for headers in ({}, evil):
-                request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
-                with direct.open(request, timeout=30) as answer:
-                    assert json.load(answer)["basePath"] == "/pre"
 
 
 def test_gunicorn_takes_no_path_from_a_header(artifact: Artifact, tmp_path: Path) -> None:

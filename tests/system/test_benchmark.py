@@ -43,14 +43,12 @@ def start(saved: Path, *arguments: object, **environ: str) -> subprocess.Popen[s
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str, str]:
-    """Wait for its end; return its status, stdout and stderr."""
     with process:
         stdout, stderr = process.communicate(timeout=seconds)
     return process.returncode, stdout, stderr
 
 
 def left_by(saved: Path, process: subprocess.Popen[str]) -> list[str]:
-    """List the processes of its session that still run, and its files."""
     left = []
     for one in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, OSError):
@@ -60,7 +58,6 @@ def left_by(saved: Path, process: subprocess.Popen[str]) -> list[str]:
 
 
 def serves(process: subprocess.Popen[str]) -> bool:
-    """Tell whether it has a server with workers now."""
     try:
         servers = [one for one in psutil.Process(process.pid).children() if "gunicorn" in one.cmdline()]
         return any(server.children() for server in servers)
@@ -120,30 +117,6 @@ def test_an_error_under_load_fails_the_benchmark(saved: Path, tmp_path: Path) ->
     told = "no-op under load (100 a request, 32 clients) gave 9 answers and these errors: 3 × status other than 2xx"
     assert told in stderr
     assert left_by(saved, process) == []
-
-
-def test_a_wrong_answer_fails_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server has to give the classes that the model gives, before any load."""
-    monkeypatch.syspath_prepend(ROOT / "scripts" / "benchmark")
-    from questions import Question
-    from servers import BenchmarkError, Server, running
-
-    command = ("-c", str(ROOT / "scripts" / "benchmark" / "gunicorn_settings.py"), "noop:app")
-    server = Server("spam always", command, ROOT / "scripts" / "benchmark", {})
-    with running(server, Question("{}", [1]), tmp_path, tmp_path / "log") as started:
-        started.check(Question("{}", [1]))
-        with pytest.raises(BenchmarkError, match="spam always does not give the classes that the model gives"):
-            started.check(Question("{}", [0]))
-
-
-def test_without_wrk_it_says_how_to_get_it(saved: Path, tmp_path: Path) -> None:
-    """One line and exit 2, before anything is started."""
-    for tool in ("basename", "dirname"):
-        (tmp_path / tool).symlink_to(shutil.which(tool) or "")
-    (tmp_path / "bash").symlink_to(shutil.which("bash") or "")
-    status, stdout, stderr = finish(start(saved, saved, PATH=str(tmp_path)), 30)
-    assert (status, stdout) == (2, "")
-    assert stderr == ("benchmark.sh: wrk is not installed; 'apt-get install wrk' or 'brew install wrk' installs it\n")
 
 
 def test_the_words_model_is_fitted_saved_and_timed(saved: Path) -> None:

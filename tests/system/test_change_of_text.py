@@ -38,7 +38,6 @@ def {name}(comment):
 
 
 def train(root: Path, bucket: S3Storage, model_id: str) -> None:
-    """Publish a model with the code in a folder."""
     subprocess.run([sys.executable, "-c", TRAIN, bucket.bucket, model_id], cwd=root, env=os.environ, check=True)
 
 

@@ -50,14 +50,11 @@ print(json.dumps(answers))
 
 
 class Client(NamedTuple):
-    """A generated client and the API that it is for."""
-
     python: Path
     folder: Path
     port: int
 
     def calls(self, key: str = "") -> Any:
-        """Call every route; return the answers by the names of the operations."""
         command = [self.python, "-c", CALLS, f"http://127.0.0.1:{self.port}", key, json.dumps(EXAMPLE["comments"])]
         run = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
         assert run.returncode == 0, run.stderr
@@ -97,13 +94,11 @@ def client(generator: Path, artifact: Artifact, tmp_path_factory: pytest.TempPat
 
 
 def curl(port: int, path: str, *options: str) -> str:
-    """Ask by curl."""
     command = ["curl", "-sS", "--noproxy", "*", "-H", f"X-API-Key: {KEY}", *options, f"http://127.0.0.1:{port}{path}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
 def posted(comments: list[str]) -> tuple[str, ...]:
-    """Return curl's options for sending comments."""
     return ("-H", "Content-Type: application/json", "-d", json.dumps({"comments": comments}))
 
 

@@ -59,17 +59,13 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the file is."""
         return f"http://127.0.0.1:{self.server_port}/collection.zip"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Counts the requests and answers as its server says."""
-
     server: Server
 
     def do_GET(self) -> None:
-        """Send what the server has now."""
         self.server.requests += 1
         if not self.server.status:
             return
@@ -84,7 +80,6 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Serve the collection, on a port of its own."""
     with Server(("127.0.0.1", 0), Handler) as server:
         server.body = collection()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -110,7 +105,6 @@ def script(server: Server, tmp_path: Path) -> Script:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Names of all files, however deep."""
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 

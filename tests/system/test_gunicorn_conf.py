@@ -33,7 +33,6 @@ class Api:
         self.log = folder / f"api-{port}.log"
 
     def get(self, path: str) -> str:
-        """Return what a route answers."""
         with direct.open(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             return str(answer.read().decode())
 
@@ -46,29 +45,24 @@ class Api:
         assert len(statuses) == times
 
     def workers(self) -> set[psutil.Process]:
-        """Return the processes that answer."""
         return set(psutil.Process(self.process.pid).children())
 
     def figure_files(self) -> set[Path]:
-        """Return the files of figures that the workers hold open."""
         maps = [Path(found.path) for worker in self.workers() for found in worker.memory_maps()]
         return {path for path in maps if path.name.startswith("histogram_")}
 
     def call(self, sent: bytes) -> socket.socket:
-        """Begin a request."""
         caller = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         caller.sendall(sent)
         return caller
 
     def callers(self) -> set[int]:
-        """Return the ports of those whom a worker has accepted."""
         held = [connection for worker in self.workers() for connection in worker.net_connections()]
         return {connection.raddr.port for connection in held if connection.raddr}
 
 
 @pytest.fixture
 def api(tmp_path: Path, artifact: Artifact) -> Iterator[Api]:
-    """Serve the artifact."""
     LocalModel(tmp_path).save(artifact)
     with running_api(tmp_path, WEB_CONCURRENCY="3") as (port, process):
         wait_for(lambda: is_ready(port), 30)
@@ -130,7 +124,6 @@ def test_sigterm_finishes_the_requests_in_hand(api: Api) -> None:
 
 
 def rest(caller: socket.socket) -> bytes:
-    """Read an answer to its end, and hang up."""
     with caller, caller.makefile("rb") as answer:
         return answer.read()
 

@@ -58,12 +58,10 @@ class Started:
     log_file: Path
 
     def call(self, event: Any) -> Any:
-        """Hand it an event."""
         return self.function.call(event)
 
     @property
     def log(self) -> str:
-        """All that it wrote so far."""
         return self.log_file.read_text()
 
 
@@ -89,7 +87,6 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 
 @pytest.fixture
 def store(bucket: S3Storage, artifact: Artifact) -> ModelStore:
-    """Make a store with one version."""
     store = ModelStore(bucket, "staging")
     publish(store, artifact, FIRST)
     return store
@@ -103,7 +100,6 @@ def settings(bucket: S3Storage) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def local(start: Start, artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Started:
-    """Start the function once for what needs no bucket."""
     data = tmp_path_factory.mktemp("data")
     (data / "model.pkl").write_bytes(artifact.model)
     return start(DATA_DIR=str(data), MAX_BODY_BYTES="1000")
@@ -111,12 +107,9 @@ def local(start: Start, artifact: Artifact, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def proxy(s3: dict[str, str]) -> Iterator[S3Proxy]:
-    """Stand between the function and S3."""
     with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
         yield proxy
 
-
-# --- events ---
 
 EVENTS = {
     "v1": v1("/predict", EXAMPLE),
@@ -220,9 +213,6 @@ def test_the_log_is_json_without_comments(local: Started) -> None:
         line["message"] for line in lines if line["message"].startswith("an event was refused")
     }
     assert SECRET not in local.log
-
-
-# --- models ---
 
 
 def test_a_cold_start_brings_the_model(store: ModelStore, settings: dict[str, str], start: Start) -> None:

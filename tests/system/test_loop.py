@@ -3,18 +3,15 @@
 import os
 import subprocess
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from api import COMMAND, EXAMPLE, Load, answers, ask, running_api, wait_for
 from conftest import ROOT, SAMPLE
 
-from pmip.model.artifact import Artifact
 from pmip.store.objects import S3Storage
 from pmip.store.versions import ModelStore
 from pmip.training.data import seed
@@ -37,7 +34,6 @@ def start_api(tmp_path: Path) -> Iterator[Callable[..., int]]:
 
 
 def train(bucket: S3Storage, data_dir: Path, *parameters: str) -> str:
-    """Train and publish by the script; return the model id that it prints."""
     run = subprocess.run(
         ["bash", str(ROOT / "scripts" / "train.sh"), *QUICK, *parameters],
         env=os.environ | {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "DATA_DIR": str(data_dir)},
@@ -99,38 +95,6 @@ def test_two_trainings_of_the_same_second_both_survive(bucket: S3Storage, tmp_pa
         metadata = ModelStore(bucket, "staging").fetch(model_id).metadata
         assert metadata
         assert metadata.model_id == model_id
-
-
-def test_a_model_uploaded_by_hand_is_served_as_unverified(
-    bucket: S3Storage, artifact: Artifact, start_api: Callable[..., int]
-) -> None:
-    """models/staging/20190101/model.pkl alone serves, and /model-info says so; other names are no versions."""
-    for name in ("20190101", "latest", "20261340"):
-        bucket.write(f"models/staging/{name}/model.pkl", artifact.model)
-    port = start_api(ENVIRONMENT="staging", BUCKET=bucket.bucket)
-    wait_for(lambda: answers(port), 30)
-    info = ask(port, "/model-info").body["result"]
-    assert (info["model_id"], info["verified"], info["sha256"]) == ("20190101", False, artifact.sha256)
-    reply = ask(port, "/predict?type=probability", EXAMPLE)
-    assert reply.headers["X-Model-Id"] == "20190101"
-
-
-def test_dev_serves_the_local_model_and_its_successor(
-    artifact: Artifact, tmp_path: Path, start_api: Callable[..., int]
-) -> None:
-    """In dev there is no bucket: data/model.pkl answers, and again when it is written anew."""
-    port = start_api()
-    wait_for(lambda: answers(port), 30)
-    assert "train.sh" in ask(port, "/model-info").body["result"]["last_error"]
-    for model in (artifact.model, zlib.compress(zlib.decompress(artifact.model), 1)):
-        (tmp_path / "model.pkl").write_bytes(model)
-
-        def all_serve(sha256: str = sha256(model).hexdigest()) -> bool:
-            """Ask often enough to meet all three workers."""
-            return all(ask(port, "/model-info").body["result"].get("sha256") == sha256 for _ in range(20))
-
-        wait_for(all_serve, 10)
-        assert ask(port, "/predict", EXAMPLE).headers["X-Model-Id"] == "local"
 
 
 def test_bad_settings_end_the_api_in_one_line() -> None:

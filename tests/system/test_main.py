@@ -16,7 +16,6 @@ FIRST, SECOND, HAND = "20260101T000000Z", "20260202T000000Z", "20260303"
 
 
 def run(bucket: S3Storage, *words: str, environment: str = "staging") -> subprocess.CompletedProcess[str]:
-    """Run a command about the versions in a bucket."""
     settings = {"ENVIRONMENT": environment, "BUCKET": bucket.bucket}
     command = [sys.executable, "-m", "pmip", *words]
     return subprocess.run(

@@ -37,7 +37,6 @@ from pmip.training.evaluation import groups, hash_of, held_out
 
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 QUICK = ("FOLDS=2", "REPORT=short")
-ANY_MODEL = ("MIN_ACCURACY=0", "MIN_MCC=-1", "MIN_SPAM_CAUGHT=0")  # of a few comments none can be asked to be good
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +53,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parameters_of(notebook: Path) -> set[str]:
-    """Return the names in the parameters cell that a model's metadata keep."""
     [cell] = [
         cell for cell in nbformat.read(notebook, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])
     ]
     return set(re.findall(r"^([A-Z_]+) =", cell.source, re.MULTILINE)) - {"MODEL_ID", "DASK_SCHEDULER"}
-
-
-def test_autoreload_comes_before_all_other_code() -> None:
-    """An edit of the package has to reach the running kernel."""
-    first = next(cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code")
-    assert first.source == "%load_ext autoreload\n%autoreload 2"
 
 
 def test_the_local_model_is_what_the_run_describes(data_dir: Path) -> None:
@@ -187,7 +179,6 @@ def test_the_two_examples_are_scored_as_the_api_scores_them(data_dir: Path) -> N
 
 
 def pictures(notebook: Path) -> list[str]:
-    """Collect the pictures of an executed notebook."""
     outputs = [output for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", [])]
     found = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     assert len(found) >= 5
@@ -214,19 +205,6 @@ def test_it_gives_the_same_model_from_jupyter(data_dir: Path, tmp_path: Path) ->
     for name in ("golden", "metrics", "parameters", "held_out", "sha256"):
         assert getattr(here, name) == getattr(there, name), name
     assert pictures(tmp_path / copy.name) == pictures(data_dir / "model-training-20260101T000000Z.ipynb")
-
-
-def test_without_a_bucket_the_newest_local_training_data_is_read(tmp_path: Path) -> None:
-    """data/training/ comes before the sample."""
-    for day, files in (("20250101", SAMPLE[:1]), ("20260101", SAMPLE[1:3])):
-        (tmp_path / "training" / day).mkdir(parents=True)
-        for path in files:
-            shutil.copy(path, tmp_path / "training" / day)
-    command = ["bash", str(ROOT / "scripts" / "train.sh"), *QUICK, *ANY_MODEL]
-    subprocess.run(command, env=os.environ | {"DATA_DIR": str(tmp_path)}, capture_output=True, timeout=240, check=True)
-    metadata = json.loads((tmp_path / "metadata.json").read_text())
-    assert metadata["training_data_id"] == "20260101"
-    assert [item["rows"] for item in metadata["training_files"]] == [111, 111]
 
 
 def test_an_edit_of_the_package_reaches_the_running_kernel(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from api import wait_for
@@ -73,7 +72,6 @@ def serve(clone: Path, environ: dict[str, str]) -> Iterator[Start]:
 
 
 def body_of(url: str, seconds: float) -> str:
-    """Ask until the server answers."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -151,16 +149,3 @@ def test_the_api_and_jupyter_start_as_written(serve: Start, environ: dict[str, s
     port = free_port(20_000, 30_000)
     serve(f"jupyter notebook notebooks/ --no-browser --allow-root --port {port} --IdentityProvider.token=secret")
     assert jupyter[1] in body_of(f"http://127.0.0.1:{port}{jupyter[0]}?token=secret", 60)
-
-
-class Recorded(dict[str, str]):
-    """An environment without any variable that remembers what it was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: set[str] = set()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Remember the name."""
-        self.asked.add(name)
-        return default

@@ -44,7 +44,6 @@ print("the workers", "wait")
 
 
 def train(data_dir: Path, *parameters: str, root: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the script as a person would."""
     return subprocess.run(
         ["bash", str(root / "scripts" / "train.sh"), *parameters],
         env=os.environ | {"DATA_DIR": str(data_dir)} | environ,
@@ -68,7 +67,6 @@ def project(folder: Path, *sources: str, tags: tuple[str, ...] = ()) -> Path:
 
 
 def keys(bucket: S3Storage) -> set[str]:
-    """List what the bucket holds."""
     return {found.key for found in bucket.objects("")}
 
 

@@ -3,13 +3,12 @@
 import re
 import socket
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import free_port
-from s3_proxy import S3Proxy, proxy_before
+from s3_proxy import S3Proxy
 
 from pmip.errors import (
     AccessDeniedError,
@@ -25,7 +24,6 @@ MANY_BYTES = bytes(range(256)) * 2**13  # 2 MiB: more than one piece of a downlo
 
 
 def keys(storage: Storage, prefix: str = "") -> list[str]:
-    """List the keys under a prefix."""
     return [found.key for found in storage.objects(prefix)]
 
 
@@ -115,7 +113,6 @@ def test_delete_removes_one_object_and_may_be_repeated(storage: Storage) -> None
 
 
 def files_under(folder: Path) -> list[Path]:
-    """List every file of a folder, hidden ones too."""
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
@@ -166,17 +163,7 @@ def test_of_writers_at_once_one_wins(storage: Storage) -> None:
 
 
 @pytest.fixture
-def proxy(bucket: S3Storage, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
-    """Put a proxy between new storages and the real S3 server; the test's own bucket goes past it."""
-    assert list(bucket.objects("")) == []
-    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        yield proxy
-
-
-@pytest.fixture
 def endpoint(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """Point boto3 at an address where nothing listens."""
     address = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
     return address

@@ -15,17 +15,14 @@ from pmip.store.versions import ModelStore
 
 @pytest.fixture
 def store(storage: Storage) -> ModelStore:
-    """Make an empty store."""
     return ModelStore(storage, "staging")
 
 
 def ids(store: ModelStore) -> list[str]:
-    """List the model ids of a store."""
     return [version.model_id for version in store.versions()]
 
 
 def with_id(artifact: Artifact, model_id: str, **changes: object) -> Artifact:
-    """Copy an artifact under another model id."""
     assert artifact.metadata
     return Artifact(artifact.model, replace(artifact.metadata, model_id=model_id, **changes))
 

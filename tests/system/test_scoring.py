@@ -31,7 +31,6 @@ def score(folder: Path, *words: object, **environ: str) -> subprocess.CompletedP
 
 @pytest.fixture
 def folder(artifact: Artifact, tmp_path: Path) -> Path:
-    """Make a folder with a local model and some comments."""
     LocalModel(tmp_path / "data").save(artifact)
     (tmp_path / "x.csv").write_text("id;Text\n007;subscribe to me\n,\n8;\n".replace(",", ";"))
     return tmp_path

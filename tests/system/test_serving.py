@@ -12,7 +12,6 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -23,7 +22,7 @@ import pytest
 from api import Answered, Load, ask, at_bucket, is_ready, pss, running_api, served, wait_for
 from conftest import free_port, without
 from disks import disk, make_read_only
-from s3_proxy import S3Proxy, proxy_before
+from s3_proxy import S3Proxy
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
@@ -41,15 +40,6 @@ GAP_SECONDS = 3
 POLL_SECONDS = 1  # of at_bucket
 COMING = [kind for broken in BROKEN for kind in ("good", broken, "good", "good")] if LONG else [*BROKEN, "good"]
 FIRST = "20260101T000000Z"
-
-
-@pytest.fixture
-def proxy(bucket: S3Storage, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
-    """Put a proxy between the API and the real S3 server; the test's own bucket goes past it."""
-    assert list(bucket.objects("")) == []
-    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        yield proxy
 
 
 def version(artifact: Artifact, model_id: str, kind: str, evidence: Path) -> Artifact:
@@ -71,8 +61,6 @@ def version(artifact: Artifact, model_id: str, kind: str, evidence: Path) -> Art
 
 
 class _Evil:
-    """What an attacker would pickle."""
-
     def __init__(self, command: str) -> None:
         self.command = command
 
@@ -91,25 +79,21 @@ def leader_of(master: int) -> psutil.Process:
 
 
 def last_error(port: int) -> str | None:
-    """Return what /model-info tells of the last check."""
     error: str | None = ask(port, "/model-info").body["result"]["last_error"]
     return error
 
 
 def figures(port: str) -> list[Path]:
-    """List the folders of figures of servers at a port."""
     return list(Path("/dev/shm").glob(f"pmip-metrics-*-{port}-*"))  # noqa: S108
 
 
 def fill(path: Path) -> None:
-    """Write until there is no room."""
     with suppress(OSError), path.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
 
 
 def tell(line: str) -> None:
-    """Show a figure to whoever runs the trial with -s."""
     sys.stdout.write(f"\n{line}\n")
 
 

@@ -27,7 +27,6 @@ WORST = "½"  # of all that was tried, this takes the longest for each of its ch
 
 @pytest.fixture(scope="module")
 def port(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Serve the artifact to those who have the key."""
     folder = tmp_path_factory.mktemp("api")
     LocalModel(folder).save(artifact)
     with running_api(folder, API_KEYS=KEY) as (port, _):
@@ -62,7 +61,6 @@ class HealthChecks:
 
 
 def connected(port: int, sent: bytes = b"") -> socket.socket:
-    """Begin a request."""
     caller = socket.create_connection(("127.0.0.1", port), timeout=30)
     caller.sendall(sent)
     return caller
@@ -100,7 +98,6 @@ def test_the_most_work_that_is_allowed_holds_up_no_health_check(port: int, kind:
 
 
 def posted(port: int, path: str, comments: list[str]) -> int:
-    """Send comments with the key; return the status."""
     body = json.dumps({"comments": comments}, ensure_ascii=False).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: {KEY}\r\n"
     with connected(port, f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body) as caller:

@@ -38,7 +38,6 @@ class Asked(Mapping[str, str]):
 
 
 def pages() -> list[Path]:
-    """Return every page of the project that git tracks."""
     listed = subprocess.run(
         ["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=30
     )

@@ -22,7 +22,6 @@ QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 
 @pytest.fixture
 def metrics(tmp_path: Path, artifact: Artifact) -> Metrics:
-    """Make the figures of an API that has answered once."""
     store = ModelStore(FolderStorage(tmp_path / "store"), "staging")
     store.publish(artifact)
     reloader = reloader_of(store, tmp_path)
@@ -34,7 +33,6 @@ def metrics(tmp_path: Path, artifact: Artifact) -> Metrics:
 
 
 def told(metrics: Metrics) -> dict[str, tuple[str, set[str]]]:
-    """Return the type and the labels of each metric of the code."""
     families = {}
     for family in metrics._read.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -50,7 +50,6 @@ class Breaking(BaseEstimator):  # type: ignore[misc]
     classes_ = (0, 1)
 
     def predict_proba(self, comments: list[str]) -> list[list[float]]:
-        """Answer all others."""
         return [[0.25, float(comment) if SECRET in comment else 0.75] for comment in comments]
 
 
@@ -60,12 +59,10 @@ class HalfPrecise(BaseEstimator):  # type: ignore[misc]
     classes_ = (0, 1)
 
     def predict_proba(self, comments: list[str]) -> np.ndarray[Any, Any]:
-        """Answer in float32."""
         return np.array([[0.25, 0.75]] * len(comments), np.float32)
 
 
 def serving(folder: Path, artifact: Artifact | None) -> Reloader:
-    """Publish the artifact to a store in a folder and take it up."""
     store = ModelStore(FolderStorage(folder / "store"), "staging")
     if artifact:
         store.publish(artifact)
@@ -75,12 +72,10 @@ def serving(folder: Path, artifact: Artifact | None) -> Reloader:
 
 
 def of_another_kind(model: BaseEstimator) -> Artifact:
-    """Pack a model that look-ups cannot replace."""
     return pack(model, Metadata("20260101T000000Z", "staging"))
 
 
 def client_of(reloader: Reloader, *, debug: bool = False, **settings: Any) -> FlaskClient:
-    """Return a caller of the API around a reloader."""
     app = create_app(reloader, LIMITS, environment="staging", **settings)
     app.debug = app.testing = debug
     return app.test_client()
@@ -88,7 +83,6 @@ def client_of(reloader: Reloader, *, debug: bool = False, **settings: Any) -> Fl
 
 @pytest.fixture(scope="module")
 def reloader(tmp_path_factory: pytest.TempPathFactory, artifact: Artifact) -> Reloader:
-    """Serve the small pipeline."""
     return serving(tmp_path_factory.mktemp("api"), artifact)
 
 

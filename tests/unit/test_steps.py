@@ -3,16 +3,12 @@
 import io
 import pickle
 
-import joblib
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from pmip import text
@@ -26,7 +22,6 @@ COMMENTS, LABELS = SPAM + HAM, [1] * len(SPAM) + [0] * len(HAM)
 
 
 def make_pipeline() -> Pipeline:
-    """Return a pipeline such as the notebook's, unfitted."""
     words = TfidfVectorizer(analyzer=text.token_ngrams, binary=True, min_df=2)
     characters = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(4, 4), preprocessor=text.normalised, binary=True, min_df=2
@@ -37,7 +32,6 @@ def make_pipeline() -> Pipeline:
 
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
-    """Return the pipeline fitted on a handful of comments."""
     return make_pipeline().fit(COMMENTS, LABELS)
 
 
@@ -51,18 +45,6 @@ def test_transform_gives_the_weighted_features() -> None:
     np.testing.assert_array_equal(rows.toarray(), expected)
 
 
-def test_no_comments_make_no_rows() -> None:
-    """An empty list gives a matrix without rows."""
-    assert CommentFeatures().fit_transform([]).shape == (0, len(text.COMMENT_FEATURES))
-
-
-def test_any_iterable_of_comments_will_do() -> None:
-    """A generator and an array of comments give what the list gives."""
-    expected = CommentFeatures().transform(COMMENTS).toarray()
-    np.testing.assert_array_equal(CommentFeatures().transform(iter(COMMENTS)).toarray(), expected)
-    np.testing.assert_array_equal(CommentFeatures().transform(np.array(COMMENTS, dtype=object)).toarray(), expected)
-
-
 def test_the_weight_is_a_parameter() -> None:
     """The weight is read, set and cloned as scikit-learn expects of a parameter."""
     step = CommentFeatures(weight=3.0)
@@ -70,52 +52,12 @@ def test_the_weight_is_a_parameter() -> None:
     assert step.set_params(weight=1.0).weight == 1.0
 
 
-def test_the_weight_can_be_searched() -> None:
-    """A grid search can choose the weight inside the pipeline."""
-    search = GridSearchCV(make_pipeline(), {"features__comment__weight": [0.0, 1.0]}, cv=2).fit(COMMENTS, LABELS)
-    assert search.best_params_["features__comment__weight"] in {0.0, 1.0}
-
-
-def test_an_unfitted_pipeline_step_is_ready() -> None:
-    """The step learns nothing, so that it transforms and names its columns before any fit."""
-    assert CommentFeatures().get_feature_names_out().tolist() == list(text.COMMENT_FEATURES)
-
-
-def test_the_pipeline_names_its_features(pipeline: Pipeline) -> None:
-    """Each coefficient of the fitted pipeline has a readable feature name."""
-    names = pipeline[:-1].get_feature_names_out()
-    assert len(names) == pipeline[-1].coef_.shape[1]
-    assert {"words__my chnl", "comment__has address"} <= set(names)
-
-
-def test_the_pipeline_learns(pipeline: Pipeline) -> None:
-    """The pipeline tells spam from other comments, in disguise too."""
-    spam = ["CHECK out mу сhаnnel", "s.u.b.s.c.r.i.b.e to me"]
-    assert pipeline.predict(spam).tolist() == [1, 1]
-    assert pipeline.predict(["love this song", "so good"]).tolist() == [0, 0]
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.text(st.characters()), min_size=1, max_size=5))
-def test_a_pickled_pipeline_gives_the_same_probabilities(pipeline: Pipeline, comments: list[str]) -> None:
-    """A fitted pipeline that went through pickle or joblib gives exactly the probabilities it gave before."""
-    expected = pipeline.predict_proba(comments)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(pipeline)).predict_proba(comments), expected)
-    file = io.BytesIO()
-    joblib.dump(pipeline, file)
-    file.seek(0)
-    np.testing.assert_array_equal(joblib.load(file).predict_proba(comments), expected)
-
-
 class RecordingUnpickler(pickle.Unpickler):
-    """Notes the names that a pickle looks up in this package."""
-
     def __init__(self, pickled: bytes) -> None:
         super().__init__(io.BytesIO(pickled))
         self.names: set[str] = set()
 
     def find_class(self, module: str, name: str) -> object:
-        """Note the name, then look it up."""
         if module.startswith("pmip"):
             self.names.add(f"{module}.{name}")
         return super().find_class(module, name)

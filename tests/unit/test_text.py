@@ -1,10 +1,6 @@
 """How comments become n-grams and features."""
 
 import math
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -14,30 +10,13 @@ from pmip import text
 
 BOM = "\ufeff"
 FRAGMENTS = ["&amp;", "&#39;", "&#", "&#x", "<a href=", "<br />", ">", "http://", "www.", "youtu.be/", ".com", "@", ":"]
-FRAGMENTS += [
-    "0",
-    "1:23",
-    "1,000",
-    " ",
-    "\n",
-    "a b",
-    "aaa",
-    "!!",
-    ":)",
-    "<3",
-    "s-u-b",
-    "а",
-    "é",
-    "\u200b",
-    BOM,
-    "\ud800",
-]
+FRAGMENTS += ["0", "1:23", "1,000", " ", "\n", "a b", "aaa", "!!", ":)"]
+FRAGMENTS += ["<3", "s-u-b", "а", "é", "\u200b", BOM, "\ud800"]
 any_text = st.text(st.characters())  # lone surrogates too, which JSON can carry
 comments = any_text | st.lists(st.sampled_from(FRAGMENTS) | any_text, max_size=20).map("".join)
 
 
 def feature(name: str, comment: str) -> float:
-    """Return the value of one feature."""
     return text.comment_features(comment)[text.COMMENT_FEATURES.index(name)]
 
 
@@ -101,12 +80,6 @@ def test_a_byte_order_mark_changes_nothing(comment: str, where: int) -> None:
         assert text.comment_features(other) == text.comment_features(comment)
 
 
-def test_an_escaped_byte_order_mark_changes_nothing() -> None:
-    """A byte order mark written as an HTML reference is none either."""
-    assert text.comment_features("good song&#65279;") == text.comment_features("good song &amp;#xfeff;")
-    assert text.normalised("good song&#65279;") == "good song"
-
-
 @pytest.mark.parametrize(
     ("comment", "expected"),
     [
@@ -146,27 +119,15 @@ def test_features_are_finite_and_small(comment: str) -> None:
     assert all(isinstance(value, float) and 0 <= value < 3 for value in values)
 
 
-@pytest.mark.parametrize(
-    ("comment", "expected"),
-    [
-        ("see http://a.org", 1),
-        ("see www.shop", 1),
-        ("see shop.com", 1),
-        ("see shop . com", 1),
-        ("see shop .com/free", 1),
-        ("see goo.gl/Ab", 1),
-        ("see bit.ly", 1),
-        ("see shop.de/now", 1),
-        ("path /watch?v=1", 1),
-        ("great.I love it", 0),
-        ("I like it. commonly", 0),
-        ("one. of them", 0),
-        ("good song", 0),
-    ],
-)
-def test_an_address_is_seen_with_spaces_around_its_dot(comment: str, expected: float) -> None:
+ADDRESSES = ["see http://a.org", "see www.shop", "see shop.com", "see shop . com", "see shop .com/free"]
+ADDRESSES += ["see goo.gl/Ab", "see bit.ly", "see shop.de/now", "path /watch?v=1"]
+NO_ADDRESSES = ["great.I love it", "I like it. commonly", "one. of them", "good song"]
+
+
+@pytest.mark.parametrize("comment", ADDRESSES + NO_ADDRESSES)
+def test_an_address_is_seen_with_spaces_around_its_dot(comment: str) -> None:
     """A word, a dot and a known ending are an address; the end of a sentence is none."""
-    assert feature("has address", comment) == expected
+    assert feature("has address", comment) == (comment in ADDRESSES)
 
 
 def test_the_other_features() -> None:
@@ -174,74 +135,3 @@ def test_the_other_features() -> None:
     assert feature("has youtube address", "https://YouTu.be/xyz") == 1
     assert feature("has youtube address", "https://a.be/xyz") == 0
     assert feature("log length", "ab&amp;") == pytest.approx(math.log(4) / 5)
-
-
-UNITS = [
-    "a",
-    "<",
-    "&amp;",
-    "&#",
-    "&aacut",
-    "s p a c e ",
-    "a b ",
-    "1",
-    "1:",
-    "1:22",
-    "1,",
-    "a1",
-    "@",
-    "a@b.",
-    "a" * 64 + "@",
-]
-UNITS += [
-    "http://",
-    "www.",
-    ".",
-    "a.",
-    "a-",
-    "a.com ",
-    "/watch?",
-    "<a ",
-    "<a b",
-    "aA!1. ",
-    "'",
-    " ",
-    "а",
-    "é",
-    "😀",
-    "\ufdfa",
-]
-UNITS += ["\u0301\u0323", "\u200b", "\ud800", "a-" * 32 + ".", "$", "\n", ":'-"]
-UNITS += ["a!", "a$", "a!1", "a*", "a#b*", "1.", "1,1.", "Ꭺ", "\u20dd", "s.p.a.", "a 1", "!a1!", "$1", "@a", "abcdefgh"]
-
-
-PREPARATIONS = (text.normalised, text.token_ngrams, text.comment_features)
-
-
-@pytest.mark.parametrize("unit", UNITS, ids=ascii)
-def test_hostile_comments_take_no_time(unit: str) -> None:
-    """10,000 characters of anything are through in 20 ms of the processor, whatever pattern they try to tie up."""
-    for end in ("é", "@", "a"):
-        comment = (unit * 10_000)[:9_998] + end
-        for number, prepare in enumerate(PREPARATIONS):
-            assert any(seconds(prepare, f"{comment}{number + attempt}") < 0.02 for attempt in (0, 5))
-
-
-def test_a_comment_of_ten_thousand_different_characters_takes_no_time() -> None:
-    """Characters never seen before cost little too."""
-    assert seconds(text.token_ngrams, "".join(map(chr, range(0x3000, 0x3000 + 10_000)))) < 0.2
-
-
-def seconds(prepare: Callable[[str], object], comment: str) -> float:
-    """Return the processor time that a comment takes; one that was asked for before is remembered and takes none."""
-    begin = time.process_time()
-    prepare(comment)
-    return time.process_time() - begin
-
-
-def test_text_needs_the_standard_library_only() -> None:
-    """Importing the module loads neither numpy nor scikit-learn, which a serving worker does without."""
-    code = (
-        "import sys, pmip.text; sys.exit(any(name in sys.modules for name in ('numpy', 'sklearn', 'scipy', 'pandas')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,19 +19,16 @@ MODEL = "20260101T000000Z"
 
 @pytest.fixture
 def store(tmp_path: Path) -> ModelStore:
-    """Make an empty store in a folder."""
     return ModelStore(FolderStorage(tmp_path / "store"), "staging")
 
 
 def client_of(store: ModelStore, folder: Path) -> FlaskClient:
-    """Return a caller of an API that looked for a model once."""
     reloader = reloader_of(store, folder)
     reloader.step()
     return create_app(reloader, Limits()).test_client()
 
 
 def figures(client: FlaskClient) -> dict[str, float]:
-    """Ask an app for its figures."""
     answer = client.get("/metrics")
     assert (answer.status_code, answer.mimetype) == (200, "text/plain")
     return figures_in(answer.text)

@@ -23,7 +23,6 @@ SECRET = "s3cr3t"
 
 
 def comments_json(*comments: object) -> bytes:
-    """Write a body around what stands in place of comments."""
     return json.dumps({"comments": comments}).encode()
 
 
@@ -182,7 +181,6 @@ OPEN = [("GET", "/healthcheck"), ("GET", "/readiness"), ("GET", "/swagger.json")
 
 
 def client_with(keys: ApiKeys, folder: Path, artifact: Artifact) -> FlaskClient:
-    """Return a caller of an API that serves the artifact."""
     local = LocalModel(folder)
     local.save(artifact)
     reloader = reloader_of(local, folder)
@@ -192,7 +190,6 @@ def client_with(keys: ApiKeys, folder: Path, artifact: Artifact) -> FlaskClient:
 
 @pytest.fixture
 def client(tmp_path: Path, artifact: Artifact) -> FlaskClient:
-    """Set two keys."""
     return client_with(ApiKeys(["first", "sécond"]), tmp_path, artifact)
 
 

@@ -2,14 +2,12 @@
 
 import json
 import math
-import subprocess
-import sys
 import tracemalloc
 from random import Random
 from typing import Any
 
 import pytest
-from conftest import ROOT, SAMPLE
+from conftest import SAMPLE
 from fitted_models import COMMENTS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +40,6 @@ def model() -> Pipeline:
 
 @pytest.fixture(scope="module")
 def lookup(model: Pipeline) -> Lookup:
-    """Read that pipeline from its pickle."""
     return Lookup.from_plain(json.loads(json.dumps(read(dumps(model)))))
 
 
@@ -83,19 +80,6 @@ def test_an_explanation_is_readable(lookup: Lookup) -> None:
 def test_extreme_odds_give_probabilities(log_odds: float, probability: float) -> None:
     """No log-odds overflows, and small probabilities keep their digits."""
     assert Lookup.from_plain({"intercept": log_odds, "parts": []}).spam_probability("") == pytest.approx(probability)
-
-
-def test_a_worker_needs_no_numpy(model: Pipeline, lookup: Lookup) -> None:
-    """A process that reads plain data and scores has imported neither numpy nor scikit-learn."""
-    script = """if True:
-        import json, sys
-        from pmip.model.lookups import Lookup
-        print(Lookup.from_plain(json.load(sys.stdin)).spam_probability("Check it out this free stuff"))
-        print(*({"numpy", "scipy", "sklearn", "joblib"} & sys.modules.keys()))
-    """
-    command, plain = [sys.executable, "-c", script], json.dumps(read(dumps(model)))
-    run = subprocess.run(command, input=plain, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert run.stdout == f"{lookup.spam_probability('Check it out this free stuff')}\n\n"
 
 
 def test_what_it_remembers_is_bounded(model: Pipeline) -> None:

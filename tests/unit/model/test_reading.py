@@ -58,25 +58,21 @@ class OwnFeatures(CommentFeatures):
 
 
 def fitted(features: Any = None, classifier: Any = None, labels: Any = LABELS) -> Pipeline:
-    """Fit a pipeline, by default of a plain vectorizer and a logistic regression."""
     steps = [("features", features or TfidfVectorizer()), ("classifier", classifier or LogisticRegression())]
     return Pipeline(steps).fit(TEXTS, labels)
 
 
 def vectorizer(**changes: Any) -> Pipeline:
-    """Fit a pipeline whose vectorizer has these settings."""
     return fitted(TfidfVectorizer(**changes))
 
 
 def changed(step: int, **state: Any) -> Pipeline:
-    """Fit a pipeline and change the state of a step afterwards."""
     model = fitted()
     vars(model[step]).update(state)
     return model
 
 
 def changed_tfidf(**state: Any) -> Pipeline:
-    """Fit a pipeline and change what its vectorizer weighs by."""
     model = fitted()
     vars(model[0]._tfidf).update(state)
     return model
@@ -88,12 +84,10 @@ def split(comment: str) -> list[str]:
 
 
 def unfitted(features: Any) -> Pipeline:
-    """Put features that were not fitted before a classifier that was."""
     return Pipeline([("features", features), fitted().steps[1]])
 
 
 def weighted(transformer: Any, weight: float) -> FeatureUnion:
-    """Give a transformer a weight."""
     return FeatureUnion([("only", transformer)], transformer_weights={"only": weight})
 
 

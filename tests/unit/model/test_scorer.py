@@ -1,7 +1,5 @@
 """A scorer answers as the pipeline does, in plain numbers, under the id by which it is served."""
 
-import math
-from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.naive_bayes import MultinomialNB
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 
-from pmip.errors import ArtifactError, NotExplainableError
+from pmip.errors import NotExplainableError
 from pmip.model.artifact import GOLDEN_COMMENTS, Artifact, Metadata, pack
 from pmip.model.scorer import Scorer
 from pmip.model.verification import load
@@ -21,27 +19,7 @@ COMMENTS = [*GOLDEN_COMMENTS, "Check it out this free stuff", "\ud800", "a" * 10
 
 @pytest.fixture(scope="module")
 def scorer(artifact: Artifact) -> Scorer:
-    """Load the small pipeline."""
     return load(artifact, "20260202", "prod")
-
-
-def test_it_answers_as_the_pipeline_does(scorer: Scorer, model: Pipeline) -> None:
-    """Classes and probabilities are the model's own, in the order of the comments."""
-    assert scorer.classes(COMMENTS) == model.predict(COMMENTS).tolist()
-    assert scorer.probabilities(COMMENTS) == [pytest.approx(row) for row in model.predict_proba(COMMENTS).tolist()]
-    assert set(scorer.classes(COMMENTS)) == {0, 1}
-
-
-def test_answers_are_plain_numbers(scorer: Scorer) -> None:
-    """JSON knows no numpy types."""
-    assert {type(answer) for answer in scorer.classes(COMMENTS)} == {int}
-    assert {type(value) for row in scorer.probabilities(COMMENTS) for value in row} == {float}
-
-
-def test_no_comments_get_no_answers(scorer: Scorer) -> None:
-    """An empty list is scored without asking the model, which would refuse it."""
-    assert scorer.classes([]) == []
-    assert scorer.probabilities([]) == []
 
 
 @given(comments=st.lists(st.text(), max_size=5))
@@ -52,54 +30,11 @@ def test_any_texts_get_consistent_answers(scorer: Scorer, comments: list[str]) -
     assert scorer.classes(comments) == [int(spam > not_spam) for not_spam, spam in rows]
 
 
-def test_it_is_known_as_it_is_served(scorer: Scorer, artifact: Artifact) -> None:
-    """The store's id and environment replace those of the run; the rest of the lineage stays."""
-    assert artifact.metadata
-    assert scorer.model_id == "20260202"
-    assert scorer.metadata == artifact.metadata.known_as("20260202", "prod")
-    assert (scorer.verified, scorer.kind) == (True, "compiled")
-
-
-def test_without_metadata_it_is_not_verified(artifact: Artifact) -> None:
-    """A model that was uploaded by hand answers, and its hash tells which file it was."""
-    scorer = load(Artifact(artifact.model, None), "20260202", "staging")
-    assert scorer.classes(["Check it out this free stuff"]) == [1]
-    assert not scorer.verified
-    assert (scorer.model_id, scorer.metadata.ENVIRONMENT) == ("20260202", "staging")
-    assert scorer.metadata.sha256 == artifact.sha256
-
-
 def test_it_tells_when_it_was_loaded(scorer: Scorer) -> None:
     """The time is ISO 8601 in UTC."""
     loaded_at = datetime.fromisoformat(scorer.loaded_at)
     assert loaded_at.utcoffset() == timedelta(0)
     assert timedelta(0) <= datetime.now(UTC) - loaded_at < timedelta(minutes=10)
-
-
-def test_it_never_changes(scorer: Scorer) -> None:
-    """Requests hold it while it is being replaced."""
-    with pytest.raises(FrozenInstanceError):
-        scorer.verified = False  # type: ignore[misc]
-
-
-def test_a_model_that_must_not_be_served_is_not_loaded(artifact: Artifact) -> None:
-    """The checks of the artifact come first."""
-    with pytest.raises(ArtifactError, match="SHA-256"):
-        load(Artifact(artifact.model + b"!", artifact.metadata), "20260202", "prod")
-
-
-def test_an_explanation_adds_up_to_the_answer(scorer: Scorer) -> None:
-    """The intercept and all contributions sum to the log-odds, the largest come first, and each comment has its own."""
-    answers = scorer.explanations(COMMENTS)
-    assert [answer["class"] for answer in answers] == scorer.classes(COMMENTS)
-    assert [answer["probability"] for answer in answers] == scorer.probabilities(COMMENTS)
-    for answer in answers:
-        sizes = [abs(item["contribution"]) for item in answer["contributions"]]
-        assert sizes == sorted(sizes, reverse=True)
-        odds = answer["intercept"] + sum(item["contribution"] for item in answer["contributions"])
-        assert 1 / (1 + math.exp(-odds)) == pytest.approx(answer["probability"][1], abs=1e-9)
-    named = {item["feature"] for item in answers[COMMENTS.index("Check it out this free stuff")]["contributions"]}
-    assert {"chck it", "fr stf", "log length"} <= named
 
 
 @pytest.mark.parametrize("top", [0, 3, 10_000])

@@ -35,7 +35,6 @@ class Telling(BaseEstimator):  # type: ignore[misc]
     classes_ = (0, 1)
 
     def predict_proba(self, comments: list[str]) -> list[list[float]]:
-        """Tell, unless here where it is packed."""
         if "PYTEST_CURRENT_TEST" in os.environ:
             return [[0.5, 0.5]] * len(comments)
         goes_at = Path("/proc/self/oom_score_adj").read_text().strip() if sys.platform == "linux" else 1000
@@ -43,8 +42,6 @@ class Telling(BaseEstimator):  # type: ignore[misc]
 
 
 class Dying(Telling):
-    """A trusted model that takes its process with it."""
-
     def predict_proba(self, comments: list[str]) -> list[list[float]]:
         """End the process, unless here where it is packed."""
         if "PYTEST_CURRENT_TEST" not in os.environ:
@@ -53,24 +50,20 @@ class Dying(Telling):
 
 
 def fitted(classifier: BaseEstimator, labels: list[Any]) -> Pipeline:
-    """Fit a classifier on the words of two comments."""
     return make_pipeline(TfidfVectorizer(), classifier).fit(SPAM, labels)
 
 
 def without_numbers(model: Pipeline) -> Pipeline:
-    """Make all answers of a classifier NaN."""
     model[-1].coef_ = np.full_like(model[-1].coef_, np.nan)
     return model
 
 
 def written(folder: Path, artifact: Artifact) -> Path:
-    """Write an artifact into a folder."""
     artifact.write(folder)
     return folder
 
 
 def with_metadata(artifact: Artifact, **changes: Any) -> Artifact:
-    """Return the artifact with other metadata."""
     assert artifact.metadata
     return replace(artifact, metadata=replace(artifact.metadata, **changes))
 

@@ -1,6 +1,5 @@
 """The host's cache: one leads, all read, and nothing damaged or foreign is believed."""
 
-import json
 import os
 import subprocess
 import sys
@@ -27,20 +26,17 @@ time.sleep(60)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Name a folder that is still to be made."""
     return tmp_path / "user" / "store"
 
 
 @pytest.fixture
 def cache(folder: Path) -> HostCache:
-    """Lead a fresh cache."""
     cache = HostCache(folder)
     assert cache.lead()
     return cache
 
 
 def adopted(cache: HostCache, model_id: str, content: str = "{}") -> Entry:
-    """Keep a version that says `content`."""
     with cache.incoming() as incoming:
         (incoming / SCORER).write_text(content)
         return cache.adopt(incoming, model_id, "mark")
@@ -193,9 +189,3 @@ def test_another_store_pin_or_user_has_another_folder(tmp_path: Path) -> None:
     assert cache_folder(tmp_path, "s3://a/", None) != cache_folder(tmp_path, "s3://a/", "20260101")
     assert cache_folder(tmp_path, "").parent == tmp_path / f"pmip-{os.geteuid()}"
     assert cache_folder(None, "").parent.parent.is_dir()
-
-
-def test_the_state_is_plain_json(cache: HostCache, folder: Path) -> None:
-    """A person can read it."""
-    cache.save(State(last_error="an error"))
-    assert json.loads((folder / STATE).read_text())["last_error"] == "an error"

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 from conftest import publish, reloader_of
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.naive_bayes import MultinomialNB
-from sklearn.pipeline import make_pipeline
 
 from pmip.errors import ModelNotReadyError
-from pmip.model.artifact import SCORER, Artifact, Metadata, pack
+from pmip.model.artifact import SCORER, Artifact
 from pmip.serving.reloader import Reloader
-from pmip.store.objects import FolderStorage, S3Storage
+from pmip.store.objects import FolderStorage
 from pmip.store.versions import ModelStore
 
 FIRST, SECOND = "20260101T000000Z", "20260202T000000Z"
@@ -22,7 +19,6 @@ SPAM = ["Check it out this free stuff"]
 
 @pytest.fixture
 def store(tmp_path: Path) -> ModelStore:
-    """Make an empty store in a folder."""
     return ModelStore(FolderStorage(tmp_path / "store"), "staging")
 
 
@@ -36,15 +32,7 @@ def leader(store: ModelStore, tmp_path: Path) -> Reloader:
 
 @pytest.fixture
 def follower(leader: Reloader, store: ModelStore, tmp_path: Path) -> Reloader:
-    """Make another process of the same host."""
     return reloader_of(store, tmp_path)
-
-
-def test_without_a_model_it_is_not_ready_and_says_why(leader: Reloader) -> None:
-    """An empty store is no fault of the process: it becomes ready by itself later."""
-    with pytest.raises(ModelNotReadyError, match=r"does not hold any version.*train\.sh"):
-        _ = leader.scorer
-    assert leader.last_check_at
 
 
 def test_before_the_first_look_it_is_not_ready(store: ModelStore, tmp_path: Path) -> None:
@@ -79,57 +67,6 @@ def test_a_scorer_stays_until_there_is_another_one(leader: Reloader, store: Mode
     leader.step()
     assert (leader.scorer is first, leader.state.load_failures) == (True, {"damaged": 1})
     assert f"{SECOND}: the SHA-256" in str(leader.last_error)
-
-
-def test_nobody_refuses_once_another_one_answered(
-    leader: Reloader, follower: Reloader, store: ModelStore, artifact: Artifact
-) -> None:
-    """A request that finds no scorer looks into the cache itself, instead of waiting for the next look."""
-    publish(store, artifact, FIRST)
-    leader.step()
-    assert follower.scorer.model_id == leader.scorer.model_id == FIRST
-
-
-def test_when_the_leader_is_gone_the_next_one_asks(
-    leader: Reloader, follower: Reloader, store: ModelStore, artifact: Artifact
-) -> None:
-    """Versions are taken up as before."""
-    leader._cache.resign()
-    publish(store, artifact, FIRST)
-    follower.step()
-    assert follower.scorer.model_id == FIRST
-
-
-def test_the_store_is_asked_once_an_interval(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
-    """However often a process looks at the cache."""
-    reloader = reloader_of(store, tmp_path, poll_seconds=3600)
-    reloader.step()
-    publish(store, artifact, FIRST)
-    reloader.step()
-    with pytest.raises(ModelNotReadyError):
-        _ = reloader.scorer
-
-
-def test_with_the_store_away_at_boot_the_cached_version_serves(
-    leader: Reloader, store: ModelStore, artifact: Artifact, tmp_path: Path, s3: dict[str, str]
-) -> None:
-    """A new process answers from the cache, and tells that the store cannot be asked."""
-    assert s3
-    publish(store, artifact, FIRST)
-    leader.step()
-    leader._cache.resign()
-    reborn = reloader_of(ModelStore(S3Storage("pmip-no-such-bucket"), "staging"), tmp_path)
-    reborn.step()
-    assert (reborn.scorer.model_id, "no such bucket" in str(reborn.last_error)) == (FIRST, True)
-
-
-def test_a_model_that_has_to_be_run_is_loaded_from_the_cache(store: ModelStore, tmp_path: Path) -> None:
-    """Where pickles are trusted, each process loads the verified one itself."""
-    bayes = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(["free stuff", "nice song"], [1, 0])
-    store.publish(pack(bayes, Metadata(FIRST)))
-    for reloader in [reloader_of(store, tmp_path, trust_pickles=True) for _ in range(2)]:
-        reloader.step()
-        assert (reloader.scorer.kind, reloader.scorer.classes(SPAM)) == ("estimator", [1])
 
 
 def test_a_damaged_cache_is_told_and_mended(

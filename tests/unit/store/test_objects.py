@@ -12,19 +12,7 @@ KEY = "models/staging/20260101/model.pkl"
 
 
 def files_under(folder: Path) -> list[Path]:
-    """List every file of a folder, hidden ones too."""
     return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
-    """Who looks while it is written sees the older file."""
-    path = tmp_path / "model.pkl"
-    path.write_bytes(b"older")
-    with written_whole(path) as file:
-        file.write(b"newer")
-        file.flush()
-        assert path.read_bytes() == b"older"
-    assert path.read_bytes() == b"newer"
 
 
 def test_readers_never_meet_a_half_file(tmp_path: Path) -> None:

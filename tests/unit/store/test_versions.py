@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from pmip.errors import ModelNotFoundError
-from pmip.model.artifact import Artifact, Metadata
-from pmip.store.objects import FolderStorage
+from pmip.model.artifact import Artifact
 from pmip.store.versions import LOCAL, LocalModel, is_model_id, new_model_id, next_model_id
 
 
 def with_id(artifact: Artifact, model_id: str) -> Artifact:
-    """Copy an artifact under another model id."""
     assert artifact.metadata
     return Artifact(artifact.model, replace(artifact.metadata, model_id=model_id))
 
@@ -42,14 +40,6 @@ def test_without_a_local_model_fetch_says_how_to_make_one(tmp_path: Path) -> Non
     """The message names the file and the command."""
     with pytest.raises(ModelNotFoundError, match=r"model\.pkl.*train\.sh"):
         LocalModel(tmp_path).fetch()
-
-
-def test_the_local_model_has_the_layout_of_one_folder(tmp_path: Path, artifact: Artifact) -> None:
-    """model.pkl and metadata.json, and no half-written file."""
-    LocalModel(tmp_path).save(artifact)
-    names = {found.key for found in FolderStorage(tmp_path).objects("")}
-    assert names == {"model.pkl", "metadata.json", ".model.lock"}
-    assert Metadata.from_json((tmp_path / "metadata.json").read_bytes()) == artifact.metadata
 
 
 @pytest.mark.parametrize("text", ["20190101", "20260228T235959Z", "20240229", "20260101T000000Z"])

@@ -27,12 +27,10 @@ COMMENTS = ["Check out my channel", "I love this song", "free gifts at www.shop.
 
 
 def pipeline(classifier: Any) -> Pipeline:
-    """Return a small pipeline around a classifier."""
     return Pipeline([("features", TfidfVectorizer()), ("classifier", classifier)])
 
 
 def sample() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return comments and labels of one file of the sample."""
     comments = read_comments(local_files(SAMPLE[:1]))
     return comments["CONTENT"].to_numpy(), comments["CLASS"].to_numpy()
 

@@ -5,7 +5,6 @@ import gzip
 import io
 import re
 import traceback
-import tracemalloc
 import zipfile
 from contextlib import suppress
 from hashlib import sha256
@@ -31,7 +30,6 @@ SPAM = f"{MARKER},1\n"
 
 
 def saved(folder: Path, name: str, content: str | bytes) -> CommentFile:
-    """Save a comment file as if it had been downloaded."""
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     return CommentFile(folder / name, name, f"s3://bucket/{name}")
 
@@ -99,21 +97,12 @@ def test_a_zip_is_read_with_all_its_csv_files(
 
 
 def packed(content: bytes, ending: str) -> bytes:
-    """Pack a table as a file of that ending holds it."""
     if ending == ".zip":
         return zipped({"in/x.csv": content})
     return gzip.compress(content, mtime=0) if ending.endswith(".gz") else content
 
 
-TEXTS = [
-    "a, b; c\td|e",
-    'said "so"\nand\n\nwent',
-    " déjà ",
-    "🎉 😀",
-    "NA",
-    "007",
-    *(f"text {n}" for n in range(20)),
-]
+TEXTS = ["a, b; c\td|e", 'said "so"\nand\n\nwent', " déjà ", "🎉 😀", "NA", "007", *(f"text {n}" for n in range(20))]
 LABELS = [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("ham", "SPAM"), ("false ", " true")]
 ENDINGS = [".csv", ".tsv", ".csv.gz", ".zip"]
 PANDAS = {"dtype": str, "keep_default_na": False}  # reads a table as it stands there
@@ -346,12 +335,6 @@ def test_a_name_that_cannot_be_shown_is_refused(tmp_path: Path, name: str) -> No
     assert len(read_comments([saved(tmp_path, "x.zip", others)])) == 20
 
 
-def test_a_zip_of_very_many_files_is_refused(tmp_path: Path) -> None:
-    """Each would be a table of its own, which takes longer than its rows."""
-    reason = refusal(saved(tmp_path, "x.zip", zipped({f"{number}.csv": "" for number in range(2001)})))
-    assert reason == "s3://bucket/x.zip: holds 2,001 tables; put them into at most 2,000"
-
-
 def test_a_damaged_zip_is_refused_or_read_right(tmp_path: Path) -> None:
     """Wherever a byte is lost or changed, wrong comments are never returned and no other error escapes."""
     whole = zipped({"x.csv": HEADER + ROWS})
@@ -375,14 +358,3 @@ def test_a_file_may_hold_so_much_and_no_more(tmp_path: Path, ending: str) -> Non
     assert len(read_comments([file, file], max_unpacked_bytes=size)) == 2 * size // len(content) * 20
     reason = refusal(file, max_unpacked_bytes=size - 1)
     assert reason == f"s3://bucket/x{ending}: holds more than {size - 1} bytes; split it into several files"
-
-
-@pytest.mark.parametrize("stated", [b"\x10\0\0\0", b"\xff\xff\xff\x7f", None])
-def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, stated: bytes | None) -> None:
-    """Whatever size an entry states, no more than the limit comes into memory."""
-    bomb = zipped({"x.csv": HEADER + " " * 2**24})
-    file = saved(tmp_path, "x.zip", patched(bomb, 22, stated) if stated else bomb)
-    tracemalloc.start()
-    refusal(file, max_unpacked_bytes=1000)
-    assert tracemalloc.get_traced_memory()[1] < 2**20
-    tracemalloc.stop()

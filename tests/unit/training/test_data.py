@@ -21,13 +21,11 @@ NO_DAYS = ("20261340", "20260230", "00000101", "2026010", "20260101x", "2026-01-
 
 
 def fill(storage: Storage, *keys: str, content: bytes = b"") -> None:
-    """Store an object under each key."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: storage.write(key, content), keys))
 
 
 def everything(storage: Storage) -> dict[str, bytes]:
-    """Return all that a storage holds."""
     return {found.key: storage.read(found.key) for found in storage.objects("")}
 
 

@@ -12,38 +12,16 @@ from sklearn.model_selection import GridSearchCV
 
 from pmip.errors import GateError, TrainingDataError
 from pmip.model.artifact import Artifact
+from pmip.training import evaluation
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
-from pmip.training.evaluation import (
-    MOST_REMEMBERED,
-    Check,
-    at_the_edge,
-    baseline,
-    calibration_error,
-    flipped,
-    gate,
-    grouped_kfold,
-    groups,
-    hash_of,
-    held_out,
-    leave_one_source_out,
-    recall,
-    remember,
-    repeated_files,
-    require_both_classes,
-    resamples,
-    sample,
-    scores,
-    spam_caught,
-    summarise,
-)
+from pmip.training.evaluation import Check, gate, groups
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 GUESS = np.array([0.1, 0.2, 0.3, 0.6, 0.4, 0.7, 0.8, 0.9])
 
 
 def together(one: str, other: str) -> bool:
-    """Tell whether two comments are in one group, among others."""
     found = groups([one, "something else", "", other, "12:34"])
     return bool(found[0] == found[3])
 
@@ -94,20 +72,20 @@ def test_the_held_out_share_is_about_what_was_asked() -> None:
     """Also where groups are large: their names are not small numbers."""
     comments = [f"{a} {b}" for a in range(40) for b in "abcdefghijklmnopqrst"] + [f"x{a}" for a in range(40)]
     many = groups([f"word{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}{chr(97 + n // 676)}" for n in range(5000)])
-    assert held_out(many, 0.3).mean() == pytest.approx(0.3, abs=0.03)
-    assert not held_out(many, 0.0).any()
-    assert held_out(groups(comments), 1.0).all()
+    assert evaluation.held_out(many, 0.3).mean() == pytest.approx(0.3, abs=0.03)
+    assert not evaluation.held_out(many, 0.0).any()
+    assert evaluation.held_out(groups(comments), 1.0).all()
 
 
 def test_a_sample_is_of_whole_groups_and_grows_by_adding() -> None:
     """No more than asked, no group is cut, and the larger sample holds the smaller one."""
     comments = read_comments(local_files(SAMPLE))["CONTENT"]
     found = groups(comments)
-    small, large = sample(found, 100), sample(found, 300)
+    small, large = evaluation.sample(found, 100), evaluation.sample(found, 300)
     assert 90 <= small.sum() <= 100
     assert not set(found[small]) & set(found[~small])
     assert (large | ~small).all()
-    assert sample(found, len(comments)).all()
+    assert evaluation.sample(found, len(comments)).all()
 
 
 def test_the_time_grows_with_the_number_of_comments() -> None:
@@ -126,7 +104,7 @@ def test_the_time_grows_with_the_number_of_comments() -> None:
 
 def test_figures_are_those_counted_by_hand() -> None:
     """One good comment is accused, and one spam is missed."""
-    found = scores(TRUTH, GUESS)
+    found = evaluation.scores(TRUTH, GUESS)
     assert found["accuracy"] == found["f1"] == 0.75
     assert found["mcc"] == 0.5
     assert found["roc_auc"] == 15 / 16
@@ -136,7 +114,7 @@ def test_figures_are_those_counted_by_hand() -> None:
 
 def test_where_there_is_one_class_only_some_figures_say_something() -> None:
     """The others are NaN, without a warning."""
-    found = scores(np.zeros(3, int), np.array([0.1, 0.2, 0.6]))
+    found = evaluation.scores(np.zeros(3, int), np.array([0.1, 0.2, 0.6]))
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert math.isnan(found["mcc"])
     assert math.isnan(found["roc_auc"])
@@ -146,31 +124,31 @@ def test_spam_is_caught_at_a_threshold_that_blocks_hardly_a_good_comment() -> No
     """One good comment of a hundred may be blocked, a second one may not."""
     truth = np.repeat([0, 1], [100, 4])
     ham = np.linspace(0, 0.4, 98)
-    assert spam_caught(truth, np.concatenate([ham, [0.6, 0.9], [0.5, 0.7, 0.8, 0.95]])) == 0.75
-    assert spam_caught(truth[98:], np.array([0.6, 0.9, 0.5, 0.7, 0.8, 0.95])) == 0.25
+    assert evaluation.spam_caught(truth, np.concatenate([ham, [0.6, 0.9], [0.5, 0.7, 0.8, 0.95]])) == 0.75
+    assert evaluation.spam_caught(truth[98:], np.array([0.6, 0.9, 0.5, 0.7, 0.8, 0.95])) == 0.25
 
 
 def test_calibration_error_is_the_distance_of_saying_and_being() -> None:
     """Of those called 0.8 half are spam, of those called 0 none; 1.0 has its place too."""
-    assert calibration_error(np.array([1, 0, 0, 0]), np.array([0.8, 0.8, 0.0, 0.0])) == pytest.approx(0.15)
-    assert calibration_error(np.array([1, 1]), np.array([1.0, 1.0])) == 0.0
+    assert evaluation.calibration_error(np.array([1, 0, 0, 0]), np.array([0.8, 0.8, 0.0, 0.0])) == pytest.approx(0.15)
+    assert evaluation.calibration_error(np.array([1, 1]), np.array([1.0, 1.0])) == 0.0
 
 
 def test_a_summary_holds_figures_over_all_rows_and_their_spread_over_parts() -> None:
     """Rounded, with None in place of what is unknown, as JSON needs it."""
-    found = summarise(TRUTH, GUESS, [np.arange(0, 4), np.arange(4, 8)])
+    found = evaluation.summarise(TRUTH, GUESS, [np.arange(0, 4), np.arange(4, 8)])
     assert (found["comments"], found["accuracy"], found["spread"]["accuracy"]) == (8, 0.75, 0.0)
     assert found["spread"]["mcc"] is None
-    assert summarise(TRUTH, GUESS, [np.arange(0, 5), np.arange(3, 8)])["spread"]["accuracy"] == 0.0
-    assert summarise(TRUTH, GUESS, [np.arange(0, 3), np.arange(3, 8)])["spread"]["accuracy"] == 0.2
+    assert evaluation.summarise(TRUTH, GUESS, [np.arange(0, 5), np.arange(3, 8)])["spread"]["accuracy"] == 0.0
+    assert evaluation.summarise(TRUTH, GUESS, [np.arange(0, 3), np.arange(3, 8)])["spread"]["accuracy"] == 0.2
 
 
 def test_resamples_keep_groups_whole_and_repeat_by_seed() -> None:
     """Each draw takes as many groups as there are, near-duplicates together."""
     groups = np.array([5, 5, 7, 9, 9, 9])
-    draws = [part.tolist() for part in resamples(groups, 20, seed=0)]
-    assert draws == [part.tolist() for part in resamples(groups, 20, seed=0)]
-    assert draws != [part.tolist() for part in resamples(groups, 20, seed=1)]
+    draws = [part.tolist() for part in evaluation.resamples(groups, 20, seed=0)]
+    assert draws == [part.tolist() for part in evaluation.resamples(groups, 20, seed=0)]
+    assert draws != [part.tolist() for part in evaluation.resamples(groups, 20, seed=1)]
     for part in draws:
         counts = np.bincount(part, minlength=6)
         assert counts[0] == counts[1]
@@ -182,7 +160,7 @@ def test_folds_keep_near_duplicates_together_and_classes_in_balance() -> None:
     """Each row is left out once, never with its near-duplicate in the training set."""
     named = np.repeat(np.arange(60), 2)
     labels = np.repeat(np.arange(60) % 3 == 0, 2).astype(int)
-    folds = list(grouped_kfold(labels, named, 10, seed=0).split(labels, labels, named))
+    folds = list(evaluation.grouped_kfold(labels, named, 10, seed=0).split(labels, labels, named))
     assert len(folds) == 10
     assert sorted(np.concatenate([left_out for _, left_out in folds])) == list(range(120))
     for rest, left_out in folds:
@@ -193,25 +171,27 @@ def test_folds_keep_near_duplicates_together_and_classes_in_balance() -> None:
 def test_few_texts_make_fewer_folds_and_too_few_an_error() -> None:
     """The error says how many different comments there are of each class."""
     labels = np.array([0] * 9 + [1] * 3)
-    assert grouped_kfold(labels, np.arange(12), 10, seed=0).get_n_splits() == 3
+    assert evaluation.grouped_kfold(labels, np.arange(12), 10, seed=0).get_n_splits() == 3
     with pytest.raises(TrainingDataError, match="the training set has 9 distinct comments of CLASS 0 and 1 of CLASS 1"):
-        grouped_kfold(labels, np.array([*range(9), 9, 9, 9]), 10, seed=0)
+        evaluation.grouped_kfold(labels, np.array([*range(9), 9, 9, 9]), 10, seed=0)
 
 
 def test_sources_are_left_out_one_after_the_other() -> None:
     """Many sources are left out several at once; one source leaves nothing to learn from."""
     labels = np.array([0, 1, 0, 1] * 3)
     sources = ["a"] * 4 + ["b"] * 4 + ["c"] * 4
-    left_out = {tuple(left_out.tolist()) for _, left_out in leave_one_source_out(labels, sources, np.arange(12))}
+    left_out = {
+        tuple(left_out.tolist()) for _, left_out in evaluation.leave_one_source_out(labels, sources, np.arange(12))
+    }
     assert left_out == {(0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11)}
-    assert leave_one_source_out(labels, ["a"] * 12, np.arange(12)) == []
+    assert evaluation.leave_one_source_out(labels, ["a"] * 12, np.arange(12)) == []
     many = [str(row // 4) for row in range(60)]
-    assert len(leave_one_source_out(np.array([0, 1] * 30), many, np.arange(60))) == 10
+    assert len(evaluation.leave_one_source_out(np.array([0, 1] * 30), many, np.arange(60))) == 10
 
 
 def test_a_source_that_holds_all_spam_cannot_be_left_out() -> None:
     """Then nothing is measured on a new video, because not every source could be left out."""
-    assert leave_one_source_out(np.array([0, 0, 1, 1, 0, 0]), ["a"] * 4 + ["b"] * 2, np.arange(6)) == []
+    assert evaluation.leave_one_source_out(np.array([0, 0, 1, 1, 0, 0]), ["a"] * 4 + ["b"] * 2, np.arange(6)) == []
 
 
 def test_near_duplicates_of_a_left_out_source_leave_the_training_set() -> None:
@@ -220,12 +200,12 @@ def test_near_duplicates_of_a_left_out_source_leave_the_training_set() -> None:
     again = comments[comments["source_file"] == SAMPLE[0].name]
     files = [*comments["source_file"], *("again/" + again["source_file"])]
     y, found = np.array([*comments["CLASS"], *again["CLASS"]]), groups([*comments["CONTENT"], *again["CONTENT"]])
-    folds = leave_one_source_out(y, files, found)
+    folds = evaluation.leave_one_source_out(y, files, found)
     assert len(folds) == 4
     assert sorted(np.concatenate([left_out for _, left_out in folds])) == list(range(len(y)))
     for rest, left_out in folds:
         assert not set(found[rest]) & set(found[left_out])
-    assert repeated_files(files, found) == [
+    assert evaluation.repeated_files(files, found) == [
         f"100% of the distinct texts of {SAMPLE[0].name} are also in again/{SAMPLE[0].name}.",
         f"100% of the distinct texts of again/{SAMPLE[0].name} are also in {SAMPLE[0].name}.",
     ]
@@ -237,25 +217,28 @@ def test_a_best_value_at_the_edge_of_the_grid_is_said() -> None:
     search = GridSearchCV(
         LogisticRegression(), {"C": [0.001, 0.01, 0.1], "fit_intercept": [True]}, scoring="neg_log_loss"
     )
-    [sentence] = at_the_edge(search.fit(numbers, y))
+    [sentence] = evaluation.at_the_edge(search.fit(numbers, y))
     assert sentence.startswith("The best C, 0.1, is the largest searched value")
     search.best_params_ = {"C": 0.01}
-    assert at_the_edge(search) == []
-    assert at_the_edge(GridSearchCV(LogisticRegression(), {}).fit(numbers, y)) == []
+    assert evaluation.at_the_edge(search) == []
+    assert evaluation.at_the_edge(GridSearchCV(LogisticRegression(), {}).fit(numbers, y)) == []
 
 
 @pytest.mark.parametrize(("left_out", "what"), [([], "are none"), ([1, 1], "are all of CLASS 1")])
 def test_a_held_out_part_without_both_classes_is_refused(left_out: list[int], what: str) -> None:
     """The error says what is there and what would help."""
     with pytest.raises(TrainingDataError, match=f"{what}; add comments or set a larger HELD_OUT_SHARE"):
-        require_both_classes(left_out)
-    require_both_classes([0, 1])
+        evaluation.require_both_classes(left_out)
+    evaluation.require_both_classes([0, 1])
 
 
 def test_the_baseline_learns() -> None:
     """It is a plain textbook pipeline, better than guessing on what it has seen."""
     comments = read_comments(local_files(SAMPLE[:2]))
-    assert baseline(0).fit(comments["CONTENT"], comments["CLASS"]).score(comments["CONTENT"], comments["CLASS"]) > 0.9
+    assert (
+        evaluation.baseline(0).fit(comments["CONTENT"], comments["CLASS"]).score(comments["CONTENT"], comments["CLASS"])
+        > 0.9
+    )
 
 
 MODEL = Artifact(b"a model", None)
@@ -299,20 +282,20 @@ def test_a_gate_that_measured_nothing_lets_nothing_through(checks: list[Check]) 
 
 def test_what_is_remembered_is_found_by_the_text() -> None:
     """Comments that the earlier run did not hold out are unknown, and no text is kept."""
-    kept = remember(["one\ud800", "two"], [0.25, 0.123456789])
-    assert kept == {hash_of("one\ud800"): 0.25, hash_of("two"): 0.123457}
-    found = recall(["two", "three", "one\ud800"], kept)
+    kept = evaluation.remember(["one\ud800", "two"], [0.25, 0.123456789])
+    assert kept == {evaluation.hash_of("one\ud800"): 0.25, evaluation.hash_of("two"): 0.123457}
+    found = evaluation.recall(["two", "three", "one\ud800"], kept)
     assert np.array_equal(found, [0.123457, np.nan, 0.25], equal_nan=True)
 
 
 def test_what_is_remembered_is_bounded() -> None:
     """Of many, those of the smallest hashes are kept: two runs keep the same ones."""
-    texts = [f"comment {number}" for number in range(3 * MOST_REMEMBERED)]
-    kept = remember(texts, np.zeros(len(texts)))
-    assert len(kept) == MOST_REMEMBERED
-    assert max(kept) < min({hash_of(text) for text in texts} - kept.keys())
+    texts = [f"comment {number}" for number in range(3 * evaluation.MOST_REMEMBERED)]
+    kept = evaluation.remember(texts, np.zeros(len(texts)))
+    assert len(kept) == evaluation.MOST_REMEMBERED
+    assert max(kept) < min({evaluation.hash_of(text) for text in texts} - kept.keys())
 
 
 def test_a_flip_is_another_class() -> None:
     """The threshold is that of the API: 0.5 is not spam."""
-    assert flipped(np.array([0.5, 0.51, 0.9]), np.array([0.4, 0.5, 0.6])).tolist() == [False, True, False]
+    assert evaluation.flipped(np.array([0.5, 0.51, 0.9]), np.array([0.4, 0.5, 0.6])).tolist() == [False, True, False]

@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
-from pmip.errors import NotExplainableError
-from pmip.model.artifact import Artifact, Metadata
+from pmip.model.artifact import Artifact
 from pmip.model.scorer import Scorer
 from pmip.model.verification import load
 from pmip.training import evaluation, plots
@@ -34,13 +33,11 @@ def _drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def axes() -> list[Axes]:
-    """Return the parts of the picture that was drawn last."""
     return list(plt.gcf().axes)
 
 
 @pytest.fixture
 def scorer(artifact: Artifact) -> Scorer:
-    """Return a scorer that explains its answers."""
     return load(artifact, "measured", "dev")
 
 
@@ -54,7 +51,6 @@ def test_any_name_of_a_source_can_be_drawn(name: str) -> None:
 
 
 def found(space: dict[str, list[Any]]) -> GridSearchCV:
-    """Search a space."""
     return GridSearchCV(LogisticRegression(), space, scoring="neg_log_loss", cv=2).fit(P.reshape(-1, 1), Y)
 
 
@@ -127,13 +123,6 @@ def test_the_worst_errors_come_first_and_name_their_reasons(scorer: Scorer) -> N
     assert "1234567" not in page
     assert "has address" in page
     assert "main reasons" not in plots.worst_errors(table, P, scorer, None).data
-
-
-def test_a_model_that_is_not_linear_is_not_explained() -> None:
-    """The error gives the reason."""
-    other = Scorer(Metadata("m"), False, "", object(), "the classifier is a RandomForestClassifier")
-    with pytest.raises(NotExplainableError, match="RandomForest"):
-        plots.average_evidence(other, ["text"])
 
 
 def test_flips_show_both_probabilities() -> None:

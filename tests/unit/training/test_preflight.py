@@ -19,7 +19,6 @@ GOOD = 'ID = ""  # blank: the newest\nSHARE = -0.3\nLIST = [1, 2.0]\nON = True'
 
 
 def write(folder: Path, parameters: str = GOOD, *others: str, **of_last: Any) -> Path:
-    """Write a notebook with a cell of parameters and others."""
     cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]}), *map(new_code_cell, others)]
     cells[-1].update(of_last)
     nbformat.write(new_notebook(cells=cells), folder / "a.ipynb")
@@ -50,44 +49,33 @@ def test_what_papermill_cannot_replace_is_refused(line: str, tmp_path: Path) -> 
         preflight.check(write(tmp_path, f"{GOOD}\n{line}"))
 
 
+PATHS = ['open("/home/ada/x.csv")', "open('~/x.csv')", 'path = "C:\\\\Users\\\\ada"', "# see /tmp/x"]
+PATHS += ['open("C:/Users/ada/x.csv")', 'open("file:///home/ada/x.csv")', 'open("~ada/x.csv")']
+PATHS += ['Path.home() / "x.csv"', 'os.path.expanduser("x")', "%env TABLE=$HOME/x"]
+SECRETS = ['key = "AKIAABCDEFGHIJKLMNOP"', 'AWS_SECRET_ACCESS_KEY = "abc"', '{"password": "abc"}']
+SECRETS += ['url = "https://ada:abc@example.com"', 'import os; os.environ["AWS_SECRET_ACCESS_KEY"] = "abcabcabc"']
+SECRETS += ['os.environ["API_KEYS"] = "abc"', 'os.environ.setdefault("DB_PASSWORD", "abc")']
+SECRETS += ['os.getenv("DB_PASSWD", "abc")', 'os.environ.update(API_KEY="abc")', "%env MY_TOKEN=abc"]
+SECRETS += ["%set_env MY_TOKEN abc", 'headers = {"Authorization": "Bearer abcabcabcabc"}']
+SECRETS += ['login("hf_abcabcabcabcabcabcabcabcabc")', 'x = "ghp_abcabcabcabcabcabcabcabcabcabc"']
+SECRETS += ['x = "github_pat_abcabcabcabcabcabcabc"', 'x = "sk-proj-abcabcabcabcabcabcabc"']
+SECRETS += ['x = "eyJhbcabcabcabc.eyJabcabc"', "# -----BEGIN RSA PRIVATE KEY-----"]
+
+
 @pytest.mark.parametrize(
-    ("source", "what"),
-    [
-        ('open("/home/ada/x.csv")', "an absolute path"),
-        ("open('~/x.csv')", "an absolute path"),
-        ('path = "C:\\\\Users\\\\ada"', "an absolute path"),
-        ("# see /tmp/x", "an absolute path"),
-        ('key = "AKIAABCDEFGHIJKLMNOP"', "a secret"),
-        ('AWS_SECRET_ACCESS_KEY = "abc"', "a secret"),
-        ('{"password": "abc"}', "a secret"),
-        ('url = "https://ada:abc@example.com"', "a secret"),
-        ('open("C:/Users/ada/x.csv")', "an absolute path"),
-        ('open("file:///home/ada/x.csv")', "an absolute path"),
-        ('open("~ada/x.csv")', "an absolute path"),
-        ('Path.home() / "x.csv"', "an absolute path"),
-        ('os.path.expanduser("x")', "an absolute path"),
-        ("%env TABLE=$HOME/x", "an absolute path"),
-        ('import os; os.environ["AWS_SECRET_ACCESS_KEY"] = "abcabcabc"', "a secret"),
-        ('os.environ["API_KEYS"] = "abc"', "a secret"),
-        ('os.environ.setdefault("DB_PASSWORD", "abc")', "a secret"),
-        ('os.getenv("DB_PASSWD", "abc")', "a secret"),
-        ('os.environ.update(API_KEY="abc")', "a secret"),
-        ("%env MY_TOKEN=abc", "a secret"),
-        ("%set_env MY_TOKEN abc", "a secret"),
-        ('headers = {"Authorization": "Bearer abcabcabcabc"}', "a secret"),
-        ('login("hf_abcabcabcabcabcabcabcabcabc")', "a secret"),
-        ('x = "ghp_abcabcabcabcabcabcabcabcabcabc"', "a secret"),
-        ('x = "github_pat_abcabcabcabcabcabcabc"', "a secret"),
-        ('x = "sk-proj-abcabcabcabcabcabcabc"', "a secret"),
-        ('x = "eyJhbcabcabcabc.eyJabcabc"', "a secret"),
-        ("# -----BEGIN RSA PRIVATE KEY-----", "a secret"),
-    ],
+    ("source", "what"), [(one, "an absolute path") for one in PATHS] + [(one, "a secret") for one in SECRETS]
 )
 def test_paths_and_secrets_are_refused_without_being_told(source: str, what: str, tmp_path: Path) -> None:
     """The message names the cell, and does not repeat what it found."""
     with pytest.raises(PreflightError, match=rf"cell 2 .* seems to hold {what}$") as failure:
         preflight.check(write(tmp_path, GOOD, source))
     assert "abc" not in str(failure.value).removeprefix("a.ipynb")
+
+
+UNNOTICED = "runs a shell command and ignores its failure; use subprocess.run([…], check=True)"
+COMMANDS = ["!ls", "files = !ls", "for name in names:\n    !rm {name}", "!!ls", "%system ls", "%sx ls", "%rm x"]
+COMMANDS += ["%%sx\nls", "%%time\n!ls", "%pip install x", "os.system('ls')", "%%bash\nls\necho done"]
+COMMANDS += ["%%script sh\nls", "%%bash --no-raise-error\nset -e\nls"]
 
 
 @pytest.mark.parametrize(
@@ -98,28 +86,7 @@ def test_paths_and_secrets_are_refused_without_being_told(source: str, what: str
         ("%%time\nname = input('?')", "waits for a person (input)"),
         ("%debug", "waits for a person (run_line_magic)"),
         ("x = ", "is not valid Python (line 1)"),
-        *(
-            (
-                source,
-                "runs a shell command and ignores its failure; use subprocess.run([…], check=True)",
-            )
-            for source in (
-                "!ls",
-                "files = !ls",
-                "for name in names:\n    !rm {name}",
-                "!!ls",
-                "%system ls",
-                "%sx ls",
-                "%rm x",
-                "%%sx\nls",
-                "%%time\n!ls",
-                "%pip install x",
-                "os.system('ls')",
-                "%%bash\nls\necho done",
-                "%%script sh\nls",
-                "%%bash --no-raise-error\nset -e\nls",
-            )
-        ),
+        *((source, UNNOTICED) for source in COMMANDS),
     ],
 )
 def test_what_waits_for_a_person_or_hides_a_failure_is_refused(source: str, what: str, tmp_path: Path) -> None:

@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 from conftest import SAMPLE
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
-from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
@@ -28,7 +25,6 @@ from pmip.training.evaluation import Check, Passed, gate
 
 
 def said(classifier: Any, features: Any = None) -> str:
-    """Rehearse a pipeline on the comments of one file of the sample."""
     words = features or TfidfVectorizer(analyzer=text.token_ngrams)
     comments = read_comments(local_files(SAMPLE[:1]))
     model = Augmented(Pipeline([("features", words), ("classifier", classifier)]))
@@ -39,37 +35,6 @@ def said(classifier: Any, features: Any = None) -> str:
 def test_of_a_model_that_is_read_as_data_nothing_is_said(classifier: Any) -> None:
     """The API explains it."""
     assert said(classifier, FeatureUnion([("comment", steps.CommentFeatures())])) == said(classifier) == ""
-
-
-@pytest.mark.parametrize(
-    "classifier", [MultinomialNB(), CalibratedClassifierCV(LinearSVC()), RandomForestClassifier(5)]
-)
-def test_a_model_that_can_only_be_run_is_told_with_the_way_out(classifier: Any) -> None:
-    """One sentence names what stands in the way, and TRUST_PICKLES."""
-    sentence = said(classifier)
-    assert type(classifier).__name__ in sentence
-    assert "serves it only with TRUST_PICKLES=true, and cannot explain" in sentence
-
-
-class Lengths(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """A step that somebody wrote into the notebook."""
-
-    def fit(self, *_: Any) -> "Lengths":
-        """Learn nothing."""
-        return self
-
-    def transform(self, comments: Any) -> list[list[int]]:
-        """Return the length of each comment."""
-        return [[len(comment)] for comment in comments]
-
-
-def test_a_class_of_the_notebook_is_told_where_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No API could load it."""
-    import __main__
-
-    monkeypatch.setattr(Lengths, "__module__", "__main__")
-    monkeypatch.setattr(__main__, "Lengths", Lengths, raising=False)
-    assert said(LogisticRegression(), Lengths()).endswith("which no API can load: move it to pmip/steps.py.")
 
 
 @pytest.mark.parametrize(

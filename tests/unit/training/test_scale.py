@@ -41,14 +41,12 @@ def model(classifier: Any, directions: int = 0) -> Augmented:
 
 
 def sample() -> Columns:
-    """Return the sample's comments with their labels and groups."""
     comments = read_comments(local_files(SAMPLE))
     return comments["CONTENT"].to_numpy(), comments["CLASS"].to_numpy(), evaluation.groups(comments["CONTENT"])
 
 
 @pytest.fixture
 def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take a hundred comments for many."""
     monkeypatch.setattr(scale, "MANY", 100)
     monkeypatch.setattr(scale, "ROWS_A_PART", 100)
 
@@ -142,7 +140,6 @@ def start_cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def wait_for_workers(address: str, number: int) -> None:
-    """Return when the scheduler knows its workers."""
     from distributed import Client
 
     with Client(address, timeout=60) as client:
