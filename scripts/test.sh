@@ -15,7 +15,7 @@
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 
-in_parallel=(-n 2 --dist loadgroup --no-loadscope-reorder)
+in_parallel=(-n 2 --dist loadfile --no-loadscope-reorder)
 all=false
 pytest=(-m pytest)
 status=0

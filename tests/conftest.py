@@ -40,8 +40,8 @@ QUICK_SYSTEM_FILES = ["test_get_youtube_spam_collection", "test_lambda_handler",
 QUICK_SYSTEM_FILES += ["test_s3_objects", "test_s3_versions", "test_scripts"]
 SLOW_FIXTURES = ("start_cluster",)  # needs the extra 'dask'
 ALONE_FILES = ("test_load", "test_benchmark", "test_behind_nginx", "test_serving", "test_worker", "test_scoring")
-# What each process of pytest-xdist has to itself: the containers' images and the emulator are made once.
-SHARED_FIXTURES = ("engine", "cloud")
+# Files whose tests stay in one process of pytest-xdist: the containers' images and the emulator are made once.
+ON_THE_EMULATOR = ("test_aws_page", "test_cloudformation", "test_iam")
 
 # pytest-xdist's processes take the seed over, or draw the same tests otherwise than their parent told.
 SEED = os.environ.setdefault("TEST_SEED", str(SystemRandom().randrange(10**6)))
@@ -70,17 +70,30 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, keep the tests of a file in one process, and begin with the slow folders."""
+    """Mark what is slow, and begin with the slow folders."""
     for item in items:
         folder, fixtures = item.path.relative_to(ROOT / "tests").parts[0], getattr(item, "fixturenames", ())
         if (folder != "unit" and item.path.stem not in QUICK_SYSTEM_FILES) or set(SLOW_FIXTURES) & set(fixtures):
             item.add_marker("slow")
         if item.path.stem in ALONE_FILES:
             item.add_marker("alone")
-        shared = [name for name in SHARED_FIXTURES if name in fixtures]
-        item.add_marker(pytest.mark.xdist_group((shared or [item.path.stem])[0]))
     order = ["containers", "aws", "system", "hostile", "browser", "unit"]
     items.sort(key=lambda item: order.index(item.path.relative_to(ROOT / "tests").parts[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file in one process, and so those of files that share what takes minutes to make."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.split("::")[0])
+            if file.stem in ON_THE_EMULATOR or file.parent.name == "containers":
+                return file.parent.name
+            return file.stem
+
+    return ByFile(config, log)
 
 
 def without(what: str, reason: str) -> NoReturn:
