@@ -1,10 +1,11 @@
-"""Generates comments and measures the training on them; scripts/benchmark_training.sh tells how to call it.
+"""Generates comments and measures the training on them; scripts/benchmark_training.sh --help describes its use.
 
-The rule: a language has a million words, made of syllables and drawn by rank after Zipf's law, so that more comments
-hold more words, as real ones do. A comment has a lognormal number of words, 9 in the middle. Five sources have 500
-words each of their own, which one word in eight comes from. Half of the comments are spam: one word in four of those
-comes from 300 words that spam likes, and two in five carry a link. One comment in ten is an earlier one of its class
-with a word added, and one label in a hundred is wrong. The same number of comments is always the same text.
+The comments are generated from a million words, which are made of syllables and drawn by rank after Zipf's law, so that
+more comments contain more distinct words, as real ones do. The number of words in a comment is lognormal with median 9.
+Each of five sources has 500 words of its own, from which one word in eight is drawn. Half of the comments are spam: one
+word in four of these is from 300 typical words, and two in five comments have a link. One comment in ten repeats an
+earlier one of its class with an added word, and one label in a hundred is wrong. The same number of comments always
+gives the same texts.
 """
 
 import csv

@@ -1,8 +1,8 @@
-"""Forwards TCP connections from another address of this machine to a port of its loopback, in the background.
+"""Forwards TCP connections from another address of this machine to a port on its loopback interface, in the background.
 
 usage: forward_port.py ADDRESS PORT PID
 
-Prints the port on which it listens at ADDRESS. Ends with the process PID. Fails when ADDRESS is not this machine's.
+Prints the port on which it listens at ADDRESS. Ends when the process PID ends. Fails if ADDRESS is not of this machine.
 """
 
 import os
@@ -16,8 +16,8 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 
 def main(address: str, port: int, pid: int) -> None:
-    """Listen, tell where, and go to the background."""
-    if ip_address(address).is_unspecified:  # all addresses, the network's too
+    """Listen, print the port, and continue in the background."""
+    if ip_address(address).is_unspecified:  # means all addresses, and so the network too
         raise ValueError(address)
 
     class Forward(BaseRequestHandler):

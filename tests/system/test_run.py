@@ -84,7 +84,7 @@ def test_parameters_out_of_range_are_told_before_the_run(tmp_path: Path) -> None
     run = train(tmp_path, "FOLDS=1", "TRAINING_DATA_ID=20240231", "REPORT=long")
     assert (run.returncode, run.stdout) == (2, "")
     [line] = run.stderr.splitlines()
-    assert line.startswith("pmip: FOLDS=1: must be a number from 2 to 20; TRAINING_DATA_ID=20240231: must be a day")
+    assert line.startswith("pmip: FOLDS=1: must be a number from 2 to 20; TRAINING_DATA_ID=20240231: must be a cal")
     assert line.endswith("REPORT=long: must be full or short")
     assert list(tmp_path.iterdir()) == []
 
