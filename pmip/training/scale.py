@@ -33,7 +33,7 @@ def workers(step: str, scheduler: str = "") -> Iterator[None]:
 
     Raise `ClusterError` if the workers of the cluster cannot do the work.
     """
-    print(f"{step} …", file=sys.stderr)  # noqa: T201 - the progress of a notebook
+    print(f"{step} started", file=sys.stderr)  # noqa: T201 - the progress of a notebook
     started = time.perf_counter()
     if scheduler:
         with _cluster(scheduler):

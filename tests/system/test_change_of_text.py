@@ -1,6 +1,7 @@
 """A change of pmip.text as notebooks/README.md tells it: train with the new code first, then deploy the API."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,20 +21,20 @@ from pmip import text
 from pmip.model.artifact import Metadata, pack
 from pmip.store.objects import S3Storage
 from pmip.store.versions import ModelStore
-analyzer = getattr(text, "token_ngrams", None) or text.word_ngrams
-pipeline = Pipeline([("features", TfidfVectorizer(analyzer=analyzer)), ("classifier", LogisticRegression(C=50))])
+features, classifier = TfidfVectorizer(analyzer=text.token_ngrams), LogisticRegression(C=50)
+pipeline = Pipeline([("features", features), ("classifier", classifier)])
 pipeline.fit(["check out my channel", "subscribe now", "nice song", "i love this"], [1, 1, 0, 0])
 bucket, model_id = sys.argv[1:]
 ModelStore(S3Storage(bucket), "staging").publish(pack(pipeline, Metadata(model_id, "staging")))
 """
-# After this edit, "check" is another token than before.
+# After this edit, "check", which loses its vowel, is another token than before.
 EDIT = """
 
-_before = {name}
+_before = token_ngrams
 
 
-def {name}(comment):
-    return ["new " + token if "check" in token else token for token in _before(comment)]
+def token_ngrams(comment):
+    return ["new " + token if "chck" in token else token for token in _before(comment)]
 """
 
 
@@ -47,8 +48,7 @@ def test_train_first_then_deploy(bucket: S3Storage, tmp_path: Path) -> None:
     for root in (old, new):
         shutil.copytree(ROOT / "pmip", root / "pmip")
     module = new / "pmip" / "text.py"
-    name = "token_ngrams" if "def token_ngrams" in module.read_text() else "word_ngrams"
-    module.write_text(module.read_text() + EDIT.format(name=name))
+    module.write_text(module.read_text() + EDIT)
     first, second = "20260101T000000Z", "20260102T000000Z"
     train(old, bucket, first)
     before, early, after = ({"MODEL_CACHE_DIR": str(tmp_path / name)} for name in ("before", "early", "after"))
@@ -68,8 +68,7 @@ def test_train_first_then_deploy(bucket: S3Storage, tmp_path: Path) -> None:
             train(new, bucket, second)
             wait_for(lambda: is_ready(too_early), 60)
             assert served(too_early) == second
-        wait_for(lambda: second in str(last_error(port)), 60)
-        assert "pmip.text" in last_error(port)
+        wait_for(lambda: {second, "pmip.text"} <= set(re.findall(r"[\w.]+", str(last_error(port)))), 60)
         assert {served(port) for _ in range(20)} == {first}
 
         # In the right order, the new API finds its model there when it starts.

@@ -98,7 +98,7 @@ def test_the_step_and_its_seconds_are_told(capfd: pytest.CaptureFixture[str]) ->
     """Results come in the order of the tasks, from processes of their own, which end with the step."""
     assert share_out([(pow, number, 3) for number in range(6)]) == [0, 1, 8, 27, 64, 125]
     first, second = capfd.readouterr().err.splitlines()
-    assert first == "sharing out …"
+    assert first == "sharing out started"
     assert second.startswith("sharing out: ")
     one, other = (set(share_out([(os.getpid,)] * 8)) for _ in range(2))
     assert os.getpid() not in one | other
