@@ -306,8 +306,8 @@ class S3Storage:
             meaning = "there are no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             raise self._told(AccessDeniedError, key, meaning) from None
         except UNUSABLE_CREDENTIALS as error:
-            kind = type(error).__name__
-            meaning = f"the AWS credentials cannot be used ({kind}); renew them, for example with 'aws sso login'"
+            reason = type(error).__name__
+            meaning = f"the AWS credentials cannot be used ({reason}); renew them, for example with 'aws sso login'"
             raise self._told(AccessDeniedError, key, meaning) from None
         except BotoCoreError as error:
             raise self._told(StorageAwayError, key, f"S3 did not answer ({type(error).__name__})") from None
