@@ -83,7 +83,8 @@ class Run:
     def lose_host(self) -> None:
         with_kernel = [self.first, *self.first.children(recursive=True)] if self.process.poll() is None else []
         for process in with_kernel:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended with the one before it
+                process.kill()
         self.process.wait(30)
 
     def end(self) -> tuple[int, str, str]:

@@ -130,7 +130,7 @@ def test_a_port_in_use_is_told(script: str, setting: str, calls: Path, tmp_path:
         environ = {setting: str(taken.getsockname()[1]), "DATA_DIR": str(tmp_path), "ENVIRONMENT": "prod"}
         server, shell = run(script, **environ), run(script, "-c", "true", **environ)
     assert (server.returncode, f"is in use; choose another one with {setting}" in server.stderr) == (1, True)
-    assert (shell.returncode, f"publishes none; {setting} chooses" in shell.stderr) == (0, True)
+    assert (shell.returncode, f"publishes none; choose another one with {setting}" in shell.stderr) == (0, True)
     assert "--publish" not in calls.read_text()
     assert run("run_training_container.sh", "scripts/train.sh", **environ).stderr == ""
 
@@ -192,7 +192,7 @@ def test_images_are_built_without_attestations(script: str, calls: Path, tmp_pat
 
 def test_an_image_that_is_in_the_registry_stays(bin_dir: Path, calls: Path, clone: Path) -> None:
     """The image of a commit that was pushed before is not pushed over: its name is printed, and nothing is done."""
-    command(bin_dir, "docker", f'echo "docker $*" >>{calls}')
+    command(bin_dir, "docker", f'echo "docker $*" >>{calls}; if [ "$1" = login ]; then cat >/dev/null; fi')
     outcome = run(clone / "scripts" / "push_api_image.sh", REPOSITORY)
     assert (outcome.returncode, outcome.stdout) == (0, f"{REPOSITORY}:{revision_of(clone)}\n"), outcome.stderr
     assert "docker push" not in calls.read_text()
