@@ -29,6 +29,7 @@ threads = 64  # each slow caller occupies one, for two seconds or while it sends
 worker_connections = 500  # below the default limit of open files
 keepalive = 75  # longer than that of nginx and AWS's load balancer: if we closed first, a request could be lost
 timeout = 30
+limit_request_line = 8190  # the most that gunicorn can limit it to; a longer one is answered in its own HTML
 forwarder_headers = ""  # no header may set the path prefix: the setting URL_PREFIX does
 preload_app = True  # the workers share what was imported before they were forked
 control_socket_disable = True

@@ -18,7 +18,7 @@ from conftest import ROOT, free_port
 from test_get_youtube_spam_collection import collection
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [README, *((ROOT / page / "README.md").read_text(encoding="utf-8") for page in ("scripts", "notebooks"))]
+PAGES = [README, *((ROOT / page / "README.md").read_text(encoding="utf-8") for page in ("notebooks", "scripts"))]
 COMMANDS = [
     line
     for block in re.findall(r"```bash\n(.*?)```", "\n".join(PAGES), re.DOTALL)
