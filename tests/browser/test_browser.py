@@ -202,7 +202,7 @@ def test_the_page_has_no_barriers(browser: Browser, axe: str, artifact: Artifact
 
 
 def barriers(page: Page) -> list[str]:
-    expect(page.locator(".loading-container")).to_have_count(0)
+    expect(page.locator(".loading-container, .opblock-loading-animation")).to_have_count(0)
     violations = page.evaluate("axe.run()")["violations"]
     sys.stdout.write(f"\naxe: {[(one['impact'], one['id']) for one in violations]}\n")
     return [
