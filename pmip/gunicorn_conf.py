@@ -27,6 +27,7 @@ logger_class = "pmip.http.worker.Logger"
 worker_class = "pmip.http.worker.Worker"
 threads = 64  # each slow caller occupies one, for two seconds or while it sends 16 kB a second
 worker_connections = 500  # below the default limit of open files
+sendfile = False  # it would wait for a caller without a limit
 keepalive = 75  # longer than that of nginx and AWS's load balancer: if we closed first, a request could be lost
 timeout = 30
 limit_request_line = 8190  # the most that gunicorn can limit it to; a longer one is answered in its own HTML

@@ -18,6 +18,7 @@ from pmip.errors import PayloadError, TooLargeError
 HEADER = "X-API-Key"
 ANSWER_TYPES = ("class", "probability", "explanation")
 ARGUMENTS = ("type", "top")
+SMALL = 16_384  # bytes of a request that needs no turn and no thread; scoring it takes at most 0.1 s
 TOP, MAX_TOP = 100, 1000  # number of contributions in an explanation: default and maximum
 ENCODINGS = ("gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd")
 
@@ -95,14 +96,17 @@ def body_of(request: Request, limits: Limits) -> bytes:
         name = encoding.lower() if encoding.lower() in ENCODINGS else "encoded"
         raise UnsupportedMediaType(f"the body is compressed ({name}); send plain JSON, without Content-Encoding")
     most, size = limits.max_body_bytes, request.content_length
-    too_large = RequestEntityTooLarge(f"the body is larger than {most} bytes (MAX_BODY_BYTES); send fewer comments")
-    if size is not None and size > most:
-        raise too_large
     chunked = size is None and "chunked" in request.environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    if size is not None and size > most:
+        raise _too_large(most)
     body = _read(request, most + 1 if chunked else size or 0, chunked=chunked)
     if len(body) > most:
-        raise too_large
+        raise _too_large(most)
     return body
+
+
+def _too_large(most: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"the body is larger than {most} bytes (MAX_BODY_BYTES); send fewer comments")
 
 
 def _read(request: Request, size: int, *, chunked: bool) -> bytes:

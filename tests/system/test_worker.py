@@ -106,7 +106,7 @@ def posted(port: int, path: str, comments: list[str]) -> int:
             return int(answer.readline().split()[1])
 
 
-@pytest.mark.parametrize("number", [3, 40])
+@pytest.mark.parametrize("number", [3, 250])  # the three workers have 192 threads
 @pytest.mark.parametrize(
     ("begun", "status"),
     [
@@ -126,6 +126,82 @@ def test_slow_senders_hold_up_no_health_check(port: int, begun: bytes, status: b
         time.sleep(1)
     assert {answer.split(b" ")[1] if answer else b"" for answer, _ in ends} == {status}
     assert max(seconds for _, seconds in ends) < TRIAL_SECONDS
+
+
+def test_callers_who_do_not_receive_hold_up_no_health_check(port: int) -> None:
+    """Their connections are closed within seconds; one who receives slowly gets the whole answer."""
+    question = b"GET /swaggerui/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    with direct.open(f"http://127.0.0.1:{port}/swaggerui/swagger-ui-bundle.js") as answer:
+        whole = answer.read()
+    with HealthChecks(port), ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(connected(port, question * 6))
+        caller = stack.enter_context(connected(port, question.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")))
+        received = b""
+        while data := caller.recv(65536):
+            received += data
+            time.sleep(0.05)
+        time.sleep(3)
+    assert received.partition(b"\r\n\r\n")[2] == whole
+
+
+def predict(headers: str, body: bytes) -> bytes:
+    return HEAD + f"X-API-Key: {KEY}\r\n{headers}\r\n\r\n".encode() + body
+
+
+COMMENTS = b'{"comments": ["Check out my channel", "a fine song"]}'
+WHOLE = predict(f"Content-Length: {len(COMMENTS)}", COMMENTS)
+CHUNKS = predict("Transfer-Encoding: chunked", b"10\r\n%s\r\n25\r\n%s\r\n0\r\n\r\n" % (COMMENTS[:16], COMMENTS[16:]))
+
+
+def answers(caller: socket.socket, number: int) -> list[bytes]:
+    """Return the bodies of so many answers, which must be 200."""
+    bodies = []
+    with caller.makefile("rb") as stream:
+        for _ in range(number):
+            assert stream.readline().startswith(b"HTTP/1.1 200 ")
+            headers = dict(line.lower().split(b": ") for line in iter(stream.readline, b"\r\n"))
+            bodies.append(stream.read(int(headers[b"content-length"])))
+    return bodies
+
+
+@pytest.mark.parametrize("request_", [WHOLE, CHUNKS], ids=["with a length", "in chunks"])
+def test_a_request_is_answered_in_whatever_pieces_it_arrives(port: int, request_: bytes) -> None:
+    """The answer is that of a request that arrives at once, also if others are in the same piece."""
+    with connected(port, request_) as caller:
+        [expected] = answers(caller, 1)
+        assert expected.startswith(b'{"result": [{"class": ')
+        for size in (
+            1,
+            30,
+            len(HEAD),
+            request_.index(b"\r\n\r\n") + 2,
+            request_.index(COMMENTS[:9]) + 9,
+            len(request_) - 1,
+        ):
+            caller.sendall(request_[:size])
+            time.sleep(0.02)
+            caller.sendall(request_[size:] + request_ + request_[:size])
+            time.sleep(0.02)
+            caller.sendall(request_[size:])
+            assert answers(caller, 3) == [expected] * 3
+
+
+def test_small_requests_that_arrive_at_once_take_no_thread(artifact: Artifact, tmp_path: Path) -> None:
+    """So the worker does not spend half of its time on passing them to threads."""
+    LocalModel(tmp_path).save(artifact)
+    with running_api(tmp_path, API_KEYS=KEY, WEB_CONCURRENCY="1") as (port, process):
+        wait_for(lambda: is_ready(port), 30)
+        [worker] = psutil.Process(process.pid).children()
+        before = worker.num_threads()
+        with ExitStack() as stack:
+            callers = [stack.enter_context(connected(port)) for _ in range(8)]
+            for _ in range(5):
+                for caller in callers:
+                    caller.sendall(WHOLE)
+                for caller in callers:
+                    answers(caller, 1)
+        assert worker.num_threads() == before
 
 
 def test_idle_connections_hold_up_no_health_check(port: int) -> None:
