@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Flask
 from flask_restx import Api
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from pmip.errors import ModelNotReadyError, PayloadError, TooLargeError
 from pmip.http.log import asked
@@ -52,7 +52,12 @@ def _on_not_ready(_error: ModelNotReadyError) -> Answer:
 
 def _on_http_error(error: HTTPException) -> Answer:
     headers = {name: value for name, value in error.get_headers() if name in HEADERS}
-    return _answer(error.description or error.name, error.code or 500, headers)
+    message = error.description or error.name
+    if isinstance(error, NotFound):
+        message = "there is no such route; / is the page that lists all routes"
+    if isinstance(error, MethodNotAllowed):
+        message = f"the route does not take this method, only {headers.get('Allow')}"
+    return _answer(message, error.code or 500, headers)
 
 
 def _on_fault(error: Exception) -> Answer:

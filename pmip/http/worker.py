@@ -1,6 +1,7 @@
 """Classes for gunicorn: a worker in which slow and idle callers do not delay others, and a logger that writes JSON."""
 
 import errno
+import json
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ from selectors import EVENT_READ
 from typing import Any
 
 from gunicorn.glogging import Logger as GunicornLogger
+from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from pmip.http.log import JsonLines
@@ -23,6 +25,16 @@ BYTES_PER_SECOND = 16_384  # how fast a caller must send or receive on average a
 MOST_UNREAD = 32 * 2**20  # how many bytes of an unread body are drained
 LAST_CALL_SECONDS = 5.0
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
+
+REFUSALS = {  # the status and the message for kinds of gunicorn's ParseException; others are 400
+    "LimitRequestLine": (
+        "414 URI Too Long",
+        "the request line is longer than 8190 bytes; send comments in the body, not in the address",
+    ),
+    "LimitRequestHeaders": ("431 Request Header Fields Too Large", "the headers are too many or too long"),
+    "ExpectationFailed": ("417 Expectation Failed", "the header Expect may only be 100-continue"),
+    "UnsupportedTransferCoding": ("501 Not Implemented", "the header Transfer-Encoding may only be chunked"),
+}
 
 
 class PatientSocket(socket.socket):
@@ -149,6 +161,21 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if conn.keep is False:
             _linger(conn.sock)
         return conn.keep
+
+    def handle_error(self, req: Any, client: PatientSocket, addr: Any, exc: Exception) -> None:
+        """Refuse what is not valid HTTP in JSON, as the routes refuse; gunicorn's own page and log would quote it."""
+        if not isinstance(exc, ParseException) or isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName):
+            super().handle_error(req, client, addr, exc)
+            return
+        kind = type(exc).__name__
+        self.log.warning("a request from %s is not valid HTTP: %s", addr[0], kind)
+        status, message = REFUSALS.get(kind, ("400 Bad Request", f"the request is not valid HTTP ({kind})"))
+        body = json.dumps({"message": message})
+        with suppress(OSError):
+            client.sendall(
+                f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+            )
 
     def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
         """Keep or close a connection after its answer."""

@@ -106,7 +106,7 @@ def posted(port: int, path: str, comments: list[str]) -> int:
             return int(answer.readline().split()[1])
 
 
-@pytest.mark.parametrize("number", [3, 250])  # the three workers have 192 threads
+@pytest.mark.parametrize("number", [3, 40])
 @pytest.mark.parametrize(
     ("begun", "status"),
     [
@@ -126,6 +126,14 @@ def test_slow_senders_hold_up_no_health_check(port: int, begun: bytes, status: b
         time.sleep(1)
     assert {answer.split(b" ")[1] if answer else b"" for answer, _ in ends} == {status}
     assert max(seconds for _, seconds in ends) < TRIAL_SECONDS
+
+
+def test_more_slow_senders_than_threads_hold_up_no_health_check(port: int) -> None:
+    """A request that has arrived needs no thread, so it does not wait for one of the 192."""
+    with HealthChecks(port), ThreadPoolExecutor(250) as pool:
+        callers = [connected(port, predict("Content-Length: 8000000", b"{")) for _ in range(250)]
+        answered = [answer.split(b" ")[1] for answer, _ in pool.map(until_closed, callers)]
+    assert answered == [b"408"] * 250
 
 
 def test_callers_who_do_not_receive_hold_up_no_health_check(port: int) -> None:
@@ -251,6 +259,39 @@ def test_malformed_chunks_are_the_callers_fault(port: int, chunk: bytes) -> None
             told = answer.read()
     assert told.startswith(b"HTTP/1.1 400 ")
     assert "chunks" in json.loads(told.partition(b"\r\n\r\n")[2])["message"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "message"),
+    [
+        (b"my dear comment\r\n\r\n", b"400", "is not valid HTTP"),
+        (b"GET / HTTP/1.1\r\nmy dear comment\r\n\r\n", b"400", "is not valid HTTP"),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", b"414", "send comments in the body"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: my dear comment\r\n" * 200 + b"\r\n", b"431", "headers"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nExpect: my dear comment\r\n\r\n", b"417", "Expect"),
+    ],
+    ids=["no request line", "no header", "a long request line", "many headers", "an unknown expectation"],
+)
+def test_what_is_not_http_is_refused_in_json(port: int, sent: bytes, status: bytes, message: str) -> None:
+    """The answer says how to mend it and quotes nothing."""
+    with connected(port, sent) as caller, caller.makefile("rb") as stream:
+        head, _, body = stream.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 " + status)
+    assert b"Content-Type: application/json" in head
+    assert message in json.loads(body)["message"]
+    assert b"dear" not in body
+
+
+def test_what_is_not_http_is_logged_without_its_text(artifact: Artifact, tmp_path: Path) -> None:
+    """It may be a comment; the line names the address of the caller and the kind of mistake."""
+    LocalModel(tmp_path).save(artifact)
+    with running_api(tmp_path) as (port, _):
+        wait_for(lambda: is_ready(port), 30)
+        with connected(port, b"my dear comment\r\n\r\n") as caller, caller.makefile("rb") as stream:
+            stream.read()
+        log = (tmp_path / f"api-{port}.log").read_text()
+    assert "dear" not in log
+    assert "a request from 127.0.0.1 is not valid HTTP: InvalidRequestMethod" in log
 
 
 def test_a_worker_that_hangs_is_ended_counted_and_logged(artifact: Artifact, tmp_path: Path) -> None:
