@@ -6,9 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -16,6 +15,7 @@ from xml.sax.saxutils import escape
 import botocore.session
 import pytest
 from botocore.model import OperationModel, ServiceModel, Shape
+from servers import Handler, serving
 
 SECRET_KEY = "not-to-be-seen-in-any-output"
 MODELS = botocore.session.get_session()
@@ -68,7 +68,7 @@ class AwsRecorder(ThreadingHTTPServer):
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: AwsRecorder
     protocol_version = "HTTP/1.1"
 
@@ -80,19 +80,12 @@ class _Handler(BaseHTTPRequestHandler):
         call = _call(service, self, body)
         answer = self.server.next_answer(call)
         status = 400 if isinstance(answer, Refusal) else 200
-        content = _rendered(service.operation_model(call.operation), answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        self.answer(status, _rendered(service.operation_model(call.operation), answer).encode())
 
     do_GET = do_PUT = do_POST = _serve  # noqa: N815
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing: `calls` keeps them."""
 
-
-def _call(service: ServiceModel, request: BaseHTTPRequestHandler, body: bytes) -> Call:
+def _call(service: ServiceModel, request: Handler, body: bytes) -> Call:
     """Read a request by its protocol; of S3 only what an upload needs."""
     path = urlsplit(request.path).path
     match service.protocol:
@@ -144,13 +137,11 @@ def _xml(name: str, shape: Shape, value: Any) -> str:
 def aws_command(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make the folder of an aws command that talks to AWS_ENDPOINT_URL: version 2 where it is, else version 1.
 
-    TEST_AWS_COMMAND names another one. Versions before 2.13 know that variable as an argument only.
+    Versions before 2.13 know that variable as an argument only.
     """
-    given = os.environ.get("TEST_AWS_COMMAND")
-    found = given or shutil.which("aws", path="/usr/local/bin:/usr/bin") or Path(sys.executable).with_name("aws")
-    told = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
-    if not given and not told.startswith("aws-cli/2"):
-        found = Path(sys.executable).with_name("aws")
+    found = shutil.which("aws", path="/usr/local/bin:/usr/bin")
+    if not found or "aws-cli/2" not in subprocess.check_output([found, "--version"], text=True, timeout=60):
+        found = str(Path(sys.executable).with_name("aws"))
         if os.environ.get("REQUIRE_AWS_CLI_2") == "1":
             pytest.fail("version 2 of the aws command is not installed")
     folder = tmp_path_factory.mktemp("bin")
@@ -162,9 +153,7 @@ def aws_command(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def aws(aws_command: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsRecorder]:
     """Let the aws command that the scripts find talk to a recorder; a refusal is not tried again."""
-    with AwsRecorder() as recorder:
-        thread = Thread(target=recorder.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with serving(AwsRecorder()) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{recorder.server_port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
@@ -173,5 +162,3 @@ def aws(aws_command: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsRecor
         monkeypatch.setenv("POLL_SECONDS", "0")
         monkeypatch.setenv("PATH", f"{aws_command}:{Path(sys.executable).parent}:{os.environ['PATH']}")
         yield recorder
-        recorder.shutdown()
-        thread.join()

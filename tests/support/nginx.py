@@ -4,7 +4,6 @@ import grp
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from api import wait_for
 from conftest import ROOT, free_port, without
+from shell import listens
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
@@ -37,14 +37,9 @@ def running_nginx(folder: Path, api_port: int) -> Iterator[int]:
         command = [nginx, "-p", f"{folder}/", "-c", "nginx.conf", "-e", "stderr"]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
-        wait_for(lambda: process.poll() is not None or _listens(port), 10)
+        wait_for(lambda: process.poll() is not None or listens("127.0.0.1", port), 10)
         assert process.poll() is None, (folder / "nginx.log").read_text()
         yield port
     finally:
         process.terminate()
         assert process.wait(30) == 0
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

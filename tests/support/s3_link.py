@@ -2,12 +2,13 @@
 
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Event, Thread
 from time import sleep
 from urllib.parse import urlsplit
+
+from servers import serving
 
 CHUNK = 8192
 
@@ -15,18 +16,17 @@ CHUNK = 8192
 class Link(ThreadingTCPServer):
     """Passes bytes on; what is put under models/ goes in small pieces, each after a pause.
 
-    A request that `hold` matches does not get through before `opened` is set; `reached` tells that there is one.
+    A request that `hold` matches never gets through and is never answered; `reached` tells that there is one.
     """
 
     daemon_threads = True
 
     def __init__(self, endpoint: str, *, hold: str = "", pause: float = 0) -> None:
-
         super().__init__(("127.0.0.1", 0), _Connection)
         behind = urlsplit(endpoint)
         self.behind = (behind.hostname, behind.port)
         self.hold, self.pause = re.compile(hold.encode()) if hold else None, pause
-        self.publishing, self.reached, self.opened = Event(), Event(), Event()
+        self.publishing, self.reached = Event(), Event()
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
 
     def server_bind(self) -> None:
@@ -58,7 +58,8 @@ class _Connection(BaseRequestHandler):
                     sleep(link.pause)
                 if link.hold and link.hold.match(data):
                     link.reached.set()
-                    link.opened.wait(120)
+                    while self.request.recv(CHUNK):
+                        pass
                     return
                 behind.sendall(data)
 
@@ -68,12 +69,5 @@ class _Connection(BaseRequestHandler):
                 self.request.sendall(data)
 
 
-@contextmanager
-def link_to(endpoint: str, *, hold: str = "", pause: float = 0) -> Iterator[Link]:
-    with Link(endpoint, hold=hold, pause=pause) as link:
-        Thread(target=link.serve_forever, daemon=True).start()
-        try:
-            yield link
-        finally:
-            link.opened.set()
-            link.shutdown()
+def link_to(endpoint: str, *, hold: str = "", pause: float = 0) -> AbstractContextManager[Link]:
+    return serving(Link(endpoint, hold=hold, pause=pause))

@@ -4,13 +4,13 @@ import http.client
 import re
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from contextlib import AbstractContextManager, closing, suppress
+from http.server import ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
 from conftest import seeded
+from servers import Handler, serving
 
 from pmip.store.objects import S3Storage
 
@@ -50,7 +50,7 @@ class S3Proxy(ThreadingHTTPServer):
         return self.fault if self.passed < 0 else None
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: S3Proxy
     protocol_version = "HTTP/1.1"
 
@@ -115,21 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on  # noqa: N815
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing: `requests` keeps them."""
 
-
-@contextmanager
-def proxy_before(endpoint: str) -> Iterator[S3Proxy]:
-    proxy = S3Proxy(endpoint)
-    thread = Thread(target=proxy.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
-        thread.join()
+def proxy_before(endpoint: str) -> AbstractContextManager[S3Proxy]:
+    return serving(S3Proxy(endpoint))
 
 
 @pytest.fixture
