@@ -10,7 +10,7 @@ import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError
 from conftest import SAMPLE, publish
-from emulator import ACCOUNT, REGION, Emulator, template
+from emulator import ACCOUNT, BUCKET, REGION, Emulator, template
 
 from pmip.errors import AccessDeniedError
 from pmip.model.artifact import Artifact
@@ -18,7 +18,6 @@ from pmip.store.objects import S3Storage
 from pmip.store.versions import ModelStore
 from pmip.training.data import pull, seed
 
-BUCKET = f"pmip-{ACCOUNT}-{REGION}"
 # Who: a role with its stage and the service that takes it, or a person with a managed policy.
 ROLES = {
     "job": ("training", "JobRole", "ecs-tasks"),
@@ -156,17 +155,9 @@ def who(cloud: Emulator) -> Iterator[dict[str, Credentials]]:
     s3.put_bucket_policy(Bucket=BUCKET, Policy=tls_only)
 
 
-def role_name(cloud: Emulator, name: str) -> str:
-    stage, resource, _service = ROLES[name]
-    found = cloud.client("cloudformation").describe_stack_resource(
-        StackName=f"pmip-{stage}", LogicalResourceId=resource
-    )
-    return str(found["StackResourceDetail"]["PhysicalResourceId"])
-
-
 def take_role(cloud: Emulator, name: str) -> Credentials:
     """Take a role, whose trust is changed for that; its policies stay as the template made them."""
-    iam, role = cloud.client("iam"), role_name(cloud, name)
+    iam, role = cloud.client("iam"), cloud.role_name(*ROLES[name][:2])
     anyone = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
     trust = json.dumps({"Version": "2012-10-17", "Statement": [anyone]})
     iam.update_assume_role_policy(RoleName=role, PolicyDocument=trust)
@@ -190,10 +181,9 @@ def refusal(call: Callable[[], object]) -> str:
     return ""
 
 
-def simulated(cloud: Emulator, name: str, action: str, resource: str) -> str:
-    """Ask the emulator's policy simulator, for services that it does not have."""
-    arn = "*" if resource == "-" else f"arn:aws:{action.split(':')[0]}:{REGION}:{ACCOUNT}:{resource}"
-    kind = f"role/{role_name(cloud, name)}" if name in ROLES else f"user/{name}"
+def simulated(cloud: Emulator, name: str, action: str, arn: str) -> str:
+    """Ask the emulator's policy simulator, for services and buckets that it does not have."""
+    kind = f"role/{cloud.role_name(*ROLES[name][:2])}" if name in ROLES else f"user/{name}"
     [result] = cloud.client("iam").simulate_principal_policy(
         PolicySourceArn=f"arn:aws:iam::{ACCOUNT}:{kind}", ActionNames=[action], ResourceArns=[arn]
     )["EvaluationResults"]
@@ -204,12 +194,13 @@ def simulated(cloud: Emulator, name: str, action: str, resource: str) -> str:
 def test_the_table(case: list[str], cloud: Emulator, who: dict[str, Credentials]) -> None:
     """Each line of the table holds."""
     name, action, resource, allowed = case
+    service, _, operation = action.partition(":")
     if action in CALLS:
-        client = cloud.client(action.split(":")[0], who[name])
-        operation = OPERATIONS.get(action, xform_name(action.split(":")[1]))
-        refused = refusal(partial(getattr(client, operation), **CALLS[action](resource)))
+        call = getattr(cloud.client(service, who[name]), OPERATIONS.get(action, xform_name(operation)))
+        refused = refusal(partial(call, **CALLS[action](resource)))
     else:
-        refused = simulated(cloud, name, action, resource)
+        arn = "*" if resource == "-" else f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
+        refused = simulated(cloud, name, action, arn)
     assert bool(refused) == (allowed == "no"), refused or "it was allowed"
 
 
@@ -220,10 +211,7 @@ def test_the_table(case: list[str], cloud: Emulator, who: dict[str, Credentials]
 def test_instances_read_what_the_eb_command_uploads(cloud: Emulator, key: str, allowed: bool) -> None:
     """From the bucket that Beanstalk makes for an account, and nothing of other applications."""
     arn = f"arn:aws:s3:::elasticbeanstalk-{REGION}-{ACCOUNT}/{key}"
-    source = f"arn:aws:iam::{ACCOUNT}:role/{role_name(cloud, 'instance')}"
-    asked = {"PolicySourceArn": source, "ActionNames": ["s3:GetObject"], "ResourceArns": [arn]}
-    [result] = cloud.client("iam").simulate_principal_policy(**asked)["EvaluationResults"]
-    assert (result["EvalDecision"] == "allowed") == allowed
+    assert bool(simulated(cloud, "instance", "s3:GetObject", arn)) != allowed
 
 
 @pytest.mark.parametrize("name", ROLES)

@@ -5,14 +5,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-import yaml
+from api import wait_for
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError
 from conftest import ROOT, free_port, seeded, without
@@ -21,6 +20,7 @@ TEMPLATES = ROOT / "scripts" / "cloudformation"
 STAGES = ("foundation", "training", "serving", "lambda")
 PACKAGE = "ministack==1.5.33"  # it pins another botocore, and so gets an environment of its own
 ACCOUNT, REGION = "000000000000", "us-east-1"
+BUCKET = f"pmip-{ACCOUNT}-{REGION}"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 PLATFORMS = f"arn:aws:elasticbeanstalk:{REGION}::platform"
 # What a person has to give; all else has a default.
@@ -41,23 +41,11 @@ NOT_EMULATED = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads YAML with CloudFormation's short forms, !Ref and the like, as their long forms."""
-
-
-def _long_form(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
-    read = {yaml.ScalarNode: loader.construct_scalar, yaml.SequenceNode: loader.construct_sequence}
-    value = read[type(node)](node, deep=True) if isinstance(node, yaml.SequenceNode) else read[type(node)](node)
-    if tag == "GetAtt":
-        value = value.split(".", 1)
-    return {tag if tag in ("Ref", "Condition") else f"Fn::{tag}": value}
-
-
-_Loader.add_multi_constructor("!", _long_form)
-
-
 def template(stage: str) -> dict[str, Any]:
-    return yaml.load((TEMPLATES / f"{stage}.yml").read_text(), _Loader)  # noqa: S506 - a subclass of the safe one
+    """Read a template, with CloudFormation's short forms, !Ref and the like, as their long forms."""
+    from cfnlint.decode.cfn_yaml import load  # only the extra 'test-all' has it
+
+    return json.loads(json.dumps(load(str(TEMPLATES / f"{stage}.yml"))))
 
 
 def with_stand_ins(body: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +86,12 @@ class Emulator:
             self._clients[known] = session.client(service, endpoint_url=self.url)
         return self._clients[known]
 
+    def answers(self) -> bool:
+        try:
+            return bool(self.client("sts").get_caller_identity())
+        except (EndpointConnectionError, ClientError):
+            return False
+
     def elsewhere(self) -> "Emulator":
         return Emulator(self.port, f"{self._others.randrange(10**11, 10**12)}")
 
@@ -114,6 +108,12 @@ class Emulator:
         stacks.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
         [stack] = stacks.describe_stacks(StackName=name)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    def role_name(self, stage: str, resource: str) -> str:
+        found = self.client("cloudformation").describe_stack_resource(
+            StackName=f"pmip-{stage}", LogicalResourceId=resource
+        )
+        return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
 
 def installed(package: str, name: str) -> Path:
@@ -142,21 +142,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         process = subprocess.Popen([installed(PACKAGE, "ministack")], env=environ, cwd=folder, stdout=log, stderr=log)
         try:
             emulator = Emulator(port)
-            _wait_for(emulator)
+            wait_for(emulator.answers, 30)
             emulator.outputs = {stage: emulator.deploy(stage) for stage in STAGES}
             yield emulator
         finally:
             process.terminate()
             process.wait(30)
-
-
-def _wait_for(emulator: Emulator) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            emulator.client("sts").get_caller_identity()
-        except (EndpointConnectionError, ClientError):
-            assert time.monotonic() < deadline, "the emulator does not answer"
-            time.sleep(0.2)
-        else:
-            return
