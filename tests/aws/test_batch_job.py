@@ -6,6 +6,7 @@ The notebook is one of the tests, which publishes as the real one does in a frac
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from api import wait_for
 from conftest import ROOT, SAMPLE
 from disks import disk, make_read_only
 from s3_link import link_to
@@ -76,10 +78,6 @@ class Run:
         outside = psutil.Process(self.process.pid)
         return outside.children()[0] if self.process.args[0] == "unshare" else outside  # type: ignore[index]
 
-    def wait_up_to(self, seconds: float) -> None:
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(seconds)
-
     def lose_host(self) -> None:
         with_kernel = [self.first, *self.first.children(recursive=True)] if self.process.poll() is None else []
         for process in with_kernel:
@@ -131,14 +129,13 @@ def start(project: Path, bucket: S3Storage, tmp_path: Path) -> Iterator[Start]:
     """Start attempts of jobs; what still runs in the end is killed."""
     runs: list[Run] = []
 
-    def start(job: str, endpoint: str | None = None, project: Path = project, **settings: str) -> Run:
+    def start(job: str, project: Path = project, **settings: str) -> Run:
         folder = tmp_path / f"attempt-{len(runs)}"
         folder.mkdir()
         environ = os.environ | dict.fromkeys(("AWS_BATCH_JQ_NAME", "AWS_BATCH_CE_NAME"), "pmip-training")
         environ |= {"AWS_BATCH_JOB_ID": job, "AWS_BATCH_JOB_ATTEMPT": str(len(runs) + 1)}
         environ |= {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "DATA_DIR": str(folder / "data")}
-        environ |= {"HOME": str(folder), "PYTHONPATH": str(project)}
-        environ |= settings | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
+        environ |= {"HOME": str(folder), "PYTHONPATH": str(project)} | settings
         command = [*in_container(), "bash", str(project / "scripts" / "train.sh"), *(QUICK if project == ROOT else ())]
         with (folder / "out").open("w") as out, (folder / "log").open("w") as log:
             runs.append(Run(subprocess.Popen(command, env=environ, stdout=out, stderr=log, text=True), folder))
@@ -147,6 +144,15 @@ def start(project: Path, bucket: S3Storage, tmp_path: Path) -> Iterator[Start]:
     yield start
     for run in runs:
         run.lose_host()
+
+
+@contextmanager
+def held(start: Start, job: str, file: str) -> Iterator[Run]:
+    """Start an attempt that cannot put a file of its version into the bucket, and wait until it tries."""
+    with link_to(os.environ["AWS_ENDPOINT_URL"], hold=rf"PUT \S*/models/\S*/{re.escape(file)}") as link:
+        run = start(job, AWS_ENDPOINT_URL=link.address)
+        assert link.reached.wait(SLOWEST_RUN)
+        yield run
 
 
 def jobs_of(store: ModelStore) -> Counter[str | None]:
@@ -178,14 +184,10 @@ def test_a_job_runs_without_rights(store: ModelStore, start: Start) -> None:
     assert sorted(key.rpartition("/")[2] for key in keys) == names
 
 
-def test_lost_before_it_published_a_retry_publishes_one_version(
-    store: ModelStore, start: Start, s3: dict[str, str]
-) -> None:
+def test_lost_before_it_published_a_retry_publishes_one_version(store: ModelStore, start: Start) -> None:
     """Killed between metadata.json and model.pkl, an attempt leaves no version, and the next one makes it."""
     job = str(uuid.uuid4())
-    with link_to(s3["AWS_ENDPOINT_URL"], hold=r"PUT \S*/models/\S*/model\.pkl") as link:
-        run = start(job, link.address)
-        assert link.reached.wait(SLOWEST_RUN)
+    with held(start, job, "model.pkl") as run:
         run.lose_host()
     assert (len(half_versions(store)), jobs_of(store)) == (1, {})
     status, printed, log = start(job).end()
@@ -193,14 +195,10 @@ def test_lost_before_it_published_a_retry_publishes_one_version(
     assert jobs_of(store) == {job: 1}
 
 
-def test_lost_after_it_published_a_retry_publishes_nothing_more(
-    store: ModelStore, start: Start, s3: dict[str, str]
-) -> None:
+def test_lost_after_it_published_a_retry_publishes_nothing_more(store: ModelStore, start: Start) -> None:
     """Killed before its report, an attempt leaves a whole version; the next one prints its id and adds the report."""
     job = str(uuid.uuid4())
-    with link_to(s3["AWS_ENDPOINT_URL"], hold=r"PUT \S*/models/\S*/model-training\.ipynb") as link:
-        run = start(job, link.address)
-        assert link.reached.wait(SLOWEST_RUN)
+    with held(start, job, "model-training.ipynb") as run:
         run.lose_host()
     [model_id] = store.published()
     assert jobs_of(store) == {job: 1}
@@ -210,11 +208,9 @@ def test_lost_after_it_published_a_retry_publishes_nothing_more(
     assert {"model-training.ipynb", "model-training.html"} <= names
 
 
-def test_sigterm_ends_a_run_at_once_with_its_report(store: ModelStore, start: Start, s3: dict[str, str]) -> None:
+def test_sigterm_ends_a_run_at_once_with_its_report(store: ModelStore, start: Start) -> None:
     """Long before Batch's SIGKILL it says why it ended, keeps the report and leaves no version."""
-    with link_to(s3["AWS_ENDPOINT_URL"], hold=r"PUT \S*/models/\S*/model\.pkl") as link:
-        run = start(str(uuid.uuid4()), link.address)
-        assert link.reached.wait(SLOWEST_RUN)
+    with held(start, str(uuid.uuid4()), "model.pkl") as run:
         run.first.send_signal(signal.SIGTERM)
         begun = time.monotonic()
         status, printed, log = run.end()
@@ -231,8 +227,7 @@ def test_sigterm_ends_a_run_at_once_with_its_report(store: ModelStore, start: St
 def test_sigterm_before_the_notebook_runs_is_heard_too(store: ModelStore, start: Start) -> None:
     """The first process of a container would ignore it by default."""
     run = start(str(uuid.uuid4()))
-    while not list(run.folder.glob("data/running-*")):
-        time.sleep(0.01)
+    wait_for(lambda: any(run.folder.glob("data/running-*")), SLOWEST_RUN)
     run.first.send_signal(signal.SIGTERM)
     status, printed, log = run.end()
     assert (status, printed, store.published()) == (143, "", [])
@@ -248,14 +243,17 @@ def test_kills_at_random_moments_leave_whole_versions_or_none(
     if notebook == "real" and not IS_LONG:
         pytest.skip("takes a quarter of an hour: LONG_TRIALS=1 runs it")
     begin = partial(start, project=ROOT if notebook == "real" else project)
-    seconds = timed(begin("first"))
+    begun = time.monotonic()
+    assert begin("first").end()[0] == 0
+    seconds = time.monotonic() - begun
     job, moments = str(uuid.uuid4()), Counter[str]()
     for kill in range(kills):
         with link_to(s3["AWS_ENDPOINT_URL"], pause=PAUSE) as link:
-            run = begin(job, link.address)
+            run = begin(job, AWS_ENDPOINT_URL=link.address)
             if kill % 2 == 0:
                 assert link.publishing.wait(SLOWEST_RUN)
-            run.wait_up_to(random.uniform(0, 1 if kill % 2 == 0 else seconds))
+            with suppress(subprocess.TimeoutExpired):
+                run.process.wait(random.uniform(0, 1 if kill % 2 == 0 else seconds))
             is_publishing = link.publishing.is_set()
             run.lose_host()
         jobs = jobs_of(store)
@@ -274,11 +272,11 @@ def test_s3_gone_at_any_step_leaves_whole_versions_or_none(
 ) -> None:
     """From some request on; the run says so and leaves its report, and a retry publishes what is missing, once."""
     with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
-        assert start("first", proxy.endpoint).end()[0] == 0
+        assert start("first", AWS_ENDPOINT_URL=proxy.endpoint).end()[0] == 0
         steps = range(len(proxy.requests))
         for step in steps if IS_LONG else sorted(random.sample(steps, 2)):
             job, proxy.fault, proxy.passed = str(uuid.uuid4()), fault, step
-            run = start(job, proxy.endpoint)
+            run = start(job, AWS_ENDPOINT_URL=proxy.endpoint)
             status, printed, log = run.end()
             proxy.fault = None
             method, path = proxy.requests[step][1:]
@@ -310,9 +308,3 @@ def test_a_disk_that_cannot_be_written_is_named(store: ModelStore, start: Start,
         status, _, log = start(str(uuid.uuid4()), DATA_DIR=str(folder)).end()
     told = f"pmip: DATA_DIR={folder}: the report cannot be written there (Read-only file system)\n"
     assert (status, log) == (2, told)
-
-
-def timed(run: Run) -> float:
-    begun = time.monotonic()
-    assert run.end()[0] == 0
-    return time.monotonic() - begun
