@@ -3,11 +3,11 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from api import wait_for
 from aws_recorder import SECRET_KEY, AwsRecorder, Refusal
 from conftest import ROOT
 from shell import run
@@ -155,10 +155,7 @@ def test_ctrl_c_leaves_the_job_alone(number: signal.Signals, aws: AwsRecorder, t
     words = ["bash", str(ROOT / "scripts" / SCRIPT)]
     environ = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True, start_new_session=True) as script:
-        deadline = time.monotonic() + 30
-        while "DescribeJobs" not in aws.operations:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: "DescribeJobs" in aws.operations, 30)
         os.killpg(script.pid, number)
         _, told = script.communicate(timeout=30)
     assert script.returncode == 130

@@ -17,7 +17,7 @@ from typing import IO
 
 import pytest
 import yaml
-from api import EXAMPLE, answers, ask, is_ready, wait_for
+from api import EXAMPLE, answers, ask, direct, is_ready, wait_for
 from conftest import ROOT, SAMPLE, free_port, without
 from engine import API, IMAGES, MARK, TRAINING, Start, docker
 from lambda_events import v2
@@ -70,7 +70,7 @@ def test_what_is_pushed_is_one_manifest(registry: str, project: Path, images: st
     assert pushed.stdout == f"{registry}/pmip_api:{images}\n"
     kinds = {"Accept": ", ".join((*MANIFESTS, "application/vnd.oci.image.index.v1+json"))}
     manifest = urllib.request.Request(f"http://{registry}/v2/pmip_api/manifests/{images}", headers=kinds)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(manifest, timeout=30) as answer:
+    with direct.open(manifest, timeout=30) as answer:
         assert answer.headers["Content-Type"] in MANIFESTS
     docker("rmi", f"{registry}/pmip_api:{images}", f"{registry}/pmip_api:latest")
 
@@ -174,11 +174,6 @@ def test_it_keeps_its_models_where_a_beanstalk_host_lets_it(images: str, artifac
         docker(*as_root, f"rm -r {volume['HostDirectory']}")
     assert {"700 10001 pmip", "700 10001 pmip-10001", "600 10001 leader.lock"} <= set(kept)
     assert any(line.endswith("scorer.json") for line in kept), kept
-
-
-def docker_log(container: str) -> str:
-    log = subprocess.run(["docker", "logs", container], capture_output=True, text=True, timeout=30, check=True)
-    return log.stdout + log.stderr
 
 
 def test_the_api_image_is_a_lambda_function(images: str, artifact: Artifact, tmp_path: Path) -> None:
