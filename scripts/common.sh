@@ -63,6 +63,23 @@ except BlockingIOError:
     sys.exit(1)' "$2" "${3:-}"
 }
 
+# Prints the first of some ports of 127.0.0.1 on which no server can listen, or nothing.
+unusable_port() { # unusable_port PYTHON PORT ...
+  "$1" - "${@:2}" <<'PYTHON'
+import socket
+import sys
+
+for port in map(int, sys.argv[1:]):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            print(port)
+            break
+PYTHON
+}
+
 # The help is the comment at the start of the script.
 usage() { awk 'NR > 1 && (!/^#/ || /^# shellcheck/) { exit } NR > 1 { sub(/^# ?/, ""); print }' "$script"; }
 

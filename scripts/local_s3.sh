@@ -152,10 +152,9 @@ check_port_setting() {
   fi
 }
 
-# The kernel releases this lock whenever the script ends.
 one_start_at_a_time() {
   exec 9>"$folder/start.lock"
-  "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+  lock "$python" 9
 }
 
 choose_server() {
@@ -206,20 +205,7 @@ use_moto() {
 
 check_ports_are_free() {
   local taken
-  taken=$("$python" - "${ports[@]}" <<'PYTHON'
-import socket
-import sys
-
-for port in map(int, sys.argv[1:]):
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            print(port)
-            break
-PYTHON
-  )
+  taken=$(unusable_port "$python" "${ports[@]}")
   [ -z "$taken" ] || die "port $taken is in use; choose another LOCAL_S3_PORT (now $port)"
 }
 

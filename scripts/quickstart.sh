@@ -88,10 +88,7 @@ require_free_ports() {
 }
 
 require_free_port() { # require_free_port PORT HINT
-  "$python" -c 'import socket, sys
-server = socket.socket()
-server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-server.bind(("127.0.0.1", int(sys.argv[1])))' "$1" 2>/dev/null || die "port $1 is in use or not allowed; $2"
+  [ -z "$(unusable_port "$python" "$1")" ] || die "port $1 is in use or not allowed; $2"
 }
 
 start_s3() {
