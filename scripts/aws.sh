@@ -25,13 +25,23 @@ read_stage() { # read_stage [STAGE ...]
   stack=pmip-$1 template=scripts/cloudformation/$1.yml
 }
 
+# Prints what a query finds in the description of a stack.
+describe_stack() { # describe_stack STACK QUERY
+  aws cloudformation describe-stacks --stack-name "$1" --output text --query "Stacks[0].$2"
+}
+
 foundation_output() { # foundation_output NAME
   local value
-  value=$(aws cloudformation describe-stacks --stack-name pmip-foundation --output text \
-    --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue") ||
+  value=$(describe_stack pmip-foundation "Outputs[?OutputKey=='$1'].OutputValue") ||
     die "the stack pmip-foundation could not be read; 'bash scripts/deploy_stack.sh foundation' creates it"
   [ -n "$value" ] || die "the stack pmip-foundation has no output $1; 'bash scripts/deploy_stack.sh foundation' updates it"
   echo "$value"
+}
+
+# Prints fields of the API's environment on Elastic Beanstalk; each of them is None if there is no environment.
+describe_environment() { # describe_environment FIELDS
+  aws elasticbeanstalk describe-environments --application-name pmip --environment-names pmip-env --output text \
+    --query "Environments[?Status!='Terminated'] | [0].[$1]"
 }
 
 now() { date -u +%Y-%m-%dT%H:%M:%S; }

@@ -13,7 +13,7 @@ main() {
   if [ $# -ne 1 ]; then usage >&2; exit 2; fi
   read_stage "$1"
   require_aws
-  id=$(aws cloudformation describe-stacks --stack-name "$stack" --query 'Stacks[0].StackId' --output text) ||
+  id=$(describe_stack "$stack" StackId) ||
     die "$stack could not be found; the message of aws is above"
   refuse_if_used
   begun=$(now)
@@ -26,8 +26,8 @@ main() {
 # CloudFormation would try for an hour to delete a stack that others import from.
 refuse_if_used() {
   local exports name used users=()
-  exports=$(aws cloudformation describe-stacks --stack-name "$id" --output text \
-    --query 'Stacks[0].Outputs[?ExportName].ExportName') || die "$stack is unchanged; the message of aws is above"
+  exports=$(describe_stack "$id" "Outputs[?ExportName].ExportName") ||
+    die "$stack is unchanged; the message of aws is above"
   for name in ${exports//None/}; do # AWS answers with an error if nothing imports a name
     read -ra used <<<"$(aws cloudformation list-imports --export-name "$name" --query Imports --output text 2>/dev/null)"
     users+=(${used[@]+"${used[@]}"})

@@ -108,8 +108,7 @@ stop() { die "$environment is unchanged${version:+, with $version ($health)}; th
 
 look() {
   local seen
-  seen=$(aws elasticbeanstalk describe-environments --application-name "$application" --environment-names "$environment" \
-    --output text --query "Environments[?Status!='Terminated'] | [0].[Status, Health, VersionLabel, CNAME]") ||
+  seen=$(describe_environment "Status, Health, VersionLabel, CNAME") ||
     die "the state of $environment could not be read${begun:+; its update continues}; the message of aws is above"
   IFS=$'\t' read -r status health version address <<<"$seen"
   [ "$status" != None ] || die "there is no environment $environment; 'bash scripts/deploy_stack.sh serving' creates it"
@@ -163,8 +162,7 @@ is_ready() {
 # With a certificate, the environment only answers HTTPS.
 scheme() {
   local certificate
-  certificate=$(aws cloudformation describe-stacks --stack-name pmip-serving --output text \
-    --query "Stacks[0].Parameters[?ParameterKey=='CertificateArn'].ParameterValue") || true
+  certificate=$(describe_stack pmip-serving "Parameters[?ParameterKey=='CertificateArn'].ParameterValue") || true
   case $certificate in '' | None) echo http ;; *) echo https ;; esac
 }
 

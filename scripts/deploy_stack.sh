@@ -25,8 +25,7 @@ main() {
   say "deploying $stack: a few minutes"
   aws cloudformation deploy --stack-name "$stack" --template-file "$template" --capabilities CAPABILITY_NAMED_IAM \
     --no-fail-on-empty-changeset ${parameters[@]+"${parameters[@]}"} >&2 || explain "$begun" "$1"
-  aws cloudformation describe-stacks --stack-name "$stack" --output text \
-    --query "Stacks[0].Outputs[].[join('=', [OutputKey, OutputValue])] || \`[]\`"
+  describe_stack "$stack" "Outputs[].[join('=', [OutputKey, OutputValue])] || \`[]\`"
 }
 
 # aws silently ignores parameters that the template does not have. A value may be a secret, so it is not printed.
@@ -51,8 +50,7 @@ make_role_of_ecs() {
 # New versions and platform updates reach the environment without the stack, so the stack must not undo them.
 keep_what_serves() {
   local seen version platform
-  seen=$(aws elasticbeanstalk describe-environments --application-name pmip --environment-names pmip-env --output text \
-    --query "Environments[?Status!='Terminated'] | [0].[VersionLabel, PlatformArn]") ||
+  seen=$(describe_environment "VersionLabel, PlatformArn") ||
     die "the state of pmip-env could not be read; the message of aws is above"
   IFS=$'\t' read -r version platform <<<"$seen"
   if [ "$version" = None ]; then return; fi
