@@ -15,15 +15,15 @@ from emulator import REGION, REGISTRY, STAGES, TEMPLATES, Emulator, template, wi
 PAGE = (TEMPLATES / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = "\n".join(BLOCKS)
-PARAMETERS = {stage: template(stage)["Parameters"].keys() for stage in STAGES}
+PARAMETERS = {stage: template(stage)["Parameters"] for stage in STAGES}
+RESOURCES = [resource for stage in STAGES for resource in template(stage)["Resources"].values()]
 
 
 def test_it_tells_each_name_that_must_be_free() -> None:
     """What the templates give a fixed name, AWS makes once in an account and region."""
     named = {
         value
-        for stage in STAGES
-        for resource in template(stage)["Resources"].values()
+        for resource in RESOURCES
         for key, value in resource.get("Properties", {}).items()
         if (key.endswith("Name") or (key, resource["Type"]) == ("Name", "AWS::SecretsManager::Secret"))
         if isinstance(value, str)
@@ -38,7 +38,7 @@ def test_its_stages_and_their_parameters_are_those_of_the_templates() -> None:
     calls = re.findall(r"deploy_stack\.sh (\w+)([^\n`]*)", PAGE)
     assert {stage for stage, _ in calls} == set(STAGES)
     for stage, rest in calls:
-        assert set(re.findall(r"\b([A-Z]\w+)=", rest)) <= PARAMETERS[stage], rest
+        assert set(re.findall(r"\b([A-Z]\w+)=", rest)) <= PARAMETERS[stage].keys(), rest
     in_words = set(re.findall(r"`([A-Z][a-z]\w+)=", PAGE))
     assert in_words <= set().union(*PARAMETERS.values())
 
@@ -46,7 +46,7 @@ def test_its_stages_and_their_parameters_are_those_of_the_templates() -> None:
 def test_its_first_deployment_gives_all_that_has_no_default() -> None:
     """A newcomer is not asked for what the page does not tell."""
     for stage in STAGES:
-        needed = {name for name, about in template(stage).get("Parameters", {}).items() if "Default" not in about}
+        needed = {name for name, about in PARAMETERS[stage].items() if "Default" not in about}
         [first, *_] = re.findall(rf"deploy_stack\.sh {stage}\b(.*)", COMMANDS)
         assert needed <= set(re.findall(r"(\w+)=", first))
 
@@ -54,10 +54,7 @@ def test_its_first_deployment_gives_all_that_has_no_default() -> None:
 def test_its_log_groups_are_those_of_the_stacks() -> None:
     """Beanstalk's are named by its environment."""
     groups = {
-        resource["Properties"]["LogGroupName"]
-        for stage in STAGES
-        for resource in template(stage)["Resources"].values()
-        if resource["Type"] == "AWS::Logs::LogGroup"
+        resource["Properties"]["LogGroupName"] for resource in RESOURCES if resource["Type"] == "AWS::Logs::LogGroup"
     }
     assert set(re.findall(r"aws logs tail (\S+)", PAGE)) == groups
     environment = template("serving")["Resources"]["Api"]["Properties"]["EnvironmentName"]
