@@ -1,4 +1,4 @@
-"""The parameters of a training run: reading them from the command line, and checking their values."""
+"""The parameters of a training run: reading them from the command line or the notebook, and checking their values."""
 
 import ast
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "MIN_COMPARED": (1, 10_000_000),
 }
 CHOICES = {"REPORT": ("full", "short")}
+NOT_KEPT = ("MODEL_ID", "DASK_SCHEDULER")  # they say nothing about how a model was trained
 
 
 def parse_parameters(arguments: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +36,17 @@ def parse_parameters(arguments: Sequence[str], defaults: Mapping[str, Any]) -> d
     return parameters
 
 
+def notebook_parameters(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return and check the parameters among the notebook's variables: names in capitals, with values for JSON."""
+    parameters = {
+        name: value
+        for name, value in variables.items()
+        if name.isupper() and not name.startswith("_") and _is_plain(value)
+    }
+    require_parameters(parameters)
+    return {name: parameters[name] for name in parameters if name not in NOT_KEPT}
+
+
 def require_parameters(parameters: Mapping[str, Any]) -> None:
     """Check the given parameters; raise one `SettingsError` that names all wrong values."""
     mistakes = []
@@ -43,6 +55,10 @@ def require_parameters(parameters: Mapping[str, Any]) -> None:
             mistakes.append(f"{name}={value}: must be {rule}")
     if mistakes:
         raise SettingsError("; ".join(mistakes))
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float) or (isinstance(value, list) and all(map(_is_plain, value)))
 
 
 def _broken_rule(name: str, value: Any) -> str | None:

@@ -142,7 +142,7 @@ def over_versions(versions: pd.DataFrame) -> None:
     figure, axes = plt.subplots(figsize=(9, 3.6))
     for name in ("accuracy, a new video", "MCC, a new video", "accuracy, held out", "MCC, held out"):
         axes.plot(range(len(versions)), versions[name].astype(float), marker="o", label=name)
-    axes.set_xticks(range(len(versions)), versions["model"], rotation=30, ha="right")
+    axes.set_xticks(range(len(versions)), versions["model id"], rotation=30, ha="right")
     axes.set(ylabel="does not begin at 0", title="The last versions")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     _show(figure)

@@ -16,6 +16,7 @@ from pmip.errors import ArtifactError, GateError, ModelNotFoundError
 from pmip.model.artifact import Artifact, Metadata, pack
 from pmip.model.scorer import Scorer
 from pmip.model.verification import load
+from pmip.store.table import row
 from pmip.store.versions import LocalModel, ModelStore
 from pmip.training.augmentation import Augmented
 from pmip.training.evaluation import Passed
@@ -100,15 +101,7 @@ def before(store: Store) -> list[Metadata]:
 
 def versions(metadata: Iterable[Metadata]) -> pd.DataFrame:
     """Return a row for each version: its id, its data, and its metrics on a new video and on held-out comments."""
-    lines = []
-    for one in metadata:
-        line: dict[str, Any] = {"model": one.model_id, "training data": one.training_data_id}
-        line["comments"] = sum(int(file.get("rows", 0)) for file in one.training_files)
-        for protocol, title in (("leave_one_source_out", "a new video"), ("held_out", "held out")):
-            figures = one.metrics.get(protocol) or {}
-            line |= {f"{name}, {title}": figures.get(key) for name, key in (("accuracy", "accuracy"), ("MCC", "mcc"))}
-        lines.append(line)
-    return pd.DataFrame(lines)
+    return pd.DataFrame(map(row, metadata)).astype({"comments": "Int64"})  # which may be missing
 
 
 def changes(earlier: Metadata, now: Metadata) -> pd.DataFrame:
@@ -132,20 +125,6 @@ def described(pipeline: Pipeline) -> str:
     """Return the settings of a pipeline that differ from the defaults, as one line without memory addresses."""
     shown = pipeline.__repr__(N_CHAR_MAX=10_000)
     return re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", " ".join(shown.split()))
-
-
-def plain_parameters(names: dict[str, Any]) -> dict[str, Any]:
-    """Return the notebook's parameters among its variables: names in capitals, with values for JSON."""
-    left_out = ("MODEL_ID", "DASK_SCHEDULER")
-    return {
-        name: value
-        for name, value in names.items()
-        if name.isupper() and not name.startswith("_") and name not in left_out and _is_plain(value)
-    }
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float) or (isinstance(value, list) and all(map(_is_plain, value)))
 
 
 def git_revision() -> str | None:

@@ -4,7 +4,7 @@ import pytest
 from conftest import ROOT
 
 from pmip.errors import SettingsError
-from pmip.training.parameters import RANGES, parse_parameters, require_parameters
+from pmip.training.parameters import RANGES, notebook_parameters, parse_parameters, require_parameters
 from pmip.training.preflight import read_parameters
 
 DEFAULTS = {"TRAINING_DATA_ID": "", "FOLDS": 3, "HELD_OUT_SHARE": 0.3, "SEED": 0, "VALUES": [1.0]}
@@ -65,3 +65,11 @@ def test_blank_ids_are_the_defaults() -> None:
     """So are valid ones allowed."""
     require_parameters({"MODEL_ID": "", "TRAINING_DATA_ID": ""})
     require_parameters({"MODEL_ID": "20240229T000000Z", "TRAINING_DATA_ID": "20240229"})
+
+
+def test_parameters_are_what_json_keeps() -> None:
+    """A constant of somebody's model cell is none, nor are the address of a cluster and the model id, once checked."""
+    names = {"FOLDS": 3, "GRID": [1.5, 2], "BASE": object(), "MODEL_ID": "", "lower": 1, "_I": ""}
+    assert notebook_parameters(names) == {"FOLDS": 3, "GRID": [1.5, 2]}
+    with pytest.raises(SettingsError, match="MODEL_ID=x: must be a UTC time"):
+        notebook_parameters(names | {"MODEL_ID": "x"})

@@ -100,7 +100,7 @@ def test_evidence_is_drawn(scorer: Scorer) -> None:
 def test_versions_are_drawn_in_their_order() -> None:
     """The axis says that it does not begin at zero; a figure that a version lacks leaves a gap."""
     names = ["accuracy, a new video", "MCC, a new video", "accuracy, held out", "MCC, held out"]
-    lines = [{"model": "one"} | dict.fromkeys(names, 0.9), {"model": "two"} | dict.fromkeys(names)]
+    lines = [{"model id": "one"} | dict.fromkeys(names, 0.9), {"model id": "two"} | dict.fromkeys(names)]
     plots.over_versions(pd.DataFrame(lines))
     assert axes()[0].get_ylabel() == "does not begin at 0"
 

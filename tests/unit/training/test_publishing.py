@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import SAMPLE
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -113,7 +114,7 @@ def test_figures_of_versions_stand_in_a_line_each() -> None:
     table = publishing.versions([EARLIER, Metadata("20240101")])
     assert table["accuracy, held out"].tolist()[0] == 0.9
     assert table[["accuracy, a new video", "MCC, a new video"]].isna().all().all()
-    assert table["comments"].tolist() == [10, 0]
+    assert table["comments"].tolist() == [10, pd.NA]
 
 
 def test_what_changed_is_told_with_both_values() -> None:
@@ -135,9 +136,3 @@ def test_a_pipeline_is_described_the_same_in_every_run() -> None:
     pipeline = Pipeline([("features", words), ("classifier", LogisticRegression(C=2))])
     expected = "[('features', TfidfVectorizer(analyzer=token_ngrams)), ('classifier', LogisticRegression(C=2))]"
     assert publishing.described(pipeline) == f"Pipeline(steps={expected})"
-
-
-def test_parameters_are_what_json_keeps() -> None:
-    """A constant of somebody's model cell is none, nor are the address of a cluster and the model id."""
-    names = {"FOLDS": 3, "GRID": [1.5, 2], "BASE": LogisticRegression(), "MODEL_ID": "x", "lower": 1, "_I": ""}
-    assert publishing.plain_parameters(names) == {"FOLDS": 3, "GRID": [1.5, 2]}
