@@ -60,8 +60,7 @@ class Augmented(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ig
         comments, labels, weights = with_copies(X, y, self.weight)
         self.pipeline_ = clone(self.pipeline)
         features, transformed = fitted_features(self.pipeline_["features"], comments, labels)
-        name = weight_parameter(self.pipeline_["classifier"])
-        self.pipeline_["classifier"].fit(transformed, labels, **({name: weights} if name else {}))
+        fit_weighted(self.pipeline_["classifier"], transformed, labels, weights)
         self.pipeline_.steps[0] = ("features", features)
         self.classes_ = self.pipeline_.classes_
         return self
@@ -88,6 +87,12 @@ def with_copies(
     copies = [copy for row in copied for copy in copies_of(texts[row])]
     weights = np.concatenate([np.ones(len(texts)), np.full(len(copies), weight)])
     return texts + copies, np.concatenate([classes, np.repeat(classes[copied], 2)]), weights
+
+
+def fit_weighted(classifier: Any, features: Any, labels: NDArray[Any], weights: NDArray[np.float64]) -> None:
+    """Fit a classifier, with sample weights if it supports them."""
+    name = weight_parameter(classifier)
+    classifier.fit(features, labels, **({name: weights} if name else {}))
 
 
 def weight_parameter(step: Any) -> str:

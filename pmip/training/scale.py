@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 
 from pmip.errors import ClusterError
 from pmip.training import evaluation
-from pmip.training.augmentation import Augmented, weight_parameter, with_copies
+from pmip.training.augmentation import Augmented, fit_weighted, with_copies
 
 SECONDS_TO_CONNECT = 10
 SECONDS_TO_IMPORT = 60  # an import takes long on a busy machine; a failed one answers at once
@@ -51,12 +51,12 @@ def workers(step: str, scheduler: str = "") -> Iterator[None]:
 def _cluster(scheduler: str) -> Iterator[None]:
     try:
         from distributed import Client
-    except ImportError as error:
-        raise ClusterError("DASK_SCHEDULER needs 'bash scripts/install.sh train,dask'") from error
-    try:
+
         address = urlsplit(scheduler)
         create_connection((address.hostname or "", address.port or 0), SECONDS_TO_CONNECT).close()
         client = Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=True)
+    except ImportError as error:
+        raise ClusterError("DASK_SCHEDULER needs 'bash scripts/install.sh train,dask'") from error
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at {scheduler}; give an address such as tcp://10.0.0.1:8786"
@@ -69,15 +69,13 @@ def _cluster(scheduler: str) -> Iterator[None]:
 
 def _require_pmip(client: Any, scheduler: str) -> None:
     """Let each worker import the package, because joblib would wait forever for a worker that cannot."""
-    from distributed import wait
-
     names = list(client.scheduler_info(n_workers=-1)["workers"])
     asked = [client.submit(eval, "bool(__import__('pmip.steps'))", workers=[name], pure=False) for name in names]
     if not asked:
         raise ClusterError(f"the Dask scheduler {scheduler} has no workers")
     try:
-        wait(asked, timeout=SECONDS_TO_IMPORT)
-        client.gather(asked)
+        for answer in asked:
+            answer.result(SECONDS_TO_IMPORT)
     except TimeoutError as error:
         raise ClusterError(f"a worker of {scheduler} does not answer within {SECONDS_TO_IMPORT} s") from error
     except ImportError as error:
@@ -99,19 +97,14 @@ def fit(model: Augmented, comments: NDArray[Any], labels: NDArray[Any], groups: 
     texts, classes, weights = with_copies(comments, labels, model.weight)
     parts = (texts[start : start + ROWS_A_PART] for start in range(0, len(texts), ROWS_A_PART))
     transformed = Parallel(n_jobs=-1)(delayed(_transformed)(features, part) for part in parts)
-    name = weight_parameter(classifier)
-    classifier.fit(_stacked(transformed), classes, **({name: weights} if name else {}))
-    for attribute in ("coef_", "intercept_"):
-        if hasattr(classifier, attribute):
-            setattr(classifier, attribute, getattr(classifier, attribute).astype(np.float64))
+    fit_weighted(classifier, _stacked(transformed), classes, weights)
+    for attribute in {"coef_", "intercept_"} & vars(classifier).keys():
+        setattr(classifier, attribute, getattr(classifier, attribute).astype(np.float64))
     return pipeline
 
 
 def _transformed(features: Any, comments: list[str]) -> Any:
-    found = features.transform(comments).astype(np.float32)
-    if hasattr(found, "indices"):
-        found.indices = found.indices.astype(np.int32)
-    return found
+    return features.transform(comments).astype(np.float32)
 
 
 def _stacked(parts: list[Any]) -> Any:
