@@ -95,7 +95,7 @@ def named(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - 5:,} more" if len(names) > 5 else shown
 
 
-def read_comments(files: Iterable[CommentFile], max_unpacked_bytes: int = MAX_UNPACKED_BYTES) -> pd.DataFrame:
+def read_comments(files: Iterable[CommentFile]) -> pd.DataFrame:
     """Read all comments into one table, one row each, in the order of the files.
 
     Its columns are `source_file`, `source_row` (1 = the file's first comment), the columns of the files, among them
@@ -103,10 +103,10 @@ def read_comments(files: Iterable[CommentFile], max_unpacked_bytes: int = MAX_UN
     `TrainingDataError` with the file and the line of the first mistake.
     """
     files, tables = list(files), []
-    for name, origin, table in read_tables(files, ("CONTENT", "CLASS"), max_unpacked_bytes):
+    for name, origin, table in read_tables(files, ("CONTENT", "CLASS")):
         if "source_file" in table or "source_row" in table:
             raise TrainingDataError(f"{origin}: a column is named source_file or source_row; give it another name")
-        table["CLASS"] = table["CLASS"].astype("int64")
+        table["CLASS"] = table["CLASS"].map(_class).astype("int64")
         table.insert(0, "source_file", name)
         table.insert(1, "source_row", range(1, len(table) + 1))
         tables.append(table)
@@ -116,15 +116,13 @@ def read_comments(files: Iterable[CommentFile], max_unpacked_bytes: int = MAX_UN
     return comments
 
 
-def read_tables(
-    files: Iterable[CommentFile], required: tuple[str, ...], max_bytes: int = MAX_UNPACKED_BYTES
-) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Yield name, origin and content of each table in some files; the first required column holds the texts.
+def read_tables(files: Iterable[CommentFile], required: tuple[str, ...]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield name, origin and content of each table in some files, all of it as text.
 
-    All columns are text, except for CLASS if it is required; in that case a text must not be empty.
+    The first required column holds the comments. If CLASS is required, it is one of LABELS, and no comment is empty.
     """
     for file in files:
-        for name, origin, content in _contents_in(file, max_bytes):
+        for name, origin, content in _contents_in(file):
             table = _table(content, name, origin, required)
             if table.empty:
                 log.warning("%s: holds no comment", origin)
@@ -173,20 +171,20 @@ def _sources(comments: pd.DataFrame) -> pd.Series:
     return stems
 
 
-def _contents_in(file: CommentFile, max_bytes: int) -> Iterator[tuple[str, str, bytes]]:
+def _contents_in(file: CommentFile) -> Iterator[tuple[str, str, bytes]]:
     """Yield name, origin and bytes of each table in a file; a zip is read in memory, not extracted to disk."""
     ending = PurePosixPath(file.name).suffix.lower()
     try:
         with file.path.open("rb") as stream:
             _require_kind(stream.peek(512), file.origin, OTHER_KINDS)
             if ending != ".zip":
-                yield file.name, file.origin, _unpacked(stream, file, file.name, max_bytes, 0)
+                yield file.name, file.origin, _unpacked(stream, file.name, file.origin)
                 return
             done = 0
             with zipfile.ZipFile(stream) as archive:
                 for entry in _entries(archive, file.origin):
                     with archive.open(entry) as packed:
-                        content = _unpacked(packed, file, entry.filename, max_bytes, done)
+                        content = _unpacked(packed, entry.filename, file.origin, done)
                     done += len(content)
                     yield f"{file.name}/{entry.filename}", f"{file.origin}, entry {entry.filename}", content
     except UNREADABLE as error:
@@ -196,26 +194,28 @@ def _contents_in(file: CommentFile, max_bytes: int) -> Iterator[tuple[str, str, 
         raise TrainingDataError(reason) from error
 
 
-def _unpacked(stream: IO[bytes], file: CommentFile, name: str, max_bytes: int, done: int) -> bytes:
-    """Decompress at most `max_bytes`, because the size that an archive states may be wrong."""
+def _unpacked(stream: IO[bytes], name: str, origin: str, done: int = 0) -> bytes:
+    """Decompress only as much as the file may still hold, because the size that an archive states may be wrong."""
     content = io.BytesIO()
     unpacking: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=stream) if name.lower().endswith(".gz") else stream
     while chunk := unpacking.read(2**16):
         content.write(chunk)
-        if done + content.tell() > max_bytes:
-            raise TrainingDataError(f"{file.origin}: holds more than {max_bytes:,} bytes; split it into several files")
+        if done + content.tell() > MAX_UNPACKED_BYTES:
+            raise TrainingDataError(
+                f"{origin}: holds more than {MAX_UNPACKED_BYTES:,} bytes; split it into several files"
+            )
     return content.getvalue()
 
 
 def _entries(archive: zipfile.ZipFile, origin: str) -> list[zipfile.ZipInfo]:
     """Return the entries of a zip that are read, and log the names of the others."""
-    names = archive.namelist()
-    for name in names:
+    for name in archive.namelist():
         _require_inside_folder(name, origin)
-    if CONTENT_TYPES in names:
+    shown = [entry for entry in archive.infolist() if not is_hidden(entry.filename)]
+    entries = [entry for entry in shown if entry.filename.lower().endswith(TABLES)]
+    others = [entry.filename for entry in shown if not entry.filename.lower().endswith(TABLES)]
+    if CONTENT_TYPES in others:
         raise TrainingDataError(f"{origin}: this is {WORKBOOK}")
-    entries = [entry for entry in archive.infolist() if _is_table(entry.filename)]
-    others = [name for name in names if not _is_table(name) and not is_hidden(name)]
     if not entries:
         raise TrainingDataError(f"{origin}: holds no .csv file; it holds: {named(others) or 'nothing'}")
     if len(entries) > MAX_ENTRIES:
@@ -227,10 +227,6 @@ def _entries(archive: zipfile.ZipFile, origin: str) -> list[zipfile.ZipInfo]:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others have no size limit
             raise TrainingDataError(f"{origin}, entry {entry.filename}: not compressed by deflate; zip it again")
     return entries
-
-
-def _is_table(name: str) -> bool:
-    return is_comment_file(name) and not name.lower().endswith(".zip")
 
 
 def _require_kind(content: bytes, origin: str, others: dict[bytes, str]) -> None:
@@ -323,28 +319,30 @@ def _require_columns(header: list[str], required: tuple[str, ...], where: str) -
 
 def _checked_rows(
     rows: Iterable[tuple[int, list[str]]], header: list[str], required: tuple[str, ...], origin: str
-) -> Iterator[list[Any]]:
-    """Yield the rows without blank ones and repeated headers; labels become 0 or 1."""
-    text, label = header.index(required[0]), header.index("CLASS") if "CLASS" in required else None
+) -> Iterator[list[str]]:
+    """Yield the rows without blank ones and repeated headers."""
     for line, row in rows:
         if len(row) <= len(header) and not any(map(str.strip, row)):
             continue
         if row[-1].strip().casefold() == header[-1].casefold() and len(row) > 1 and _header(row, required) == header:
             continue  # a header in the middle, from files that were joined
-        if label is not None and len(row) > label:
-            row[label] = row[label].strip().casefold()
-        mistake = _mistake(row, len(header), text, label)
-        if mistake:
+        if mistake := _mistake(row, header, required):
             raise TrainingDataError(f"{origin}, line {line}: {mistake}")
-        yield row if label is None else [*row[:label], LABELS[row[label]], *row[label + 1 :]]
+        yield row
 
 
-def _mistake(row: list[str], width: int, text: int, label: int | None) -> str | None:
+def _mistake(row: list[str], header: list[str], required: tuple[str, ...]) -> str | None:
     """Return what is wrong with a row, without quoting the comment."""
-    if len(row) != width:
-        return f"{len(row)} fields where the header has {width}; is a quote or a comma missing?"
-    if label is not None and row[label] not in LABELS:
-        return f"CLASS must be 0 (not spam) or 1 (spam){'' if row[label] else '; it is empty'}"
-    if label is not None and not row[text].replace(BYTE_ORDER_MARK, "").strip():
-        return "CONTENT is empty"
+    if len(row) != len(header):
+        return f"{len(row)} fields where the header has {len(header)}; is a quote or a comma missing?"
+    if "CLASS" in required:
+        label, text = row[header.index("CLASS")], row[header.index(required[0])]
+        if _class(label) is None:
+            return f"CLASS must be 0 (not spam) or 1 (spam){'' if label.strip() else '; it is empty'}"
+        if not text.replace(BYTE_ORDER_MARK, "").strip():
+            return "CONTENT is empty"
     return None
+
+
+def _class(label: str) -> int | None:
+    return LABELS.get(label.strip().casefold())

@@ -24,11 +24,12 @@ with atheris.instrument_imports(include=["pmip", "json", "zipfile", "csv", "html
     from pmip.model.artifact import Metadata
     from pmip.model.lookups import Lookup
     from pmip.model.reading import read
-    from pmip.training import augmentation
+    from pmip.training import augmentation, comments
     from pmip.training.comments import CommentFile, read_comments
 
 MOST_SECONDS = 2  # of the processor, with the fuzzer counting each step
 FOLDER = Path(tempfile.mkdtemp(prefix="pmip-fuzz-"))
+comments.MAX_UNPACKED_BYTES = 2**20
 HEADER = b"CONTENT,CLASS\n" + b"".join(b"comment %d,%d\n" % (number, number % 2) for number in range(20))
 
 
@@ -56,7 +57,7 @@ def comment_file(name: str, content: bytes) -> None:
     path = FOLDER / name
     path.write_bytes(content)
     try:
-        table = read_comments([CommentFile(path, name, name)], max_unpacked_bytes=2**20)
+        table = read_comments([CommentFile(path, name, name)])
     except TrainingDataError as error:
         assert str(error).isprintable()  # noqa: PT017 - not each of them is an error
     else:

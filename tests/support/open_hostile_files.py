@@ -16,10 +16,10 @@ import psutil
 from pmip.errors import ArtifactError, TrainingDataError
 from pmip.model.artifact import Artifact
 from pmip.model.verification import verify
-from pmip.training.comments import CommentFile, read_comments
+from pmip.training import comments
 
 ADDRESS_SPACE, CPU_SECONDS = 6 * 2**30, 150
-MAX_UNPACKED_BYTES = 2**24
+comments.MAX_UNPACKED_BYTES = 2**24
 
 
 def trials(folder: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
@@ -31,8 +31,8 @@ def trials(folder: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
         for name, content in getattr(hostile_zips, family).items():
             path = folder / "x.zip"
             path.write_bytes(content)
-            file = CommentFile(path, "x.zip", "s3://bucket/x.zip")
-            yield family, name, lambda file=file: read_comments([file], MAX_UNPACKED_BYTES)
+            file = comments.CommentFile(path, "x.zip", "s3://bucket/x.zip")
+            yield family, name, lambda file=file: comments.read_comments([file])
 
 
 def outcome(opened: Callable[[], object]) -> dict[str, object]:

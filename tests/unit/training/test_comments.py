@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmip.errors import TrainingDataError
+from pmip.training import comments
 from pmip.training.comments import CommentFile, describe, read_comments, read_tables
 from pmip.training.data import local_files
 
@@ -51,10 +52,10 @@ def patched(packed: bytes, offset: int, value: bytes) -> bytes:
     return bytes(result)
 
 
-def refusal(file: CommentFile, **limits: int) -> str:
+def refusal(file: CommentFile) -> str:
     """Return why a file is refused, after a look at all that a traceback would show."""
     with pytest.raises(TrainingDataError) as raised:
-        read_comments([file], **limits)
+        read_comments([file])
     assert MARKER not in "".join(traceback.format_exception(raised.value))
     return str(raised.value)
 
@@ -349,12 +350,13 @@ def test_a_damaged_zip_is_refused_or_read_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".zip"])
-def test_a_file_may_hold_so_much_and_no_more(tmp_path: Path, ending: str) -> None:
+def test_a_file_may_hold_so_much_and_no_more(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit holds for each kind of file, for all entries of a zip together; what is exactly as large is read."""
     content, size = (HEADER + ROWS).encode(), len(HEADER + ROWS)
     file = saved(tmp_path, f"x{ending}", packed(content, ending))
     if ending == ".zip":
         file, size = saved(tmp_path, "x.zip", zipped({"a.csv": content, "b.csv": content})), 2 * size
-    assert len(read_comments([file, file], max_unpacked_bytes=size)) == 2 * size // len(content) * 20
-    reason = refusal(file, max_unpacked_bytes=size - 1)
-    assert reason == f"s3://bucket/x{ending}: holds more than {size - 1} bytes; split it into several files"
+    monkeypatch.setattr(comments, "MAX_UNPACKED_BYTES", size)
+    assert len(read_comments([file, file])) == 2 * size // len(content) * 20
+    monkeypatch.setattr(comments, "MAX_UNPACKED_BYTES", size - 1)
+    assert refusal(file) == f"s3://bucket/x{ending}: holds more than {size - 1} bytes; split it into several files"
