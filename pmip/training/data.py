@@ -1,16 +1,15 @@
 """Training data: finding the newest dated prefix that holds data, download and upload."""
 
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pmip.errors import AlreadyExistsError, TrainingDataError
 from pmip.store.objects import FolderStorage, Storage, StoredObject
+from pmip.store.versions import is_model_id
 from pmip.training.comments import KINDS, CommentFile, is_comment_file, is_hidden, named, read_comments
 
 PREFIX = "training/"
@@ -29,10 +28,7 @@ class TrainingData:
 
 def is_training_data_id(text: str) -> bool:
     """Return whether a text is a calendar day, written as 8 digits."""
-    try:
-        return re.fullmatch("[0-9]{8}", text) is not None and bool(datetime.strptime(text, "%Y%m%d"))
-    except ValueError:
-        return False
+    return len(text) == len("YYYYMMDD") and is_model_id(text)
 
 
 def holds_data(storage: Storage) -> bool:
