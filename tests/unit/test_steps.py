@@ -2,37 +2,16 @@
 
 import io
 import pickle
+from typing import Any
 
 import numpy as np
-import pytest
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import FeatureUnion, Pipeline
 
 from pmip import text
 from pmip.steps import CommentFeatures
 
-SPAM = ["Check out my channel", "subscribe to my channel please", "free gift cards http://cards.com/free"]
-SPAM += ["please check out my video on youtube", "make money at home: www.money.com", "SUBSCRIBE to me!!!"]
-HAM = ["I love this song", "best song ever <3", "who is here in 2015?", "Eminem is a legend", "this beat is so good"]
-HAM += ["love the dance at 2:19"]
-COMMENTS, LABELS = SPAM + HAM, [1] * len(SPAM) + [0] * len(HAM)
-
-
-def make_pipeline() -> Pipeline:
-    words = TfidfVectorizer(analyzer=text.token_ngrams, binary=True, min_df=2)
-    characters = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(4, 4), preprocessor=text.normalised, binary=True, min_df=2
-    )
-    features = FeatureUnion([("words", words), ("characters", characters), ("comment", CommentFeatures())])
-    return Pipeline([("features", features), ("classifier", LogisticRegression(solver="liblinear", C=100))])
-
-
-@pytest.fixture(scope="module")
-def pipeline() -> Pipeline:
-    return make_pipeline().fit(COMMENTS, LABELS)
+COMMENTS = ["Check out my channel", "free gift cards http://cards.com/free", "I love this song", "best at 2:19 <3"]
 
 
 def test_transform_gives_the_weighted_features() -> None:
@@ -63,8 +42,9 @@ class RecordingUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def test_a_pickle_names_these_and_no_others(pipeline: Pipeline) -> None:
-    """A pickled pipeline names exactly these objects of the package, and so they keep their names."""
+def test_a_pickle_names_these_and_no_others(recipe: dict[str, Any]) -> None:
+    """The notebook's model, pickled, names exactly these objects of the package, and so they keep their names."""
+    pipeline = clone(recipe["pipeline"]).fit(COMMENTS * 5, [1, 1, 0, 0] * 5)
     unpickler = RecordingUnpickler(pickle.dumps(pipeline))
     unpickler.load()
     assert unpickler.names == {"pmip.steps.CommentFeatures", "pmip.text.token_ngrams", "pmip.text.normalised"}

@@ -57,11 +57,15 @@ def test_a_comment_is_normalised(comment: str, normalised: str) -> None:
 
 
 @given(comments)
-def test_normalised_takes_any_text(comment: str) -> None:
-    """Whatever the text, even lone surrogates, the normal form is a string that UTF-8 can hold, in single spaces."""
+def test_any_text_can_be_scored(comment: str) -> None:
+    """Even with lone surrogates: the normal form fits UTF-8, no n-gram is blank, and each feature is small."""
     normalised = text.normalised(comment)
     normalised.encode()
     assert normalised == " ".join(normalised.split())
+    assert all(ngram.strip() for ngram in text.token_ngrams(comment))
+    values = text.comment_features(comment)
+    assert len(values) == len(text.COMMENT_FEATURES) == 3
+    assert all(isinstance(value, float) and 0 <= value < 3 for value in values)
 
 
 @pytest.mark.parametrize("reference", ["&#" + "1" * 9000 + ";", "&#x" + "f" * 9000 + ";", "&#xD800;", "&#0;"])
@@ -103,20 +107,6 @@ def test_token_ngrams(comment: str, expected: list[str]) -> None:
 def test_misspelt_words_have_the_same_consonants(written: str) -> None:
     """Vowels that were dropped, starred or doubled, and letters that should be double, change no n-gram."""
     assert text.token_ngrams(written) == text.token_ngrams("subscribe to my channel")
-
-
-@given(comments)
-def test_ngrams_are_never_empty(comment: str) -> None:
-    """No n-gram is empty or blank."""
-    assert all(ngram.strip() for ngram in text.token_ngrams(comment))
-
-
-@given(comments)
-def test_features_are_finite_and_small(comment: str) -> None:
-    """Every comment has one small, non-negative value for each named feature."""
-    values = text.comment_features(comment)
-    assert len(values) == len(text.COMMENT_FEATURES) == 3
-    assert all(isinstance(value, float) and 0 <= value < 3 for value in values)
 
 
 ADDRESSES = ["see http://a.org", "see www.shop", "see shop.com", "see shop . com", "see shop .com/free"]
