@@ -229,6 +229,7 @@ def test_files_with_other_columns_are_read_together(tmp_path: Path) -> None:
     assert list(zip(comments["CONTENT"][:2], comments["CLASS"][:2], strict=True)) == [("first", 1), ("second", 0)]
     assert (comments["VIDEO"][0], comments["AUTHOR"][1]) == ("007", "NA")
     assert pd.isna(comments["VIDEO"][1])
+    assert comments["CLASS"].dtype == "int64"
 
 
 @settings(deadline=None)

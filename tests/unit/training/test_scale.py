@@ -117,7 +117,7 @@ Cluster = Callable[..., str]
 @pytest.fixture
 def start_cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Start a Dask scheduler with worker processes of its own, and end them with the test."""
-    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
     running: list[subprocess.Popen[bytes]] = []
 
     def start(workers: int = 2, **environ: str) -> str:
@@ -129,7 +129,9 @@ def start_cluster(tmp_path: Path) -> Iterator[Cluster]:
             worker = ["-c", script.format("worker"), address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
             command = [sys.executable, *worker, "--local-directory", str(tmp_path)]
             running.append(subprocess.Popen(command, cwd=tmp_path, env=os.environ | environ))
-        wait_for_workers(address, workers)
+        with distributed.Client(address, timeout=60) as client:
+            if workers:
+                client.wait_for_workers(workers, timeout=60)
         return address
 
     yield start
@@ -137,14 +139,6 @@ def start_cluster(tmp_path: Path) -> Iterator[Cluster]:
         process.kill()  # asked to end while its scheduler does, a worker may wait for ever
     for process in running:
         process.wait(30)
-
-
-def wait_for_workers(address: str, number: int) -> None:
-    from distributed import Client
-
-    with Client(address, timeout=60) as client:
-        if number:
-            client.wait_for_workers(number, timeout=60)
 
 
 def test_two_dask_workers_give_the_same_as_this_machine(start_cluster: Cluster) -> None:
