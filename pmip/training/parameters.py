@@ -49,10 +49,8 @@ def notebook_parameters(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 def require_parameters(parameters: Mapping[str, Any]) -> None:
     """Check the given parameters; raise one `SettingsError` that names all wrong values."""
-    mistakes = []
-    for name, value in parameters.items():
-        if rule := _broken_rule(name, value):
-            mistakes.append(f"{name}={value}: must be {rule}")
+    rules = {name: _broken_rule(name, value) for name, value in parameters.items()}
+    mistakes = [f"{name}={parameters[name]}: must be {rule}" for name, rule in rules.items() if rule]
     if mistakes:
         raise SettingsError("; ".join(mistakes))
 

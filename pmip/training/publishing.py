@@ -37,7 +37,7 @@ def rehearse(model: Augmented, comments: NDArray[Any], labels: NDArray[Any]) -> 
     if not hasattr(pipeline, "predict_proba"):
         kind = type(pipeline["classifier"]).__name__
         raise ArtifactError(f"{kind} has no predict_proba; use CalibratedClassifierCV({kind}()) instead")
-    _require_picklable(pipeline)
+    pickled = _pickled(pipeline)
     rows = np.sort(np.concatenate([np.flatnonzero(labels == label)[:REHEARSED] for label in (0, 1)]))
     try:
         fitted = clone(model).fit(comments[rows], labels[rows]).pipeline_
@@ -45,14 +45,18 @@ def rehearse(model: Augmented, comments: NDArray[Any], labels: NDArray[Any]) -> 
         return f"A first fit to {len(rows)} comments failed: {error}"
     except Exception as error:  # a classifier may raise anything
         raise ArtifactError(f"`pipeline` cannot be fitted ({type(error).__name__}: {error})") from error
-    if b"__main__" in pickle.dumps(pipeline):
+    if b"__main__" in pickled:
         return "The model holds a class or function of this notebook, which no API can load: move it to pmip/steps.py."
-    return reason_to_trust(ready(pack(fitted, Metadata("rehearsal"))))
+    reason = ready(pack(fitted, Metadata("rehearsal"))).reason
+    return reason and (
+        f"The API cannot read this model as data ({reason}): it is saved and published, but an API "
+        "serves it only with TRUST_PICKLES=true, and cannot explain its answers."
+    )
 
 
-def _require_picklable(pipeline: Pipeline) -> None:
+def _pickled(pipeline: Pipeline) -> bytes:
     try:
-        pickle.dumps(pipeline)
+        return pickle.dumps(pipeline)
     except Exception as error:
         raise ArtifactError(
             f"`pipeline` cannot be pickled ({error}); move what the notebook defines to pmip/steps.py or pmip/text.py"
@@ -63,16 +67,6 @@ def ready(artifact: Artifact) -> Scorer:
     """Return the scorer that the API would use for a model of this run, whose pickle is trusted."""
     assert artifact.metadata  # noqa: S101 - `pack` sets it
     return load(artifact, artifact.metadata.model_id, artifact.metadata.ENVIRONMENT, trust_pickles=True)
-
-
-def reason_to_trust(scorer: Scorer) -> str:
-    """Return why an API needs TRUST_PICKLES for a model; blank if it can be read as data."""
-    if not scorer.reason:
-        return ""
-    return (
-        f"The API cannot read this model as data ({scorer.reason}): it is saved and published, but an API "
-        "serves it only with TRUST_PICKLES=true, and cannot explain its answers."
-    )
 
 
 def publish(artifact: Artifact, passed: Passed, data_dir: LocalModel, store: Store) -> Artifact:
