@@ -85,14 +85,23 @@ def at_bucket(bucket: S3Storage) -> dict[str, str]:
 
 @contextmanager
 def running_api(
-    folder: Path, *, ends_with: int = 0, root: Path = ROOT, **environ: str
+    folder: Path,
+    *,
+    until: Callable[[int], bool] = is_ready,
+    ends_with: int = 0,
+    root: Path = ROOT,
+    **environ: str,
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Run the API by its one start command; its log is in the folder, and it has to end well, or by a signal."""
-    port = free_port(20_000, 30_000)
+    """Run the API by its one start command, from when it serves a model; it has to end well, or by a signal.
+
+    Its log is in the folder. `until` tells otherwise, of a port, what to wait for.
+    """
+    port = int(environ.get("PORT", free_port(20_000, 30_000)))
     settings = {"PORT": str(port), "DATA_DIR": str(folder), "MODEL_CACHE_DIR": str(folder / "cache")} | environ
     with (folder / f"api-{port}.log").open("wb") as log:
         process = subprocess.Popen(COMMAND, cwd=root, env=os.environ | settings, stdout=log, stderr=subprocess.STDOUT)
     try:
+        wait_for(lambda: until(port), 60)
         yield port, process
     finally:
         process.terminate()

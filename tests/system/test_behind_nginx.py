@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from pathlib import Path
 
 import pytest
-from api import EXAMPLE, direct, is_ready, running_api, wait_for
+from api import EXAMPLE, direct, running_api, wait_for
 from nginx import need_nginx, running_nginx
 
 from pmip.model.artifact import Artifact
@@ -33,22 +32,19 @@ REQUEST = (
 ).encode() + BODY
 
 
-@contextmanager
-def behind_nginx(folder: Path, artifact: Artifact, **settings: str) -> Iterator[tuple[int, int]]:
-    """Serve the artifact behind nginx; return nginx's port and the API's own."""
-    need_nginx()
-    LocalModel(folder).save(artifact)
-    with running_api(folder, TRUSTED_PROXIES="1", **settings) as (port, _):
-        wait_for(lambda: is_ready(port), 30)
-        with running_nginx(folder, port) as front:
-            yield front, port
-
-
 @pytest.fixture(scope="module")
-def front(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Serve the artifact behind one nginx for all tests that ask nothing special of it."""
-    with behind_nginx(tmp_path_factory.mktemp("api"), artifact) as (port, _):
-        yield port
+def ports(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+    """Serve the artifact behind one nginx for all tests; nginx's port and the API's own."""
+    need_nginx()
+    folder = tmp_path_factory.mktemp("api")
+    LocalModel(folder).save(artifact)
+    with running_api(folder, TRUSTED_PROXIES="1") as (port, _), running_nginx(folder, port) as front:
+        yield front, port
+
+
+@pytest.fixture
+def front(ports: tuple[int, int]) -> int:
+    return ports[0]
 
 
 def tell(line: str) -> None:
@@ -188,13 +184,12 @@ def test_a_large_body_in_vain_gets_the_apis_message(front: int, path: str, size:
             assert json.load(error)["message"].startswith(told)
 
 
-def test_gunicorn_takes_no_path_from_a_header(artifact: Artifact, tmp_path: Path) -> None:
+def test_gunicorn_takes_no_path_from_a_header(ports: tuple[int, int]) -> None:
     """Not even from the loopback, where it would trust anybody by default."""
-    with behind_nginx(tmp_path, artifact) as (_, api):
-        for header in ("SCRIPT_NAME: //evil/x", "PATH_INFO: /swagger.json", "SCRIPT-NAME: //evil/x"):
-            with socket.create_connection(("127.0.0.1", api), timeout=30) as caller:
-                caller.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n\r\n".encode())
-                with caller.makefile("rb") as answer:
-                    page = answer.read()
-            assert page.startswith(b"HTTP/1.1 200 OK")
-            assert b'url: "/swagger.json"' in page
+    for header in ("SCRIPT_NAME: //evil/x", "PATH_INFO: /swagger.json", "SCRIPT-NAME: //evil/x"):
+        with socket.create_connection(("127.0.0.1", ports[1]), timeout=30) as caller:
+            caller.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n\r\n".encode())
+            with caller.makefile("rb") as answer:
+                page = answer.read()
+        assert page.startswith(b"HTTP/1.1 200 OK")
+        assert b'url: "/swagger.json"' in page

@@ -54,10 +54,8 @@ def test_train_first_then_deploy(bucket: S3Storage, tmp_path: Path) -> None:
     before, early, after = ({"MODEL_CACHE_DIR": str(tmp_path / name)} for name in ("before", "early", "after"))
 
     with running_api(tmp_path, root=old, **at_bucket(bucket), **before) as (port, _):
-        wait_for(lambda: is_ready(port), 60)
         # Deployed too early, an API with the new text has no model, and says plainly what to do.
-        with running_api(tmp_path, root=new, **at_bucket(bucket), **early) as (too_early, _):
-            wait_for(lambda: answers(too_early), 60)
+        with running_api(tmp_path, root=new, until=answers, **at_bucket(bucket), **early) as (too_early, _):
             wait_for(lambda: "pmip.text" in str(last_error(too_early)), 60)
             assert not is_ready(too_early)
             said = last_error(too_early)
@@ -73,7 +71,6 @@ def test_train_first_then_deploy(bucket: S3Storage, tmp_path: Path) -> None:
 
         # In the right order, the new API finds its model there when it starts.
         with running_api(tmp_path, root=new, **at_bucket(bucket), **after) as (deployed, _):
-            wait_for(lambda: is_ready(deployed), 60)
             assert {served(deployed) for _ in range(20)} == {second}
             assert last_error(deployed) is None
             assert served(port) == first

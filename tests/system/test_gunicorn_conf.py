@@ -65,7 +65,6 @@ class Api:
 def api(tmp_path: Path, artifact: Artifact) -> Iterator[Api]:
     LocalModel(tmp_path).save(artifact)
     with running_api(tmp_path, WEB_CONCURRENCY="3") as (port, process):
-        wait_for(lambda: is_ready(port), 30)
         yield Api(port, process, tmp_path)
 
 
@@ -148,11 +147,11 @@ def test_workers_are_small_and_listen_to_the_port_alone(api: Api) -> None:
 
 def test_it_listens_at_an_address_of_ipv6(tmp_path: Path) -> None:
     """HOST=::1 needs no brackets."""
-    with running_api(tmp_path, HOST="::1") as (port, _):
 
-        def answers() -> bool:
-            with suppress(OSError), direct.open(f"http://[::1]:{port}/healthcheck", timeout=30) as answer:
-                return bool(answer.status == 200)
-            return False
+    def answers(port: int) -> bool:
+        with suppress(OSError), direct.open(f"http://[::1]:{port}/healthcheck", timeout=30) as answer:
+            return bool(answer.status == 200)
+        return False
 
-        wait_for(answers, 30)
+    with running_api(tmp_path, until=answers, HOST="::1"):
+        pass
