@@ -4,11 +4,9 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,14 @@ from table import loads_table, starts_table
 
 from pmip.config import Settings
 from pmip.errors import PmipError, SettingsError
+from pmip.model.artifact import Artifact
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run one command; return 0, or 1 for what went wrong, or 2 for what was asked wrongly."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args()
     try:
         options.run(options, Settings.from_environ({**os.environ, "ENVIRONMENT": "dev"}))
     except SettingsError as error:
@@ -69,7 +68,7 @@ def fit_words(options: argparse.Namespace, _settings: Settings) -> None:
 
 
 def _measure(model: Path, folder: Path, options: argparse.Namespace) -> tuple[list[Start], list[Load]]:
-    _copy(model, folder)
+    Artifact.read(model).write(folder)
     bench = Bench(questions(folder / "model.pkl", options.comments), folder, options.seconds)
     compared = servers(folder)
     starts = [bench.start(server, round_) for round_ in range(options.rounds) for server in compared]
@@ -81,13 +80,6 @@ def _model(options: argparse.Namespace, settings: Settings) -> Path:
     if not model.is_file():
         raise BenchmarkError(f"{model}: there is no such model; 'bash scripts/train.sh' makes data/model.pkl")
     return model
-
-
-def _copy(model: Path, folder: Path) -> None:
-    shutil.copyfile(model, folder / "model.pkl")
-    metadata = model.with_name("metadata.json")
-    if metadata.exists():
-        shutil.copyfile(metadata, folder / "metadata.json")
 
 
 def _end(number: int, _frame: Any) -> None:

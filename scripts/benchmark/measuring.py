@@ -19,7 +19,6 @@ CLIENTS = (4, 32)
 class Start:
     """What one start of a server came to; memory in MB, after load."""
 
-    round: int
     server: str
     cold_seconds: float
     warm_seconds: float
@@ -30,7 +29,6 @@ class Start:
 class Load:
     """What one load of a server came to; latencies in ms, the processors' time of a request in µs."""
 
-    round: int
     server: str
     comments: int
     clients: int
@@ -53,21 +51,19 @@ class Bench:
 
     def start(self, server: Server, round_: int) -> Start:
         """Start a server with an empty cache, then again with what it left there, alone on the machine."""
-        cache = self._folder / f"cache-{server.name}-{round_}"
-        cache.mkdir(mode=0o700)
-        with running(server, self._first, cache, self._log(server)) as cold:
+        with self._running(server, round_) as cold:
             cold_seconds = cold.seconds_to_ready
-        with running(server, self._first, cache, self._log(server)) as warm:
+        with self._running(server, round_) as warm:
             self._check(warm)
             self._load(warm, max(self._questions), max(CLIENTS))
-            start = Start(round_, server.name, cold_seconds, warm.seconds_to_ready, warm.memory())
+            start = Start(server.name, cold_seconds, warm.seconds_to_ready, warm.memory())
         say(f"round {round_ + 1}: {server.name} ready in {start.cold_seconds:.2f} s, again {start.warm_seconds:.2f} s")
         return start
 
     def loads(self, servers: Sequence[Server], rounds: int) -> list[Load]:
         """Load the servers in turn, and in another order each round."""
         with ExitStack() as all_of_them:
-            up = [all_of_them.enter_context(self._up(server)) for server in servers]
+            up = [all_of_them.enter_context(self._running(server, 0)) for server in servers]
             for one in up:
                 self._check(one)
             return [
@@ -78,9 +74,10 @@ class Bench:
                 for one in up[round_ % len(up) :] + up[: round_ % len(up)]
             ]
 
-    def _up(self, server: Server) -> AbstractContextManager[Running]:
-        cache = self._folder / f"cache-{server.name}-0"
-        return running(server, self._first, cache, self._log(server))
+    def _running(self, server: Server, round_: int) -> AbstractContextManager[Running]:
+        """Start a server with the cache of a round, which it makes if it needs one."""
+        cache, log = self._folder / f"cache-{server.name}-{round_}", self._folder / f"{server.name}.log"
+        return running(server, self._first, cache, log)
 
     def _check(self, one: Running) -> None:
         """Ask for all comments, the most in one request, and for a single one."""
@@ -94,7 +91,7 @@ class Bench:
         per_second = result["requests"] * 1e6 / result["microseconds"]
         say(f"round {round_ + 1}: {one.server.name}, {size} a request, {clients} clients: {per_second:.0f} requests/s")
         latencies = result["p50"] / 1000, result["p99"] / 1000
-        return Load(round_, one.server.name, size, clients, per_second, *latencies, cpu)
+        return Load(one.server.name, size, clients, per_second, *latencies, cpu)
 
     def _load(self, one: Running, size: int, clients: int) -> dict[str, Any]:
         command = ["wrk", "-t1", f"-c{clients}", f"-d{self._seconds}s", "--timeout", "30s"]
@@ -108,9 +105,6 @@ class Bench:
 
     def _bodies(self, size: int) -> Path:
         return self._folder / f"bodies-{size}"
-
-    def _log(self, server: Server) -> Path:
-        return self._folder / f"{server.name}.log"
 
 
 def say(text: str) -> None:

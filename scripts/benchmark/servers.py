@@ -10,7 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -61,7 +61,7 @@ class Running:
     process: subprocess.Popen[bytes]
     url: str
     log: Path
-    seconds_to_ready: float = field(default=float("nan"))
+    seconds_to_ready: float = float("nan")
 
     def answer(self, question: Question) -> list[int]:
         """Ask for the classes of the comments in a question."""
