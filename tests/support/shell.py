@@ -10,13 +10,16 @@ from conftest import ROOT
 ANSWER = '{"result": [{"class": 1}, {"class": 0}]}\n'
 
 
-def run(*command: object, timeout: float = 120, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: object, cwd: Path = Path("/"), timeout: float = 120, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Call a script from a folder; of the settings, empty ones are unset."""
     words = [str(word) for word in command]
     script = Path(words[0]) if Path(words[0]).is_absolute() else ROOT / "scripts" / words[0]
     settings = {name: value for name, value in (os.environ | environ).items() if value}
     return subprocess.run(
         ["bash", str(script), *words[1:]],
-        cwd=environ.get("DATA_DIR", "/"),
+        cwd=cwd,
         env=settings,
         capture_output=True,
         text=True,
@@ -37,4 +40,5 @@ def revision_of(checkout: Path) -> str:
 
 def listens(address: str, port: int) -> bool:
     with socket.socket() as probe:
+        probe.settimeout(1)
         return probe.connect_ex((address, port)) == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import ROOT, SAMPLE
+from shell import command
 
 from pmip.model.artifact import Artifact
 from pmip.store.versions import LocalModel
@@ -67,8 +68,7 @@ def serves(process: subprocess.Popen[str]) -> bool:
 
 def stand_in_for_wrk(folder: Path, line: str) -> str:
     """Put a wrk that prints a line before the real one; return the path to search."""
-    (folder / "wrk").write_text(f"#!/bin/sh\necho '{line}'\n")
-    (folder / "wrk").chmod(0o755)
+    command(folder, "wrk", f"echo '{line}'")
     return f"{folder}:{os.environ['PATH']}"
 
 

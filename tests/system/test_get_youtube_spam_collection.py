@@ -2,18 +2,18 @@
 
 import csv
 import io
-import os
 import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from shell import run
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "get_youtube_spam_collection.sh"
 ROWS = {
     "Youtube01-Psy.csv": 350,
     "Youtube02-KatyPerry.csv": 350,
@@ -78,8 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextmanager
+def serving_the_collection() -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as server:
         server.body = collection()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -90,18 +90,16 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
+def server() -> Iterator[Server]:
+    with serving_the_collection() as server:
+        yield server
+
+
+@pytest.fixture
 def script(server: Server, tmp_path: Path) -> Script:
     """Call the script from tmp_path with its data folder below."""
-    settings = {"PYTHON": sys.executable, "DATA_DIR": str(tmp_path / "data"), "NO_PROXY": "127.0.0.1"}
-
-    def run(*arguments: str, url: str = server.url) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, **settings, "YOUTUBE_SPAM_COLLECTION_URL": url}
-        command = ["bash", str(SCRIPT), *arguments]
-        return subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    return run
+    settings = {"DATA_DIR": str(tmp_path / "data"), "YOUTUBE_SPAM_COLLECTION_URL": server.url}
+    return partial(run, "get_youtube_spam_collection.sh", cwd=tmp_path, **settings)
 
 
 def files_below(folder: Path) -> list[str]:

@@ -2,55 +2,44 @@
 
 import os
 import secrets
-import signal
 import socket
 import stat
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
 import boto3
+import psutil
 import pytest
+from api import wait_for
 from botocore.config import Config
 from mypy_boto3_s3 import S3Client
+from shell import command, listens, run
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "local_s3.sh"
 OFFSETS = [*range(0, 9 * 617, 617), 8 * 617 + 10_000]  # of the ten ports, from LOCAL_S3_PORT
 Script = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
-    words = [str(word) for word in command]
-    return subprocess.run(words, capture_output=True, text=True, timeout=90, check=False, **options)
-
-
-def is_open(address: str, port: int) -> bool:
-    with socket.socket() as caller:
-        caller.settimeout(1)
-        return caller.connect_ex((address, port)) == 0
 
 
 def free_port() -> int:
     """Find ten free ports, all below those that systems hand out by themselves."""
     while True:
         port = 10_000 + secrets.randbelow(7_000)
-        if not any(is_open("127.0.0.1", port + offset) for offset in OFFSETS):
+        if not any(listens("127.0.0.1", port + offset) for offset in OFFSETS):
             return port
 
 
 def script_in(data_dir: Path, port: int, **settings: str) -> Script:
-    """Give the script its own data folder and port; it is called from that folder."""
-    own = {"PYTHON": sys.executable, "DATA_DIR": str(data_dir), "LOCAL_S3_PORT": str(port)} | settings
-    return lambda *arguments, **more: run("bash", SCRIPT, *arguments, cwd=data_dir, env=os.environ | own | more)
+    """Give the script its own data folder and port."""
+    return partial(run, "local_s3.sh", **{"DATA_DIR": str(data_dir), "LOCAL_S3_PORT": str(port)} | settings)
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +63,12 @@ def server(script: Script) -> Script:
     return script
 
 
-def process_of(data_dir: Path) -> int:
-    return int((data_dir / "local-s3" / "server.pid").read_text().split()[0])
+def process_of(data_dir: Path) -> psutil.Process:
+    return psutil.Process(int((data_dir / "local-s3" / "server.pid").read_text().split()[0]))
 
 
-def is_alive(process: int) -> bool:
-    return run("ps", "-o", "stat=", "-p", process).stdout.strip()[:1] not in ("", "Z")
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def settings(script: Script) -> dict[str, str]:
@@ -108,8 +97,8 @@ def test_env_points_a_shell_at_the_server(server: Script) -> None:
     """After eval, boto3 finds the server by itself, whatever profile, token or address the shell had."""
     in_the_way = {"AWS_PROFILE": "x", "AWS_SESSION_TOKEN": "x", "AWS_ENDPOINT_URL_S3": "http://x", "NO_PROXY": "*"}
     code = "import boto3; print(boto3.client('s3').list_buckets()['ResponseMetadata']['HTTPStatusCode'])"
-    shell = ["bash", "-c", 'eval "$1"; exec "$2" -c "$3"', "bash"]
-    found = run(*shell, server("env").stdout, sys.executable, code, env=os.environ | in_the_way)
+    shell = ["bash", "-c", 'eval "$1"; exec "$2" -c "$3"', "bash", server("env").stdout, sys.executable, code]
+    found = subprocess.run(shell, env=os.environ | in_the_way, capture_output=True, text=True, timeout=60, check=False)
     assert found.stdout == "200\n", found.stderr
     assert server("status").stdout.strip() == settings(server)["AWS_ENDPOINT_URL"]
 
@@ -117,10 +106,10 @@ def test_env_points_a_shell_at_the_server(server: Script) -> None:
 def test_only_env_tells_the_secret(server: Script, data_dir: Path) -> None:
     """Neither output, log nor command line holds the secret; its file is the owner's alone, outside the objects."""
     secret = settings(server)["AWS_SECRET_ACCESS_KEY"]
-    command = run("ps", "-ww", "-o", "command=", "-p", process_of(data_dir))
-    results = [command, server("stop"), server("start"), server("status")]
+    words = process_of(data_dir).cmdline()
+    results = [server(word) for word in ("stop", "start", "status")]
     told = [text for result in results for text in (result.stdout, result.stderr)]
-    assert secret not in "".join([*told, (data_dir / "local-s3" / "server.log").read_text()])
+    assert secret not in "".join([*words, *told, (data_dir / "local-s3" / "server.log").read_text()])
     assert stat.S_IMODE((data_dir / "local-s3" / "credentials").stat().st_mode) == 0o600
     assert settings(server)["AWS_SECRET_ACCESS_KEY"] == secret
 
@@ -128,8 +117,8 @@ def test_only_env_tells_the_secret(server: Script, data_dir: Path) -> None:
 def test_it_listens_on_one_address_alone(server: Script) -> None:
     """A caller that comes by any address but 127.0.0.1 finds no open port."""
     port = int(server("status").stdout.rsplit(":", 1)[1])
-    assert all(is_open("127.0.0.1", port + offset) for offset in OFFSETS)
-    assert not any(is_open("127.0.0.2", port + offset) for offset in OFFSETS)
+    assert all(listens("127.0.0.1", port + offset) for offset in OFFSETS)
+    assert not any(listens("127.0.0.2", port + offset) for offset in OFFSETS)
 
 
 def test_no_port_gives_or_takes_an_object_without_a_password(server: Script) -> None:
@@ -160,9 +149,8 @@ def test_objects_survive(server: Script, data_dir: Path, end: str) -> None:
     if end == "stop":
         assert server("stop").returncode == 0
     else:
-        os.kill(process, signal.SIGKILL)
-        while is_alive(process):
-            time.sleep(0.05)
+        process.kill()
+        wait_for(lambda: not is_alive(process), 30)
     assert not is_alive(process)
     assert (server("status").returncode, server("env").returncode, server("env").stdout) == (1, 1, "")
     assert server("start").returncode == 0
@@ -175,7 +163,7 @@ def test_stop_spares_a_process_that_is_not_its_own(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         (tmp_path / "local-s3" / "server.pid").write_text(f"{other.pid} http://127.0.0.1:8333\n")
         stopped = script_in(tmp_path, 8333)("stop")
-        spared = is_alive(other.pid)
+        spared = other.poll() is None
         other.kill()
     assert (spared, stopped.returncode) == (True, 0)
     assert "not running" in stopped.stderr
@@ -196,8 +184,7 @@ def test_concurrent_starts_make_one_server(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ps belongs to the system")
 def test_it_needs_no_ps(tmp_path: Path) -> None:
     """Small images have none; what was started is known, and ends."""
-    (tmp_path / "ps").write_text("#!/bin/sh\nexit 127\n")
-    (tmp_path / "ps").chmod(0o755)
+    command(tmp_path, "ps", "exit 127")
     script = script_in(tmp_path, free_port(), PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert script("start").returncode == 0
     process = process_of(tmp_path)

@@ -3,14 +3,14 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from api import COMMAND, EXAMPLE, Load, answers, ask, running_api, wait_for
 from conftest import ROOT, SAMPLE
+from shell import run
 
 from pmip.store.objects import S3Storage
 from pmip.store.versions import ModelStore
@@ -20,38 +20,23 @@ POLL_SECONDS = 2
 QUICK = ("FOLDS=2", "REPORT=short", "MIN_ACCURACY=0", "MIN_MCC=-1", "MIN_SPAM_CAUGHT=0")
 
 
-@pytest.fixture
-def start_api(tmp_path: Path) -> Iterator[Callable[..., int]]:
-    """Start the API; each call returns a port, and all end with the test."""
-    with ExitStack() as running:
-
-        def start(**environ: str) -> int:
-            settings = {"MODEL_POLL_SECONDS": str(POLL_SECONDS)} | environ
-            port, _process = running.enter_context(running_api(tmp_path, **settings))
-            return port
-
-        yield start
-
-
 def train(bucket: S3Storage, data_dir: Path, *parameters: str) -> str:
-    run = subprocess.run(
-        ["bash", str(ROOT / "scripts" / "train.sh"), *QUICK, *parameters],
-        env=os.environ | {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "DATA_DIR": str(data_dir)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout.removesuffix("\n")
+    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "DATA_DIR": str(data_dir)}
+    outcome = run("train.sh", *QUICK, *parameters, timeout=300, **settings)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout.removesuffix("\n")
 
 
-def test_from_nothing_to_an_answer_and_on_to_the_next_model(
-    bucket: S3Storage, tmp_path: Path, start_api: Callable[..., int]
-) -> None:
+@pytest.fixture
+def port(bucket: S3Storage, tmp_path: Path) -> Iterator[int]:
+    """Start the API on a bucket that holds nothing yet."""
+    settings = {"ENVIRONMENT": "staging", "BUCKET": f"s3://{bucket.bucket}", "MODEL_POLL_SECONDS": str(POLL_SECONDS)}
+    with running_api(tmp_path, until=answers, **settings) as (port, _):
+        yield port
+
+
+def test_from_nothing_to_an_answer_and_on_to_the_next_model(bucket: S3Storage, tmp_path: Path, port: int) -> None:
     """Without a model it says 503; it becomes ready by itself; under load a newer model replaces the first."""
-    port = start_api(ENVIRONMENT="staging", BUCKET=f"s3://{bucket.bucket}")
-    wait_for(lambda: answers(port), 30)
     for reply in (ask(port, "/readiness"), ask(port, "/predict", EXAMPLE)):
         assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
         assert "see /model-info and the log for the reason" in reply.body["message"]

@@ -16,6 +16,7 @@ from conftest import ROOT, SAMPLE
 from edited_notebooks import run_edited
 from jupyter_client.manager import run_kernel
 from papermill.exceptions import PapermillExecutionError
+from shell import run
 from sklearn.base import clone
 from sklearn.metrics import (
     accuracy_score,
@@ -43,12 +44,8 @@ QUICK = ("FOLDS=2", "REPORT=short")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train once, by the script, in dev and without AWS; the folder that the run wrote."""
     folder = tmp_path_factory.mktemp("data")
-    command = ["bash", str(ROOT / "scripts" / "train.sh"), *QUICK, "MODEL_ID=20260101T000000Z"]
-    run = subprocess.run(
-        command, env=os.environ | {"DATA_DIR": str(folder)}, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout == "20260101T000000Z\n"
+    outcome = run("train.sh", *QUICK, "MODEL_ID=20260101T000000Z", timeout=240, DATA_DIR=str(folder))
+    assert (outcome.returncode, outcome.stdout) == (0, "20260101T000000Z\n"), outcome.stderr
     return folder
 
 
@@ -215,18 +212,18 @@ def test_an_edit_of_the_package_reaches_the_running_kernel(tmp_path: Path) -> No
     with run_kernel(env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=str(tmp_path)) as kernel:
         said: list[str] = []
 
-        def run(code: str) -> str:
+        def told_by(code: str) -> str:
             said.clear()
             kernel.execute_interactive(
                 code, timeout=60, output_hook=lambda message: said.append(message["content"].get("text", ""))
             )
             return "".join(said)
 
-        run(f"{first.source}\nfrom pmip import text")
-        assert run("print(text.__file__)").startswith(str(tmp_path))
-        assert run("print(text.token_ngrams('GREAT song'))") == "['grt', 'sng', 'grt sng']\n"
+        told_by(f"{first.source}\nfrom pmip import text")
+        assert told_by("print(text.__file__)").startswith(str(tmp_path))
+        assert told_by("print(text.token_ngrams('GREAT song'))") == "['grt', 'sng', 'grt sng']\n"
         edited = module.read_text().replace(
             "def token_ngrams(comment: str) -> list[str]:", "def was(comment: str) -> list[str]:"
         )
         module.write_text(f"{edited}\n\ndef token_ngrams(comment: str) -> list[str]:\n    return was(comment)[::-1]\n")
-        assert run("print(text.token_ngrams('GREAT song'))") == "['grt sng', 'sng', 'grt']\n"
+        assert told_by("print(text.token_ngrams('GREAT song'))") == "['grt sng', 'sng', 'grt']\n"

@@ -4,18 +4,14 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from api import wait_for
+from api import direct, wait_for
 from conftest import ROOT, free_port
-from test_get_youtube_spam_collection import collection
+from test_get_youtube_spam_collection import serving_the_collection
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [README, *((ROOT / page / "README.md").read_text(encoding="utf-8") for page in ("notebooks", "scripts"))]
@@ -32,7 +28,6 @@ SERVERS = {
 }
 THIS_VERY_TEST = "bash scripts/test.sh"
 Start = Callable[[str], subprocess.Popen[bytes]]
-direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @pytest.fixture(scope="module")
@@ -82,31 +77,19 @@ def body_of(url: str, seconds: float) -> str:
             time.sleep(0.2)
 
 
-@pytest.fixture
-def collection_url(tmp_path: Path) -> Iterator[str]:
-    """Serve a zip of the real collection's form, in place of UCI."""
-    (tmp_path / "collection.zip").write_bytes(collection())
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}/collection.zip"
-        server.shutdown()
-
-
-def test_all_commands_but_the_servers_run_in_their_order(
-    clone: Path, environ: dict[str, str], collection_url: str
-) -> None:
-    """A shell that stops at the first failure gets to the end."""
+def test_all_commands_but_the_servers_run_in_their_order(clone: Path, environ: dict[str, str]) -> None:
+    """A shell that stops at the first failure gets to the end; the collection comes from a server of the tests."""
     script = [line for line in COMMANDS if line not in SERVERS and line != THIS_VERY_TEST and "curl" not in line]
-    run = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", "\n".join(script)],
-        cwd=clone,
-        env=environ | {"YOUTUBE_SPAM_COLLECTION_URL": collection_url},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    with serving_the_collection() as server:
+        run = subprocess.run(
+            ["bash", "-euxo", "pipefail", "-c", "\n".join(script)],
+            cwd=clone,
+            env=environ | {"YOUTUBE_SPAM_COLLECTION_URL": server.url},
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
     assert run.returncode == 0, run.stderr
     assert (clone / "data" / "metadata.json").exists()
 

@@ -16,6 +16,7 @@ import pytest
 from api import wait_for
 from conftest import ROOT, SAMPLE
 from nbformat.v4 import new_code_cell, new_notebook
+from shell import run
 
 from pmip.model.artifact import Artifact
 from pmip.store.objects import S3Storage
@@ -44,14 +45,7 @@ print("the workers", "wait")
 
 
 def train(data_dir: Path, *parameters: str, root: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", str(root / "scripts" / "train.sh"), *parameters],
-        env=os.environ | {"DATA_DIR": str(data_dir)} | environ,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return run(root / "scripts" / "train.sh", *parameters, timeout=240, DATA_DIR=str(data_dir), **environ)
 
 
 def project(folder: Path, *sources: str, tags: tuple[str, ...] = ()) -> Path:
@@ -72,18 +66,18 @@ def keys(bucket: S3Storage) -> set[str]:
 
 def test_bad_settings_are_named_together(tmp_path: Path) -> None:
     """One message, exit 2, nothing written."""
-    run = train(tmp_path, ENVIRONMENT="staging", PORT="x")
-    assert (run.returncode, run.stdout) == (2, "")
-    assert "BUCKET is missing" in run.stderr
-    assert "PORT='x'" in run.stderr
+    outcome = train(tmp_path, ENVIRONMENT="staging", PORT="x")
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert "BUCKET is missing" in outcome.stderr
+    assert "PORT='x'" in outcome.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_parameters_out_of_range_are_told_before_the_run(tmp_path: Path) -> None:
     """One line names all of them, exit 2, nothing written."""
-    run = train(tmp_path, "FOLDS=1", "TRAINING_DATA_ID=20240231", "REPORT=long")
-    assert (run.returncode, run.stdout) == (2, "")
-    [line] = run.stderr.splitlines()
+    outcome = train(tmp_path, "FOLDS=1", "TRAINING_DATA_ID=20240231", "REPORT=long")
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    [line] = outcome.stderr.splitlines()
     assert line.startswith("pmip: FOLDS=1: must be a number from 2 to 20; TRAINING_DATA_ID=20240231: must be a cal")
     assert line.endswith("REPORT=long: must be full or short")
     assert list(tmp_path.iterdir()) == []
@@ -93,20 +87,20 @@ def test_a_notebook_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
     """As after a merge with a conflict."""
     root = project(tmp_path / "project")
     (root / "notebooks" / "model-training.ipynb").write_text("<<<<<<< HEAD\n{}")
-    run = train(tmp_path / "data", root=root)
-    assert (run.returncode, run.stdout) == (1, "")
-    [line] = run.stderr.splitlines()
+    outcome = train(tmp_path / "data", root=root)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    [line] = outcome.stderr.splitlines()
     assert line.startswith("pmip: model-training.ipynb: line 1 is the mark of an unfinished merge")
 
 
 def test_bad_training_data_ends_the_run_with_a_clear_error(bucket: S3Storage, tmp_path: Path) -> None:
     """The error names bucket, key and line, nothing is published, and the report is kept under runs/."""
     bucket.write("training/20260101/a.csv", b"CONTENT,CLASS\nhello there,0\nhello,2\n")
-    run = train(tmp_path, f"MODEL_ID={MODEL_ID}", ENVIRONMENT="staging", BUCKET=bucket.bucket)
-    assert (run.returncode, run.stdout) == (1, "")
-    assert "Traceback" not in run.stderr
+    outcome = train(tmp_path, f"MODEL_ID={MODEL_ID}", ENVIRONMENT="staging", BUCKET=bucket.bucket)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert "Traceback" not in outcome.stderr
     url = bucket.url("training/20260101/a.csv")
-    assert re.search(rf"{url}, line 3: CLASS must be 0", run.stderr), run.stderr
+    assert re.search(rf"{url}, line 3: CLASS must be 0", outcome.stderr), outcome.stderr
     report = f"runs/staging/{MODEL_ID}/model-training"
     assert keys(bucket) == {"training/20260101/a.csv", f"{report}.ipynb", f"{report}.html"}
     assert not (tmp_path / "model.pkl").exists()
@@ -131,9 +125,9 @@ def test_a_missing_bucket_and_a_refused_key_are_told_apart(bucket: S3Storage, tm
 def test_an_unforeseen_error_names_its_cell(tmp_path: Path) -> None:
     """A mistake in the notebook's own code tells kind, text, cell, data and report."""
     root = project(tmp_path / "project", "print('training data 20260101')", "1 / 0", tags=("training-data",))
-    run = train(tmp_path / "data", f"MODEL_ID={MODEL_ID}", root=root)
-    assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr.splitlines() == [
+    outcome = train(tmp_path / "data", f"MODEL_ID={MODEL_ID}", root=root)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert outcome.stderr.splitlines() == [
         "pmip: ZeroDivisionError: division by zero (cell [4] of the notebook)",
         "training data 20260101",
         f"report: {tmp_path}/data/model-training-{MODEL_ID}.html",
@@ -145,9 +139,9 @@ def test_a_gate_that_may_fail_lets_no_model_pass(tmp_path: Path) -> None:
     """A cell tagged raises-exception ends the run when it fails, and the cells after it do not run."""
     gate, published = "raise ValueError('too weak')", "print(MODEL_ID)"
     root = project(tmp_path / "project", gate, published, tags=("raises-exception", "model-id"))
-    run = train(tmp_path / "data", f"MODEL_ID={MODEL_ID}", root=root)
-    assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr.startswith("pmip: ValueError: too weak (cell [")
+    outcome = train(tmp_path / "data", f"MODEL_ID={MODEL_ID}", root=root)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert outcome.stderr.startswith("pmip: ValueError: too weak (cell [")
     cells = nbformat.read(tmp_path / "data" / f"model-training-{MODEL_ID}.ipynb", as_version=4).cells
     assert cells[-1].outputs == []
 
@@ -232,9 +226,9 @@ def test_a_model_that_misses_its_limits_is_not_published(artifact: Artifact, buc
     ModelStore(bucket, "staging").publish(replace(artifact, metadata=earlier))
     before = keys(bucket)
     limits = [limit for limit, _ in GATES]
-    run = train(tmp_path, f"MODEL_ID={MODEL_ID}", *QUICK, *limits, ENVIRONMENT="staging", BUCKET=bucket.bucket)
-    assert (run.returncode, run.stdout) == (1, "")
-    line, data, report = run.stderr[run.stderr.index("pmip: ") :].splitlines()
+    outcome = train(tmp_path, f"MODEL_ID={MODEL_ID}", *QUICK, *limits, ENVIRONMENT="staging", BUCKET=bucket.bucket)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    line, data, report = outcome.stderr[outcome.stderr.index("pmip: ") :].splitlines()
     assert "does not pass the gate and is not published" in line
     for _, message in GATES:
         assert re.search(message, line), line
@@ -254,14 +248,14 @@ def test_a_run_tells_its_steps_its_data_and_how_good_the_model_is(
     shutil.copy(SAMPLE[0], odd)
     seed(bucket, [odd, *SAMPLE[1:]], "20260101")
     ModelStore(bucket, "staging").publish(artifact)
-    run = train(tmp_path, *QUICK, ENVIRONMENT="staging", BUCKET=bucket.bucket)
-    assert run.returncode == 0, run.stderr
-    page = (tmp_path / f"model-training-{run.stdout.strip()}.html").read_text()
+    outcome = train(tmp_path, *QUICK, ENVIRONMENT="staging", BUCKET=bucket.bucket)
+    assert outcome.returncode == 0, outcome.stderr
+    page = (tmp_path / f"model-training-{outcome.stdout.strip()}.html").read_text()
     assert "The previous model is 20260101T000000Z. Both runs held out 0 comments: too few to compare." in page
-    assert not re.search(r"[^\n\x20-\x7e]", run.stderr), "control characters"
-    steps = re.findall(r"^==> (.*) started$\n==> \1: \d+\.\d s$", run.stderr, re.MULTILINE)
+    assert not re.search(r"[^\n\x20-\x7e]", outcome.stderr), "control characters"
+    steps = re.findall(r"^==> (.*) started$\n==> \1: \d+\.\d s$", outcome.stderr, re.MULTILINE)
     assert steps == ["search", "cross-validation", "search and fit on all comments"]
-    told = rf"^==> model {run.stdout.strip()}, trained on 554 comments of training data 20260101, passed the gate: "
+    told = rf"^==> model {outcome.stdout.strip()}, trained on 554 comments of training data 20260101, passed the gate: "
     figure = r"accuracy 0\.\d{3} and MCC 0\.\d{3}"
     told += f"on a new video {figure}, held out {figure}$"
-    assert re.search(told, run.stderr, re.MULTILINE), run.stderr
+    assert re.search(told, outcome.stderr, re.MULTILINE), outcome.stderr

@@ -70,7 +70,7 @@ def test_seeding_uploads_a_day_once(bucket: S3Storage) -> None:
 def test_seeding_finds_files_beside_the_caller(bucket: S3Storage, tmp_path: Path) -> None:
     """A relative path is the caller's, not the project's, and today is the default day."""
     shutil.copy(SAMPLE[0], tmp_path / "mine.csv")
-    outcome = run("seed_training_data.sh", "mine.csv", BUCKET=f"s3://{bucket.bucket}", DATA_DIR=str(tmp_path))
+    outcome = run("seed_training_data.sh", "mine.csv", cwd=tmp_path, BUCKET=f"s3://{bucket.bucket}")
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.endswith("/mine.csv\n")
 
