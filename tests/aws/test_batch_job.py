@@ -26,7 +26,6 @@ import pytest
 from api import wait_for
 from conftest import ROOT, SAMPLE
 from disks import disk, make_read_only
-from s3_link import link_to
 from s3_proxy import proxy_before
 
 from pmip.model.verification import load
@@ -35,7 +34,6 @@ from pmip.store.versions import ModelStore
 from pmip.training.data import seed
 
 IS_LONG = os.environ.get("LONG_TRIALS") == "1"
-PAUSE = 0.1  # seconds that a slow link takes for each 8 KiB of what is published
 SLOWEST_RUN = 300
 QUICK = ("FOLDS=2", "REPORT=short")
 CELLS = {
@@ -149,9 +147,10 @@ def start(project: Path, bucket: S3Storage, tmp_path: Path) -> Iterator[Start]:
 @contextmanager
 def held(start: Start, job: str, file: str) -> Iterator[Run]:
     """Start an attempt that cannot put a file of its version into the bucket, and wait until it tries."""
-    with link_to(os.environ["AWS_ENDPOINT_URL"], hold=rf"PUT \S*/models/\S*/{re.escape(file)}") as link:
-        run = start(job, AWS_ENDPOINT_URL=link.address)
-        assert link.reached.wait(SLOWEST_RUN)
+    put = rf"PUT \S*/models/\S*/{re.escape(file)}"
+    with proxy_before(os.environ["AWS_ENDPOINT_URL"], "held", put) as proxy:
+        run = start(job, AWS_ENDPOINT_URL=proxy.endpoint)
+        assert proxy.reached.wait(SLOWEST_RUN)
         yield run
 
 
@@ -248,13 +247,13 @@ def test_kills_at_random_moments_leave_whole_versions_or_none(
     seconds = time.monotonic() - begun
     job, moments = str(uuid.uuid4()), Counter[str]()
     for kill in range(kills):
-        with link_to(s3["AWS_ENDPOINT_URL"], pause=PAUSE) as link:
-            run = begin(job, AWS_ENDPOINT_URL=link.address)
+        with proxy_before(s3["AWS_ENDPOINT_URL"], "trickled", r"PUT \S*/models/") as proxy:
+            run = begin(job, AWS_ENDPOINT_URL=proxy.endpoint)
             if kill % 2 == 0:
-                assert link.publishing.wait(SLOWEST_RUN)
+                assert proxy.reached.wait(SLOWEST_RUN)
             with suppress(subprocess.TimeoutExpired):
                 run.process.wait(random.uniform(0, 1 if kill % 2 == 0 else seconds))
-            is_publishing = link.publishing.is_set()
+            is_publishing = proxy.reached.is_set()
             run.lose_host()
         jobs = jobs_of(store)
         assert max(jobs.values()) == 1

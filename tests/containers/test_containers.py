@@ -21,7 +21,7 @@ from api import EXAMPLE, answers, ask, direct, is_ready, wait_for
 from conftest import ROOT, SAMPLE, free_port, without
 from engine import API, IMAGES, MARK, TRAINING, Start, docker
 from lambda_events import v2
-from s3_link import Link, link_to
+from s3_proxy import S3Proxy, proxy_before
 from shell import ANSWER, command, listens, run
 
 from pmip.errors import ModelNotFoundError
@@ -210,17 +210,17 @@ def other_user(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def gate(s3: dict[str, str]) -> Iterator[Link]:
-    with link_to(s3["AWS_ENDPOINT_URL"], hold=r"PUT \S*/model\.pkl") as link:
-        yield link
+def gate(s3: dict[str, str]) -> Iterator[S3Proxy]:
+    with proxy_before(s3["AWS_ENDPOINT_URL"], "held", r"PUT \S*/model\.pkl") as gate:
+        yield gate
 
 
 def test_a_training_run_that_is_stopped_leaves_no_half_version(
-    bucket: S3Storage, gate: Link, start: Start, other_user: dict[str, str]
+    bucket: S3Storage, gate: S3Proxy, start: Start, other_user: dict[str, str]
 ) -> None:
     """Stopped between metadata.json and model.pkl, it ends in the time that it is given, and without a version."""
     seed(bucket, SAMPLE, "20260101")
-    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "AWS_ENDPOINT_URL": gate.address} | other_user
+    settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "AWS_ENDPOINT_URL": gate.endpoint} | other_user
     training = start("run_training_container.sh", "scripts/train.sh", *QUICK, **settings)
     assert gate.reached.wait(300)
     begun = time.monotonic()

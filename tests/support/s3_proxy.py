@@ -2,10 +2,12 @@
 
 import http.client
 import re
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import ThreadingHTTPServer
+from threading import Event
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,7 +17,8 @@ from servers import Handler, serving
 from pmip.store.objects import S3Storage
 
 CODES = {503: "SlowDown", 403: "AccessDenied", 501: "NotImplemented", 400: "ExpiredToken"}
-DROP = 256  # bytes
+DROP, TRICKLE = 256, 8192  # bytes
+PAUSE = 0.1  # seconds after each trickle
 
 
 class S3Proxy(ThreadingHTTPServer):
@@ -24,16 +27,18 @@ class S3Proxy(ThreadingHTTPServer):
     `fault` is None, the status to answer with, or one of these: "stopped" hangs up, "slow" answers late, "cut" breaks
     off within the answer, "throttled" gives it in drops, "corrupted" changes some of its bytes, others each time,
     "hiding" says 403 in place of 404, as S3 does to who may not list the whole bucket, "unconditional" knows no
-    conditional writes (501), and "ignoring" accepts those that S3 refuses.
+    conditional writes (501), and "ignoring" accepts those that S3 refuses. "held" lets nothing through before the
+    end, and "trickled" takes a body in drops, as from a slow host. `reached` tells that there was a fault.
     """
 
     daemon_threads = True
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, fault: str | int | None, failing: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behind = urlsplit(endpoint).netloc
-        self.fault: str | int | None = None
-        self.failing, self.passed = re.compile(""), 0
+        self.fault = fault
+        self.failing, self.passed = re.compile(failing), 0
+        self.reached, self.ended = Event(), Event()
         self.slow_seconds = 5.0
         self.random = seeded("s3_proxy")
         self.requests: list[tuple[float, str, str]] = []
@@ -42,12 +47,20 @@ class S3Proxy(ThreadingHTTPServer):
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
+    def server_bind(self) -> None:
+        """Take little at once: else the system would take a whole model from a run that is then killed."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TRICKLE)
+        super().server_bind()
+
     def fault_of(self, request: str) -> str | int | None:
         """Count a request that may fail, and tell how it does."""
         if not self.failing.match(request):
             return None
         self.passed -= 1
-        return self.fault if self.passed < 0 else None
+        if self.fault is None or self.passed >= 0:
+            return None
+        self.reached.set()
+        return self.fault
 
 
 class _Handler(Handler):
@@ -55,10 +68,12 @@ class _Handler(Handler):
     protocol_version = "HTTP/1.1"
 
     def _pass_on(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append((time.monotonic(), self.command, self.path))
         fault = self.server.fault_of(f"{self.command} {self.path}")
-        if fault == "stopped":
+        body = self._body(PAUSE if fault == "trickled" else 0)
+        if fault == "held":
+            self.server.ended.wait()
+        if fault in ("stopped", "held") or body is None:
             self.close_connection = True
             return
         if fault == "slow":
@@ -78,6 +93,15 @@ class _Handler(Handler):
                 self._answer(200, {}, b"")
             else:
                 self._answer(reply.status, dict(reply.headers), reply.read(), fault)
+
+    def _body(self, pause: float) -> bytes | None:
+        """Take the body, with a pause after each piece; None if the caller has gone before its end."""
+        length, body = int(self.headers.get("Content-Length", 0)), b""
+        with suppress(ConnectionError):
+            while len(body) < length and (piece := self.rfile.read1(min(TRICKLE, length - len(body)))):
+                body += piece
+                time.sleep(pause)
+        return body if len(body) == length else None
 
     def _fail(self, status: int) -> None:
         self._answer(status, {}, f"<Error><Code>{CODES[status]}</Code><Message>No.</Message></Error>".encode())
@@ -116,14 +140,19 @@ class _Handler(Handler):
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on  # noqa: N815
 
 
-def proxy_before(endpoint: str) -> AbstractContextManager[S3Proxy]:
-    return serving(S3Proxy(endpoint))
+@contextmanager
+def proxy_before(endpoint: str, fault: str | int | None = None, failing: str = "") -> Iterator[S3Proxy]:
+    with serving(S3Proxy(endpoint, fault, failing)) as proxy:
+        try:
+            yield proxy
+        finally:
+            proxy.ended.set()
 
 
 @pytest.fixture
 def proxy(bucket: S3Storage, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
     """Put a proxy between what a test starts and the real S3 server; the test's own bucket goes past it."""
-    assert list(bucket.objects("")) == []
+    list(bucket.objects(""))  # connects it
     with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy
