@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from api import EXAMPLE, wait_for
 from conftest import ROOT, publish
 from lambda_events import v1, v2
 from runtime_api import COMMAND, Function, running_function
-from s3_proxy import S3Proxy, proxy_before
+from s3_proxy import S3Proxy
 
 from pmip.model.artifact import Artifact
 from pmip.store.objects import S3Storage
@@ -50,22 +49,7 @@ def unshared() -> list[str]:
     return [*command, "sh", "-c", AS_ON_LAMBDA, __file__]
 
 
-@dataclass
-class Started:
-    """A running function, and the log that it writes."""
-
-    function: Function
-    log_file: Path
-
-    def call(self, event: Any) -> Any:
-        return self.function.call(event)
-
-    @property
-    def log(self) -> str:
-        return self.log_file.read_text()
-
-
-Start = Callable[..., Started]
+Start = Callable[..., Function]
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +57,13 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Start functions, each with a temporary folder of its own; all end with the tests."""
     with ExitStack() as running:
 
-        def start(**environ: str) -> Started:
+        def start(log_file: str = os.devnull, **environ: str) -> Function:
             folder = tmp_path_factory.mktemp("lambda")
             (folder / "tmp").mkdir()
-            log = running.enter_context((folder / "log").open("wb"))
+            log = running.enter_context(Path(log_file).open("wb"))
             settings = {"TMPDIR": str(folder / "tmp"), "HOME": str(folder / "tmp"), "MODEL_CACHE_DIR": ""}
             context = running_function(log, within=unshared(), cwd=ROOT, **settings | environ)
-            function = running.enter_context(context)
-            return Started(function, folder / "log")
+            return running.enter_context(context)
 
         yield start
 
@@ -99,16 +82,16 @@ def settings(bucket: S3Storage) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def local(start: Start, artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Started:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log") / "log"
+
+
+@pytest.fixture(scope="module")
+def local(start: Start, log: Path, artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Function:
+    """Serve a local model; what the function writes is in the log."""
     data = tmp_path_factory.mktemp("data")
     (data / "model.pkl").write_bytes(artifact.model)
-    return start(DATA_DIR=str(data), MAX_BODY_BYTES="1000")
-
-
-@pytest.fixture
-def proxy(s3: dict[str, str]) -> Iterator[S3Proxy]:
-    with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
-        yield proxy
+    return start(str(log), DATA_DIR=str(data), MAX_BODY_BYTES="1000")
 
 
 EVENTS = {
@@ -124,7 +107,7 @@ EVENTS = {
 
 
 @pytest.mark.parametrize("kind", EVENTS)
-def test_each_kind_of_event_is_answered(kind: str, local: Started) -> None:
+def test_each_kind_of_event_is_answered(kind: str, local: Function) -> None:
     """Bodies in clear or in base64, headers once or twice, with a stage in the path or without."""
     outcome = local.call(EVENTS[kind])
     assert (outcome.status, outcome.body) == (200, CLASSES)
@@ -133,7 +116,7 @@ def test_each_kind_of_event_is_answered(kind: str, local: Started) -> None:
 
 
 @pytest.mark.parametrize("made", [v1, v2])
-def test_errors_are_those_of_the_api(made: Callable[..., Any], local: Started) -> None:
+def test_errors_are_those_of_the_api(made: Callable[..., Any], local: Function) -> None:
     """Each wrong request has its status and its message, as under gunicorn."""
     cases = {
         400: made("/predict", EXAMPLE, "type=class&type=probability"),
@@ -149,7 +132,7 @@ def test_errors_are_those_of_the_api(made: Callable[..., Any], local: Started) -
 
 
 @pytest.mark.parametrize(("made", "stage"), [(v1, "prod"), (v2, "prod"), (v2, "$default")])
-def test_the_swagger_page_finds_its_parts(made: Callable[..., Any], stage: str, local: Started) -> None:
+def test_the_swagger_page_finds_its_parts(made: Callable[..., Any], stage: str, local: Function) -> None:
     """Its addresses begin with the stage where the caller's do, and files that are no text come whole."""
     below = "" if stage == "$default" else f"/{stage}"
     page = local.call(made("/", stage=stage)).payload["body"]
@@ -165,7 +148,7 @@ def test_the_swagger_page_finds_its_parts(made: Callable[..., Any], stage: str, 
     assert document["basePath"] == (below or "/")
 
 
-def test_figures_are_those_of_this_process(local: Started) -> None:
+def test_figures_are_those_of_this_process(local: Function) -> None:
     """There is no shared memory for those of others."""
     outcome = local.call(v2("/metrics"))
     assert outcome.status == 200
@@ -192,35 +175,27 @@ WRONG_EVENTS = {
 
 
 @pytest.mark.parametrize("kind", WRONG_EVENTS)
-def test_a_wrong_event_is_refused_in_one_line(kind: str, local: Started) -> None:
+def test_a_wrong_event_is_refused_in_one_line(kind: str, local: Function, log: Path) -> None:
     """The answer says what an event has to be; neither it nor the log has a traceback or anything of the event."""
-    before = local.log
+    before = log.read_text()
     outcome = local.call(WRONG_EVENTS[kind])
     assert outcome.status == 400
     assert "this is not an HTTP event of API Gateway" in outcome.body["message"]
-    [line] = local.log.removeprefix(before).splitlines()
+    [line] = log.read_text().removeprefix(before).splitlines()
     assert json.loads(line)["message"] == f"an event was refused: {outcome.body['message']}"
     assert SECRET not in line + outcome.body["message"]
 
 
-def test_the_log_is_json_without_comments(local: Started) -> None:
+def test_the_log_is_json_without_comments(local: Function, log: Path) -> None:
     """One line a request with its id, none of the runtime's own form, and no complaint about the place it runs in."""
     outcome = local.call(v2("/predict", {"comments": [SECRET]}, **{"X-Request-Id": "my-id"}))
     assert outcome.headers["x-request-id"] == "my-id"
-    lines = [json.loads(line) for line in local.log.splitlines()]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert (lines[-1]["request_id"], lines[-1]["comments"], lines[-1]["status"]) == ("my-id", 1, 200)
     assert {line["message"] for line in lines if line["level"] == "warning"} <= {
         line["message"] for line in lines if line["message"].startswith("an event was refused")
     }
-    assert SECRET not in local.log
-
-
-def test_a_cold_start_brings_the_model(store: ModelStore, settings: dict[str, str], start: Start) -> None:
-    """The first call finds it loaded."""
-    started = start(**settings)
-    outcome = started.call(v2("/predict", EXAMPLE))
-    assert (outcome.status, outcome.body, outcome.headers["x-model-id"]) == (200, CLASSES, FIRST)
-    assert started.call(v2("/model-info")).body["result"]["scorer"] == "compiled"
+    assert SECRET not in log.read_text()
 
 
 def test_a_new_model_is_taken_up_while_warm(
@@ -237,12 +212,13 @@ def test_a_new_model_is_taken_up_while_warm(
     assert (outcome.status, outcome.headers["x-model-id"]) == (200, SECOND)
 
 
-def test_within_the_interval_a_call_asks_nobody(
+def test_a_start_brings_the_model_and_within_the_interval_a_call_asks_nobody(
     store: ModelStore, settings: dict[str, str], start: Start, proxy: S3Proxy, artifact: Artifact
 ) -> None:
-    """A newer version waits, and S3 is not paid for."""
-    started = start(**settings, AWS_ENDPOINT_URL=proxy.endpoint)
+    """The first call finds it loaded; a newer version waits, and S3 is not paid for."""
+    started = start(**settings)
     asked = len(proxy.requests)
+    assert started.call(v2("/model-info")).body["result"]["scorer"] == "compiled"
     publish(store, artifact, SECOND)
     assert {started.call(v2("/predict", EXAMPLE)).headers["x-model-id"] for _ in range(20)} == {FIRST}
     assert len(proxy.requests) == asked
@@ -253,7 +229,7 @@ def test_with_s3_away_the_last_good_model_answers(
 ) -> None:
     """Whatever S3's fault, a call that asks waits a few seconds at most, /model-info tells, and it recovers."""
     proxy.slow_seconds = 3
-    started = start(**settings | {"MODEL_POLL_SECONDS": "0.1"}, AWS_ENDPOINT_URL=proxy.endpoint)
+    started = start(**settings | {"MODEL_POLL_SECONDS": "0.1"})
     publish(store, artifact, SECOND)
     for fault in ("stopped", "slow", 503, 403):
         proxy.fault, asked, outcomes = fault, len(proxy.requests), []
@@ -273,7 +249,7 @@ def test_a_cold_start_without_s3_is_not_ready_and_tries_at_each_call(
 ) -> None:
     """It says 503 soon, and the first call after S3 is back is answered, however long the interval."""
     proxy.fault = "stopped"
-    started = start(**settings, AWS_ENDPOINT_URL=proxy.endpoint)
+    started = start(**settings)
     outcome = started.call(v2("/predict", EXAMPLE))
     assert (outcome.status, outcome.headers["retry-after"]) == (503, "5")
     assert outcome.seconds < 5
@@ -286,8 +262,8 @@ def test_a_slow_s3_does_not_hold_the_start(
 ) -> None:
     """Lambda would begin it anew after 10 seconds: the rest of the first look is left to the first call."""
     proxy.fault = "throttled"
-    started = start(**settings, AWS_ENDPOINT_URL=proxy.endpoint)
-    assert started.function.seconds_to_start < 10
+    started = start(**settings)
+    assert started.seconds_to_start < 10
     proxy.fault = None
     wait_for(lambda: started.call(v2("/predict", EXAMPLE)).status == 200, 30)
     assert started.call(v2("/predict", EXAMPLE)).headers["x-model-id"] == FIRST
@@ -307,7 +283,7 @@ def test_bad_settings_end_it_in_one_line() -> None:
 @pytest.mark.alone
 def test_it_starts_and_answers_in_time(store: ModelStore, settings: dict[str, str], start: Start) -> None:
     """Lambda gives a start 10 seconds; what the medians are here is printed."""
-    functions = [start(**settings).function for _ in range(3)]
+    functions = [start(**settings) for _ in range(3)]
     cold = [function.seconds_to_start for function in functions]
     first = [function.call(v2("/predict", EXAMPLE)).seconds for function in functions]
     warm = [functions[0].call(v2("/predict", EXAMPLE)).seconds for _ in range(200)]
