@@ -73,6 +73,12 @@ def served(port: int) -> str:
     return str(ask(port, "/predict", EXAMPLE).headers["X-Model-Id"])
 
 
+def last_error(port: int) -> str | None:
+    """Return what an API says of the newest version that it could not take up."""
+    error: str | None = ask(port, "/model-info").body["result"]["last_error"]
+    return error
+
+
 def pss(master: int) -> float:
     """Return the megabytes of all processes together, each shared page counted once; 0 where nobody can tell."""
     processes = [psutil.Process(master), *psutil.Process(master).children(recursive=True)]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from api import answers, ask, at_bucket, is_ready, running_api, served, wait_for
+from api import answers, at_bucket, is_ready, last_error, running_api, served, wait_for
 from conftest import ROOT
 
 from pmip.store.objects import S3Storage
@@ -58,7 +58,7 @@ def test_train_first_then_deploy(bucket: S3Storage, tmp_path: Path) -> None:
         with running_api(tmp_path, root=new, until=answers, **at_bucket(bucket), **early) as (too_early, _):
             wait_for(lambda: "pmip.text" in str(last_error(too_early)), 60)
             assert not is_ready(too_early)
-            said = last_error(too_early)
+            said = str(last_error(too_early))
             assert first in said
             assert "train with this code" in said
             assert said in (tmp_path / f"api-{too_early}.log").read_text()
@@ -74,9 +74,3 @@ def test_train_first_then_deploy(bucket: S3Storage, tmp_path: Path) -> None:
             assert {served(deployed) for _ in range(20)} == {second}
             assert last_error(deployed) is None
             assert served(port) == first
-
-
-def last_error(port: int) -> str:
-    """Return what an API says of the newest version that it could not take up."""
-    error: str = ask(port, "/model-info").body["result"]["last_error"]
-    return error

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from api import Answered, Load, ask, at_bucket, is_ready, pss, running_api, served, wait_for
-from conftest import free_port, without
+from api import Answered, Load, ask, at_bucket, last_error, pss, running_api, served, wait_for
+from conftest import free_port, publish, without
 from disks import disk, make_read_only
 from s3_proxy import S3Proxy
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -37,9 +37,8 @@ FAULT_SECONDS = 120 if LONG else 8
 BROKEN = ("truncated", "other bytes", "malicious", "another classifier", "other golden answers")
 STEADY_SECONDS = 20 if LONG else 4
 GAP_SECONDS = 3
-POLL_SECONDS = 1  # of at_bucket
 COMING = [kind for broken in BROKEN for kind in ("good", broken, "good", "good")] if LONG else [*BROKEN, "good"]
-FIRST = "20260101T000000Z"
+FIRST, SECOND = "20260101T000000Z", "20260101T000001Z"
 
 
 def version(artifact: Artifact, model_id: str, kind: str, evidence: Path) -> Artifact:
@@ -68,6 +67,14 @@ class _Evil:
         return os.system, (self.command,)
 
 
+@pytest.fixture
+def store(bucket: S3Storage, artifact: Artifact) -> ModelStore:
+    """Publish a first version."""
+    store = ModelStore(bucket, "staging")
+    publish(store, artifact, FIRST)
+    return store
+
+
 def leader_of(master: int) -> psutil.Process:
     """Find the worker that holds the lock; the others open the file for a moment only."""
     while True:
@@ -76,11 +83,6 @@ def leader_of(master: int) -> psutil.Process:
         if len(holding) == 1:
             return holding[0]
         time.sleep(0.01)
-
-
-def last_error(port: int) -> str | None:
-    error: str | None = ask(port, "/model-info").body["result"]["last_error"]
-    return error
 
 
 def figures(port: str) -> list[Path]:
@@ -108,13 +110,12 @@ def overlap(answers: list[Answered], old: str, new: str) -> float:
     return last_old - min(answer.moment for answer in answers if answer.model_id == new)
 
 
-def test_under_load_only_good_versions_ever_answer(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+def test_under_load_only_good_versions_ever_answer(
+    bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
+) -> None:
     """Every request is answered while versions come, five kinds of broken ones among them, and the leader is killed."""
-    store = ModelStore(bucket, "staging")
-    store.publish(version(artifact, FIRST, "good", tmp_path / "evil"))
     good, model_id, kills = [FIRST], FIRST, 0
     with running_api(tmp_path, **at_bucket(bucket)) as (port, process):
-        wait_for(lambda: is_ready(port), 30)
         with Load(port) as load:
             time.sleep(STEADY_SECONDS)
             steady = load.answers[:]
@@ -151,21 +152,16 @@ def test_under_load_only_good_versions_ever_answer(bucket: S3Storage, artifact: 
 
 @pytest.mark.parametrize("fault", ["stopped", "slow", "cut", "throttled", "corrupted", 503, 403])
 def test_a_failing_s3_fails_no_request(
-    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path, fault: str | int
+    bucket: S3Storage, store: ModelStore, proxy: S3Proxy, artifact: Artifact, tmp_path: Path, fault: str | int
 ) -> None:
     """The model goes on answering, /model-info tells of the fault, and the next version is taken up after it."""
-    store = ModelStore(bucket, "staging")
-    store.publish(version(artifact, FIRST, "good", tmp_path))
     with running_api(tmp_path, **at_bucket(bucket)) as (port, _), Load(port) as load:
-        wait_for(lambda: is_ready(port), 30)
-        load.answers.clear()
         proxy.fault = fault
-        second = next_model_id(FIRST)
-        store.publish(version(artifact, second, "good", tmp_path))
+        publish(store, artifact, SECOND)
         time.sleep(FAULT_SECONDS)
         told = ask(port, "/model-info").body["result"]
         proxy.fault = None
-        wait_for(lambda: load.answers[-1].model_id == second, 40)
+        wait_for(lambda: load.answers[-1].model_id == SECOND, 40)
         wait_for(lambda: last_error(port) is None, 10)
     assert {answer.status for answer in load.answers} == {200}
     if fault not in ("slow", "throttled"):  # slow calls still come to an end
@@ -174,122 +170,89 @@ def test_a_failing_s3_fails_no_request(
 
 
 def test_a_model_damaged_on_its_way_is_fetched_again(
-    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
+    bucket: S3Storage, store: ModelStore, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
 ) -> None:
     """Whatever arrives of a good version, it is taken up when it arrives whole."""
-    store = ModelStore(bucket, "staging")
-    store.publish(version(artifact, FIRST, "good", tmp_path))
     with running_api(tmp_path, **at_bucket(bucket)) as (port, _):
-        wait_for(lambda: is_ready(port), 30)
         proxy.failing, model_id = re.compile(r"GET .*/(model\.pkl|metadata\.json)"), FIRST
         for fault in ("cut", "corrupted"):
             proxy.fault, model_id = fault, next_model_id(model_id)
-            store.publish(version(artifact, model_id, "good", tmp_path))
+            publish(store, artifact, model_id)
             wait_for(lambda: last_error(port) is not None, 30)
             proxy.fault = None
             wait_for(lambda model_id=model_id: served(port) == model_id, 30)
 
 
-def test_a_killed_master_takes_its_workers_and_figures_along(
-    bucket: S3Storage, artifact: Artifact, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("store")
+def test_a_killed_master_takes_its_workers_and_figures_along(bucket: S3Storage, tmp_path: Path) -> None:
     """The port is free at once for the next one, which serves from the cache and cleans up."""
-    ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
     port = str(free_port(20_000, 30_000))
     settings = at_bucket(bucket) | {"PORT": port, "TMPDIR": str(tmp_path)}
     with running_api(tmp_path, ends_with=-signal.SIGKILL, **settings) as (_, process):
-        wait_for(lambda: is_ready(int(port)), 30)
         workers = psutil.Process(process.pid).children()
         process.kill()
         wait_for(lambda: not any(worker.is_running() for worker in workers), 20)
     assert len(figures(port)) == 1
     with running_api(tmp_path, **settings):
-        wait_for(lambda: is_ready(int(port)), 30)
         assert len(figures(port)) == 1
     assert figures(port) == []
 
 
-def test_a_full_disk_under_the_cache_fails_no_request(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+def test_a_full_disk_under_the_cache_fails_no_request(
+    bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
+) -> None:
     """The model goes on answering, /model-info names the disk, and with room the next version is taken up."""
-    store = ModelStore(bucket, "staging")
-    store.publish(version(artifact, FIRST, "good", tmp_path))
     with disk(tmp_path / "small", "size=4m") as folder:
         settings = at_bucket(bucket) | {"MODEL_CACHE_DIR": str(folder)}
         with running_api(tmp_path, **settings) as (port, _), Load(port) as load:
-            wait_for(lambda: is_ready(port), 30)
-            load.answers.clear()
             fill(folder / "filler")
-            second = next_model_id(FIRST)
-            store.publish(version(artifact, second, "good", tmp_path))
+            publish(store, artifact, SECOND)
             wait_for(lambda: "No space left" in (last_error(port) or ""), 30)
             assert served(port) == FIRST
             (folder / "filler").unlink()
-            wait_for(lambda: served(port) == second, 30)
+            wait_for(lambda: served(port) == SECOND, 30)
     assert {answer.status for answer in load.answers} == {200}
 
 
-def test_a_clock_that_was_set_back_stops_nothing(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+def test_a_clock_that_was_set_back_stops_nothing(
+    bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
+) -> None:
     """What the cache knows is from the future. By a day, S3 refuses the signatures, which /model-info says."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if library is None:
         without("FAKETIME", "libfaketime is not installed; 'apt-get install libfaketime' installs it")
-    store, second = ModelStore(bucket, "staging"), next_model_id(FIRST)
-    store.publish(version(artifact, FIRST, "good", tmp_path))
     moments = []
     for back, told in (("+0", None), ("-600", None), ("-86400", f"{bucket.url('models/staging/')}: refused, because")):
         settings = at_bucket(bucket) | {"LD_PRELOAD": str(library), "FAKETIME": back}
         with running_api(tmp_path, **settings) as (port, _):
-            wait_for(lambda port=port: is_ready(port), 30)
             wait_for(lambda port=port, told=told: (last_error(port) or "").startswith(told or ""), 30)
-            assert served(port) == (second if back == "-86400" else FIRST)
+            assert served(port) == (SECOND if back == "-86400" else FIRST)
             if back == "-600":
-                store.publish(version(artifact, second, "good", tmp_path))
-                wait_for(lambda port=port: served(port) == second, 30)
+                publish(store, artifact, SECOND)
+                wait_for(lambda port=port: served(port) == SECOND, 30)
             moments.append(ask(port, "/model-info").body["result"]["last_check_at"])
     assert moments == sorted(moments, reverse=True)
 
 
-def test_hosts_do_not_depend_on_each_other(bucket: S3Storage, artifact: Artifact, tmp_path: Path) -> None:
+def test_hosts_do_not_depend_on_each_other(
+    bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
+) -> None:
     """Each has its cache; that one loses it is no matter to the other, and both follow a rollback."""
-    store = ModelStore(bucket, "staging")
-    store.publish(version(artifact, FIRST, "good", tmp_path))
-    second = store.publish(version(artifact, next_model_id(FIRST), "good", tmp_path)).metadata.model_id
+    publish(store, artifact, SECOND)
     folders = [tmp_path / "one", tmp_path / "other"]
     for folder in folders:
         folder.mkdir()
     with ExitStack() as hosts:
         ports = [hosts.enter_context(running_api(folder, **at_bucket(bucket)))[0] for folder in folders]
         for port in ports:
-            wait_for(lambda port=port: is_ready(port) and served(port) == second, 30)
+            wait_for(lambda port=port: served(port) == SECOND, 30)
         shutil.rmtree(folders[0] / "cache")
-        store.retire(second)
+        store.retire(SECOND)
         for port in ports:
             wait_for(lambda port=port: served(port) == FIRST, 30)
-        store.restore(second)
+        store.restore(SECOND)
         for port in ports:
-            wait_for(lambda port=port: served(port) == second, 30)
-
-
-def test_an_api_is_ready_soon_and_takes_up_a_version_soon(
-    bucket: S3Storage, artifact: Artifact, tmp_path: Path
-) -> None:
-    """From nothing, from its cache, and from a publication to the last answer of the older version under full load."""
-    store, second, started = ModelStore(bucket, "staging"), next_model_id(FIRST), []
-    store.publish(version(artifact, FIRST, "good", tmp_path))
-    for _ in ("empty cache", "from the cache"):
-        before = time.monotonic()
-        with running_api(tmp_path, **at_bucket(bucket)) as (port, _process):
-            wait_for(lambda port=port: is_ready(port), 30)
-            started.append(time.monotonic() - before)
-    with running_api(tmp_path, **at_bucket(bucket)) as (port, _process), Load(port) as load:
-        wait_for(lambda: is_ready(port), 30)
-        time.sleep(2)
-        published = time.monotonic()
-        store.publish(version(artifact, second, "good", tmp_path))
-        wait_for(lambda: {answer.model_id for answer in load.answers[-40:]} == {second}, 30)
-    taken_up = max(answer.moment for answer in load.answers if answer.model_id == FIRST) - published
-    tell(f"ready after {started[0]:.2f} s, from the cache after {started[1]:.2f} s; taken up after {taken_up:.2f} s")
-    assert taken_up < POLL_SECONDS + (2 if LONG else 6)
+            wait_for(lambda port=port: served(port) == SECOND, 30)
 
 
 def test_a_data_folder_that_cannot_be_written_is_served(artifact: Artifact, tmp_path: Path) -> None:
@@ -298,31 +261,24 @@ def test_a_data_folder_that_cannot_be_written_is_served(artifact: Artifact, tmp_
         LocalModel(folder).save(artifact)
         make_read_only(folder)
         with running_api(tmp_path, DATA_DIR=str(folder)) as (port, _):
-            wait_for(lambda: is_ready(port), 30)
             assert served(port) == LOCAL
             assert last_error(port) is None
 
 
-def test_with_s3_away_a_host_starts_from_its_cache(
-    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("store")
+def test_with_s3_away_a_host_starts_from_its_cache(bucket: S3Storage, proxy: S3Proxy, tmp_path: Path) -> None:
     """What was verified before serves at once, and what is missing is told."""
-    ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
     for proxy.fault in (None, "stopped"):
         with running_api(tmp_path, **at_bucket(bucket)) as (port, _):
-            wait_for(lambda port=port: is_ready(port), 30)
             assert served(port) == FIRST
     wait_for(lambda: bool(proxy.requests), 1)
 
 
-def test_an_idle_host_asks_once_an_interval(
-    bucket: S3Storage, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("store")
+def test_an_idle_host_asks_once_an_interval(bucket: S3Storage, proxy: S3Proxy, tmp_path: Path) -> None:
     """However many workers there are; one request more than intervals, for the first."""
-    ModelStore(bucket, "staging").publish(version(artifact, FIRST, "good", tmp_path))
     poll_seconds = 60 if IDLE_SECONDS == 3600 else 2
-    with running_api(tmp_path, **at_bucket(bucket) | {"MODEL_POLL_SECONDS": str(poll_seconds)}) as (port, _):
-        wait_for(lambda: is_ready(port), 30)
+    with running_api(tmp_path, **at_bucket(bucket) | {"MODEL_POLL_SECONDS": str(poll_seconds)}):
         time.sleep(1)
         proxy.requests.clear()
         time.sleep(IDLE_SECONDS)
