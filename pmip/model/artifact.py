@@ -160,4 +160,7 @@ def run_pickle(content: bytes) -> Any:
     """Load a pickle, which can run any code; call this only if TRUST_PICKLES is set."""
     import joblib
 
-    return joblib.load(io.BytesIO(content))
+    try:
+        return joblib.load(io.BytesIO(content))
+    except Exception as error:  # the classes in it may raise anything, even after a verification
+        raise ArtifactError(f"the model cannot be unpickled ({type(error).__name__}: {error})") from error

@@ -6,7 +6,7 @@ damaged or hostile file raises `ArtifactError`.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -73,10 +73,10 @@ class _Model:
                 yield from self._weighted(transformer, weight * (1.0 if own is None else _weight(own)))
 
     def _part(self, transformer: Any, weight: float) -> dict[str, Any]:
-        make = _STEPS.get(transformer.path) if type(transformer) is Made else None
-        if make:
-            plain, factor, columns = make(transformer)
-            return plain | {"weights": self._take([1.0] * columns, weight * factor)}
+        if _is(transformer, "CommentFeatures"):
+            names = list(text.COMMENT_FEATURES)
+            weights = self._take([1.0] * len(names), weight * _weight(transformer["weight"]))
+            return {"analyzer": "comment_features", "names": names, **_RAW, "weights": weights}
         require(_is(transformer, "TfidfVectorizer"), f"features come from a {kind(transformer)}")
         return self._vectorizer(transformer, weight)
 
@@ -162,17 +162,6 @@ def _linear(classifier: Any) -> tuple[list[float], float]:
     require_sound(classes.numbers() == [0, 1], "the classifier's classes are not [0, 1]")
     (intercept,) = _numbers(classifier["intercept_"], "the intercept")
     return _numbers(classifier["coef_"], "the coefficients"), intercept
-
-
-def _comment_features(step: Made) -> tuple[dict[str, Any], float, int]:
-    plain = {"analyzer": "comment_features", "names": list(text.COMMENT_FEATURES), **_RAW}
-    return plain, _weight(step["weight"]), len(text.COMMENT_FEATURES)
-
-
-# Each returns the plain data of a step of pmip.steps, the factor of its columns and their number.
-_STEPS: dict[str, Callable[[Made], tuple[dict[str, Any], float, int]]] = {
-    "pmip.steps.CommentFeatures": _comment_features
-}
 
 
 def _analysis(vectorizer: Made) -> dict[str, Any]:

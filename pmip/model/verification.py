@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pmip.errors import ArtifactError, NotReadableError, VerificationError
-from pmip.model.artifact import GOLDEN_COMMENTS, MODEL, SCORER, Artifact, Metadata, run_pickle, spam_probabilities
-from pmip.model.lookups import Lookup
+from pmip.model.artifact import GOLDEN_COMMENTS, MODEL, SCORER, Artifact, Metadata, run_pickle
 from pmip.model.reading import read
 from pmip.model.scorer import Scorer
 
@@ -35,36 +34,35 @@ Score = Callable[[Sequence[str]], list[float]]
 
 def load(artifact: Artifact, model_id: str, environment: str, *, trust_pickles: bool = False) -> Scorer:
     """Verify an artifact and return its scorer; raise `ArtifactError` if it must not be served."""
-    plain, model = verify(artifact, model_id, environment, trust_pickles=trust_pickles)
-    return Scorer.from_plain(plain, lambda: model)
+    return verify(artifact, model_id, environment, trust_pickles=trust_pickles)[1]
 
 
 def verify(
     artifact: Artifact, model_id: str, environment: str, *, trust_pickles: bool = False
-) -> tuple[dict[str, Any], Any]:
-    """Return the data for `Scorer.from_plain`, which JSON can represent, and the pipeline if it has to be run.
+) -> tuple[dict[str, Any], Scorer]:
+    """Return the scorer, and before it the data for `Scorer.from_plain`, which JSON can represent.
 
     Raise `ArtifactError` with the reason if the model must not be served. A pickle is run only if `trust_pickles` is
     true and it cannot be read as data.
     """
     lineage = artifact.metadata or Metadata(model_id, sha256=artifact.sha256)
     _require_same_bytes(artifact, lineage)
-    model, lookup, reason = None, None, ""
+    lookup, reason = None, ""
     try:
         lookup = read(artifact.model)
-        replay(_scores(Lookup.from_plain(lookup)), lineage.golden)
     except NotReadableError as error:
         if not trust_pickles:
             raise
-        model, reason = _run(artifact.model), error.reason
-        replay(lambda comments: spam_probabilities(model, comments), lineage.golden)
+        reason = error.reason
     plain = {
         "metadata": asdict(lineage.known_as(model_id, environment)) | {"held_out": {}},  # only training uses it
         "verified": artifact.metadata is not None,
         "lookup": lookup,
         "reason": reason,
     }
-    return plain, model
+    scorer = Scorer.from_plain(plain, lambda: _run(artifact.model))
+    replay(scorer.spam, lineage.golden)
+    return plain, scorer
 
 
 def _require_same_bytes(artifact: Artifact, lineage: Metadata) -> None:
@@ -76,16 +74,9 @@ def _require_same_bytes(artifact: Artifact, lineage: Metadata) -> None:
         )
 
 
-def _scores(lookup: Lookup) -> Score:
-    return lambda comments: list(map(lookup.spam_probability, comments))
-
-
 def _run(content: bytes) -> Any:
     """Run a pickle that the operator trusts; it must contain a classifier of the classes 0 and 1."""
-    try:
-        model = run_pickle(content)
-    except Exception as error:  # the classes in it may raise anything
-        raise ArtifactError(f"the model cannot be unpickled ({type(error).__name__}: {error})") from error
+    model = run_pickle(content)
     if not hasattr(model, "predict_proba"):
         raise ArtifactError(f"the model is a {type(model).__name__}, which has no predict_proba")
     try:
@@ -101,7 +92,7 @@ def replay(score: Score, golden: list[dict[str, Any]]) -> None:
     """Require that the model returns probabilities, and its golden answers again if it has any."""
     try:
         probable = all(0 <= probability <= 1 for probability in score(GOLDEN_COMMENTS))
-        answers = score([item["comment"] for item in golden]) if golden else []
+        answers = score([item["comment"] for item in golden])
         gaps = [abs(answer - item["probability"]) for answer, item in zip(answers, golden, strict=True)]
     except Exception as error:
         raise ArtifactError(f"the golden comments cannot be scored ({type(error).__name__}: {error})") from error
@@ -117,7 +108,7 @@ def replay(score: Score, golden: list[dict[str, Any]]) -> None:
 
 def verify_folder(folder: Path, model_id: str, environment: str, *, trust_pickles: bool = False) -> None:
     """Verify the artifact in a folder of the host's cache and write the result beside it."""
-    plain, _ = verify(Artifact.read(folder / MODEL), model_id, environment, trust_pickles=trust_pickles)
+    plain = verify(Artifact.read(folder / MODEL), model_id, environment, trust_pickles=trust_pickles)[0]
     if plain["lookup"]:
         (folder / MODEL).unlink()  # no longer needed
     (folder / SCORER).write_text(json.dumps(plain))

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pmip.errors import ArtifactError, CacheError
 from pmip.model.artifact import MODEL, SCORER, library_versions, run_pickle
@@ -149,7 +149,7 @@ class HostCache:
     def scorer(self, entry: Entry) -> Scorer:
         """Return the scorer of an entry, after replaying its golden comments with the code of this process."""
         plain = json.loads(self._read(entry, SCORER, entry.sha256))
-        scorer = Scorer.from_plain(plain, lambda: self._unpickled(entry, plain["metadata"]["sha256"]))
+        scorer = Scorer.from_plain(plain, lambda: run_pickle(self._read(entry, MODEL, plain["metadata"]["sha256"])))
         try:
             replay(scorer.spam, scorer.metadata.golden)
         except ArtifactError as error:
@@ -172,13 +172,6 @@ class HostCache:
         if sha256(content).hexdigest() != digest:
             raise ArtifactError(f"{name} in the host's cache is damaged")
         return content
-
-    def _unpickled(self, entry: Entry, digest: str) -> Any:
-        content = self._read(entry, MODEL, digest)
-        try:
-            return run_pickle(content)
-        except Exception as error:  # classes in the pickle may raise anything here, even after a verification
-            raise ArtifactError(f"the model cannot be unpickled ({type(error).__name__}: {error})") from error
 
     def _require_private(self) -> None:
         for folder in (self._folder.parent, self._folder):

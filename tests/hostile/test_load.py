@@ -120,7 +120,7 @@ def test_steady_load_leaves_memory_and_latency_as_they_are(
     sys.stdout.write(f"\nlimit {limit.per_second:.0f} requests/s, p99 {limit.p99:.1f} ms; shares {shares}\n")
     sys.stdout.write(f"{int(model_id[-7:-1])} reloads; p99 ms {p99s}; MB {memory}\n")
     assert [result.failed for result in [limit, *results]] == [0] * (LOADS + 1)
-    assert memory[-1] <= 1.05 * memory[1]  # the first load also starts the threads of each worker
+    assert memory[-1] <= 1.05 * memory[1]
     if LONG:  # in seconds, the verification of a version is most of the load
         assert min(shares) > SHARE - 0.1
         assert max(p99s) <= 2 * statistics.median(p99s)

@@ -99,7 +99,8 @@ def test_any_other_model_is_run_only_where_pickles_are_trusted(tmp_path: Path) -
 
 def test_a_model_that_can_be_read_is_never_run(artifact: Artifact) -> None:
     """Trusting pickles changes nothing for the models of this project."""
-    assert verify(artifact, "20260202", "prod", trust_pickles=True) == verify(artifact, "20260202", "prod")
+    trusting, careful = (verify(artifact, "20260202", "prod", trust_pickles=trust)[0] for trust in (True, False))
+    assert json.dumps(trusting) == json.dumps(careful)
     assert load(artifact, "20260202", "prod", trust_pickles=True).kind == "compiled"
 
 
@@ -173,12 +174,6 @@ def test_a_hostile_file_is_refused_even_where_pickles_are_trusted(
     with pytest.raises(ArtifactError, match="instruction that models do not need"):
         verify(Artifact(b"\x80\x02(S'touch marker'\nios\nsystem\n.", None), "20260202", "prod", trust_pickles=True)
     assert not [*tmp_path.iterdir()]
-
-
-def test_the_result_depends_on_the_artifact_alone(artifact: Artifact) -> None:
-    """Verified twice, it is the same to the byte: the cache names it by its hash."""
-    first, second = (verify(artifact, "20260202", "prod")[0] for _ in range(2))
-    assert json.dumps(first) == json.dumps(second)
 
 
 def test_the_child_writes_plain_data_without_numpy(
