@@ -1,7 +1,6 @@
 """No comment takes long, whatever it is made to tie up: each pattern of text.py and disguises.py is tried.
 
-`LONG_TRIALS=1 python -m pytest -s tests/hostile/test_hostile_comments.py` tries all
-pairs of the pieces, about 12,500 comments.
+`LONG_TRIALS=1 python -m pytest -s tests/test_hostile_comments.py` tries all pairs of the pieces, about 12,500 comments.
 """
 
 import os
@@ -60,8 +59,8 @@ def lookup(recipe: dict[str, Any]) -> Lookup:
     return Lookup.from_plain(read(dumps(model)))
 
 
-def repeated(piece: str, beginning: str = "", end: str = "") -> str:
-    room = LENGTH - len(beginning) - len(end)
+def repeated(piece: str, length: int = LENGTH, beginning: str = "", end: str = "") -> str:
+    room = length - len(beginning) - len(end)
     return beginning + (piece * room)[:room] + end
 
 
@@ -133,10 +132,21 @@ def test_any_repeated_text_takes_no_time(lookup: Lookup, piece: str) -> None:
     assert slow(lookup, [(ascii(piece), repeated(piece))]) == {}
 
 
+@pytest.mark.parametrize(
+    "piece", ["a", "a1 ", "1 ", "½", "<", "&#", "a b ", "s.p.a.", "1,", "a-", "a.", "Ꭺ1", ":)", "<3"]
+)
+def test_twice_the_length_takes_twice_the_time(lookup: Lookup, piece: str) -> None:
+    """Nothing grows faster than the comment."""
+    comments = [repeated(piece, length) for length in (LENGTH, 2 * LENGTH)]
+    rounds = [[seconds(lookup.spam_probability, comment) for comment in comments] for _ in range(4)]
+    once, twice = map(min, zip(*rounds, strict=True))  # other work comes and goes between two measurements
+    assert twice <= 2.5 * once + 0.002
+
+
 @pytest.mark.parametrize("name", PATTERNS)
 def test_no_pattern_backtracks(name: str) -> None:
     """Each alone runs over 10,000 characters of any piece, begun and ended so that it fails, in time."""
     run = PATTERNS[name].match if name.split()[-1] in MATCHED else PATTERNS[name].findall
     for piece, (beginning, end) in product(PIECES, FRAMES):
-        comment = repeated(piece, beginning, end)
+        comment = repeated(piece, LENGTH, beginning, end)
         assert (took := seconds(run, comment, SECONDS)) < SECONDS or took < allowed(), (piece, beginning, end)

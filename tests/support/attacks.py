@@ -75,6 +75,7 @@ _ACCENTED = [
     {letter: letter + "\u0301" for letter in "aeiounsrclAEIOUNSRCL"},
     {letter: letter + "\u0323\u0308" for letter in "abcdefghijklmnopqrstuvwxyz"},
 ]
+_UPSIDE_DOWN = _both_cases(_table("abcdefghijklmnopqrtuvwy", "ɐqɔpǝɟƃɥᴉɾʞlɯuodbɹʇnʌʍʎ"))
 _NEIGHBOURS = _table("qwertyuiopasdfghjklzxcvbnm", "wqrewuyoipsafdhgkjlxzvcnbn")
 _SOUNDS = [("ck", "k"), ("ph", "f"), ("ee", "ea"), ("ou", "u"), ("sc", "sk"), ("c", "k"), ("s", "z"), ("y", "i")]
 
@@ -176,5 +177,7 @@ UNSEEN: dict[str, Attack] = {
     "a key beside": _by_word(_mistyped),
     "words cut": _by_word(_cut, re.compile(r"[^\W\d_]{5,}")),
     "respelled": _by_word(_respelled),
+    "upside down": _by_letter([_UPSIDE_DOWN]),
+    "flags": _by_letter([_alphabet(0x1F1E6, 0x1F1E6)]),
     "references": _in_references,
 }

@@ -3,6 +3,7 @@
 `RUNNING` really do leave something in the working directory when Python's own unpickler opens them.
 """
 
+import os
 import pickle
 import shutil
 import struct
@@ -32,25 +33,50 @@ TOUCH_PATH = shutil.which("touch") or "/bin/touch"
 
 CALLS: dict[str, tuple[Any, ...]] = {
     "os system": ("touch marker",),
+    "os popen": ("touch marker",),
+    "os mkdir": ("marker",),
+    "os mkfifo": ("marker",),
+    "os open": ("marker", os.O_CREAT | os.O_WRONLY),
     "os symlink": ("/etc/passwd", "marker"),
     "os posix_spawn": (TOUCH_PATH, TOUCH, {}),
+    "os spawnv": (os.P_WAIT, TOUCH_PATH, TOUCH),
     "posix system": ("touch marker",),
     "subprocess Popen": (TOUCH,),
+    "subprocess run": (TOUCH,),
     "subprocess getoutput": ("touch marker",),
+    "multiprocessing.util spawnv_passfds": (TOUCH_PATH.encode(), TOUCH, ()),
+    "uuid _get_command_stdout": ("touch", "marker"),
+    "imaplib IMAP4_stream": ("touch marker",),
+    "pydoc pipepager": ("text", "cat > marker"),
     "builtins eval": (WRITE,),
     "builtins exec": (WRITE,),
     "builtins open": ("marker", "w"),
+    "io FileIO": ("marker", "w"),
     "runpy _run_code": (WRITE, {}),
+    "timeit timeit": ("pass", WRITE),
+    "cProfile run": (WRITE,),
+    "profile run": (WRITE,),
     "pathlib Path.touch": (Path("marker"),),
     "shutil copyfile": ("/etc/passwd", "marker"),
+    "tempfile mkdtemp": ("", "marker", "."),
     "zipfile ZipFile": ("marker", "w"),
+    "tarfile open": ("marker", "w"),
+    "gzip GzipFile": ("marker", "w"),
+    "bz2 BZ2File": ("marker", "w"),
+    "lzma LZMAFile": ("marker", "w"),
     "logging FileHandler": ("marker",),
+    "shelve open": ("marker",),
+    "dbm.dumb open": ("marker", "c"),
+    "urllib.request urlretrieve": ("file:///etc/passwd", "marker"),
     "pickle loads": (b"cos\nsystem\n(S'touch marker'\ntR.",),
     "joblib dump": ([1], "marker"),
+    "numpy save": ("marker", [1]),
     "numpy savetxt": ("marker", [1]),
     "numpy ndarray.tofile": (np.ones(1), "marker"),
     "numpy memmap": ("marker", "uint8", "w+", 0, (1,)),
+    "numpy.lib.format open_memmap": ("marker", "w+", "uint8", (1,)),
     "numpy.testing._private.utils runstring": (WRITE, {}),
+    "scipy.sparse save_npz": ("marker", csr_matrix((1, 1))),
     "scipy.io savemat": ("marker", {}),
     "sklearn.datasets dump_svmlight_file": ([[1]], [1], "marker"),
     "pmip.store.objects FolderStorage.write": (FolderStorage(Path()), "marker", b""),
