@@ -37,6 +37,7 @@ FAULT_SECONDS = 120 if LONG else 8
 BROKEN = ("truncated", "other bytes", "malicious", "another classifier", "other golden answers")
 STEADY_SECONDS = 20 if LONG else 4
 GAP_SECONDS = 3
+POLL_SECONDS = 1  # of at_bucket
 COMING = [kind for broken in BROKEN for kind in ("good", broken, "good", "good")] if LONG else [*BROKEN, "good"]
 FIRST, SECOND = "20260101T000000Z", "20260101T000001Z"
 
@@ -253,6 +254,25 @@ def test_hosts_do_not_depend_on_each_other(
         store.restore(SECOND)
         for port in ports:
             wait_for(lambda port=port: served(port) == SECOND, 30)
+
+
+def test_an_api_is_ready_soon_and_takes_up_a_version_soon(
+    bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
+) -> None:
+    """From nothing, from its cache, and from a publication to the last answer of the older version under full load."""
+    started = []
+    for _ in ("empty cache", "from the cache"):
+        before = time.monotonic()
+        with running_api(tmp_path, **at_bucket(bucket)):
+            started.append(time.monotonic() - before)
+    with running_api(tmp_path, **at_bucket(bucket)) as (port, _process), Load(port) as load:
+        time.sleep(2)
+        published = time.monotonic()
+        publish(store, artifact, SECOND)
+        wait_for(lambda: {answer.model_id for answer in load.answers[-40:]} == {SECOND}, 30)
+    taken_up = max(answer.moment for answer in load.answers if answer.model_id == FIRST) - published
+    tell(f"ready after {started[0]:.2f} s, from the cache after {started[1]:.2f} s; taken up after {taken_up:.2f} s")
+    assert taken_up < POLL_SECONDS + (2 if LONG else 6)
 
 
 def test_a_data_folder_that_cannot_be_written_is_served(artifact: Artifact, tmp_path: Path) -> None:
