@@ -59,15 +59,15 @@ def _stop(number: int, _frame: object) -> None:
 
 def train(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Run the training notebook; print the model id."""
-    from pmip.training.run import train
+    from pmip.runner.run import train
 
     return [train(settings, options.parameters)]
 
 
 def check(_settings: Settings, options: argparse.Namespace) -> list[str]:
     """Check the training notebook and run it on a small sample."""
-    from pmip.training import preflight
-    from pmip.training.run import NOTEBOOK, ROOT
+    from pmip.runner import preflight
+    from pmip.runner.run import NOTEBOOK, ROOT
 
     preflight.check(options.notebook or NOTEBOOK)
     if not options.only_read:
@@ -126,7 +126,7 @@ def get_latest_model(settings: Settings, options: argparse.Namespace) -> list[st
 
 def versions(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Print the versions of ENVIRONMENT with their data and metrics, newest first."""
-    from pmip.store.table import table
+    from pmip.training.table import table
 
     store = _store(settings)
     return store.published() if options.ids else table(store.recent(), store.recent(retired=True))

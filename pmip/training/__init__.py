@@ -1,5 +1,5 @@
-"""One training run, from the training data to the report.
+"""What the notebook calls, from the training data to a published version.
 
-In: comment files and the notebook's parameters. Out: a fitted model with its metrics, and the report of the run.
-Only the notebook and `python -m pmip` import this package.
+In: comment files and the notebook's parameters. Out: a fitted model with its metrics.
+Only the notebook, `python -m pmip` and `pmip.runner` import this package.
 """

@@ -16,10 +16,10 @@ from pmip.errors import ArtifactError, GateError, ModelNotFoundError
 from pmip.model.artifact import Artifact, Metadata, pack
 from pmip.model.scorer import Scorer
 from pmip.model.verification import load
-from pmip.store.table import row
 from pmip.store.versions import LocalModel, ModelStore
 from pmip.training.augmentation import Augmented
 from pmip.training.evaluation import Passed
+from pmip.training.table import row
 
 REHEARSED = 150  # comments of each class
 SHOWN = 10  # versions in the report

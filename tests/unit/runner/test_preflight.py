@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from pmip.__main__ import main
 from pmip.errors import PreflightError
-from pmip.training import preflight
+from pmip.runner import preflight
 
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 GOOD = 'ID = ""  # blank: the newest\nSHARE = -0.3\nLIST = [1, 2.0]\nON = True'

@@ -4,8 +4,8 @@ import pytest
 from conftest import ROOT
 
 from pmip.errors import SettingsError
-from pmip.training.parameters import RANGES, notebook_parameters, parse_parameters, require_parameters
-from pmip.training.preflight import read_parameters
+from pmip.runner.parameters import RANGES, notebook_parameters, parse_parameters, require_parameters
+from pmip.runner.preflight import read_parameters
 
 DEFAULTS = {"TRAINING_DATA_ID": "", "FOLDS": 3, "HELD_OUT_SHARE": 0.3, "SEED": 0, "VALUES": [1.0]}
 

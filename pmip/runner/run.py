@@ -20,10 +20,10 @@ from traitlets.config import Config
 from pmip import errors
 from pmip.config import Settings
 from pmip.errors import PmipError, Stopped, TrainingRunError
+from pmip.runner.parameters import parse_parameters, require_parameters
+from pmip.runner.preflight import read_parameters
+from pmip.runner.report import RunReport, not_writable
 from pmip.store.versions import LocalModel, is_model_id, new_model_id
-from pmip.training.parameters import parse_parameters, require_parameters
-from pmip.training.preflight import read_parameters
-from pmip.training.report import RunReport, not_writable
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"

@@ -13,8 +13,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from pmip.config import Settings
 from pmip.errors import SettingsError
+from pmip.runner.report import KEPT_REPORTS, RunReport, to_html
 from pmip.store.objects import S3Storage
-from pmip.training.report import KEPT_REPORTS, RunReport, to_html
 
 MODEL_ID = "20260101T000000Z"
 
