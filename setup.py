@@ -11,8 +11,10 @@ SERVING = [
     "flask",
     "flask-cors",
     "flask-restx",
+    "gevent",
     "gunicorn>=27",
     "joblib>=1.6",
+    "msgspec",
     "prometheus-client",
     "scikit-learn",
 ]

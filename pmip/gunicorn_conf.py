@@ -1,5 +1,10 @@
 """The configuration of gunicorn: gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app."""
 
+# gevent asks to patch the standard library before anything else is imported.
+from gevent import monkey
+
+monkey.patch_all()
+
 import atexit
 import gc
 import glob
@@ -7,11 +12,13 @@ import logging
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from pmip.config import Settings
 from pmip.errors import SettingsError
+from pmip.http.log import log_to_stderr
 
 log = logging.getLogger("pmip.gunicorn")
 
@@ -23,11 +30,10 @@ except SettingsError as error:
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.workers
 loglevel = _settings.log_level
-logger_class = "pmip.http.worker.Logger"
-worker_class = "pmip.http.worker.Worker"
-threads = 64  # each slow caller occupies one, for two seconds or while it sends 16 kB a second
-worker_connections = 500  # below the default limit of open files
-sendfile = False  # it would wait for a caller without a limit
+log_to_stderr(_settings.log_level)
+errorlog = None  # gunicorn's logger has the handler above; its setting `logconfig_dict` would also log each request
+worker_class = "gevent"  # slow and idle callers cost a greenlet each
+worker_connections = 900  # of each worker; below 1024, the usual limit of open files
 keepalive = 75  # longer than that of nginx and AWS's load balancer: if we closed first, a request could be lost
 timeout = 30
 limit_request_line = 8190  # the most that gunicorn can limit it to
@@ -63,6 +69,11 @@ def post_worker_init(_worker: Any) -> None:
     from pmip.wsgi import reloader
 
     reloader.start()
+
+
+def post_request(_worker: Any, _request: Any, _environ: Any, _response: Any) -> None:
+    """Let the other callers of a worker run after each request, also if the next one of this caller has arrived."""
+    time.sleep(0)
 
 
 def child_exit(server: Any, worker: Any) -> None:

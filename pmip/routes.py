@@ -2,11 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Flask, Response, current_app
@@ -20,14 +18,13 @@ from pmip.http import swagger
 from pmip.http.errors import answer_errors
 from pmip.http.log import asked, log_requests
 from pmip.http.metrics import CONTENT_TYPE, Metrics
-from pmip.http.requests import HEADER, SMALL, ApiKeys, Limits, Question, body_of, comments_of, question_in
+from pmip.http.requests import HEADER, ApiKeys, Limits, Question, body_of, comments_of, question_in
 from pmip.http.swagger import DocumentedApi, error_model, ns, service_ns
 from pmip.serving.reloader import Reloader
 
 KEYED = ("/predict", "/model-info", "/metrics")
 VERSION = version("pmip")
 NO_KEYS = ApiKeys()
-AT_ONCE = 4  # how many large requests a process scores at a time; more could fill its memory
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,6 @@ class Service:
     environment: str
     api_keys: ApiKeys
     metrics: Metrics
-    turns: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(AT_ONCE))
-
-    def turn(self, body: bytes) -> AbstractContextManager[Any]:
-        """Return the turn to wait for before a body is scored; a small one needs none."""
-        return self.turns if len(body) > SMALL else nullcontext()
 
 
 def create_app(
@@ -104,13 +96,11 @@ class Predict(Resource):
         """Return for each comment whether it is spam."""
         service, this = _service(), asked()
         question = question_in(this.args) if this.query_string else Question()  # reading no arguments takes 3 %
-        body = body_of(this, service.limits)
-        with service.turn(body):
-            comments = comments_of(body, service.limits, question.kind)
-            this.comments = len(comments)
-            scorer = service.reloader.scorer
-            rows, spam = scorer.answers(question.kind, comments, question.top)
-            answer = json.dumps({"result": rows}) + "\n"
+        comments = comments_of(body_of(this, service.limits), service.limits, question.kind)
+        this.comments = len(comments)
+        scorer = service.reloader.scorer
+        rows, spam = scorer.answers(question.kind, comments, question.top)
+        answer = json.dumps({"result": rows}) + "\n"
         this.model_id = scorer.model_id
         service.metrics.scored(scorer.model_id, spam)
         return Response(answer, mimetype="application/json")

@@ -1,6 +1,5 @@
 """The API assembled for gunicorn and for Lambda: settings, log, store, reloader and routes."""
 
-import logging
 import sys
 import time
 from functools import partial
@@ -9,7 +8,7 @@ from flask import Flask
 
 from pmip.config import Settings
 from pmip.errors import SettingsError
-from pmip.http.log import JsonLines
+from pmip.http.log import log_to_stderr
 from pmip.http.requests import ApiKeys, Limits
 from pmip.model.verification import SECONDS, verify_in_child
 from pmip.routes import create_app
@@ -29,11 +28,7 @@ def prepare() -> Settings:
         settings = Settings.from_environ()
     except SettingsError as error:
         sys.exit(f"pmip: {error}")
-    log_to_stderr = logging.StreamHandler()
-    log_to_stderr.setFormatter(JsonLines())
-    logging.captureWarnings(True)
-    logging.basicConfig(handlers=[log_to_stderr], force=True)  # Lambda's runtime has set its own format
-    logging.getLogger("pmip").setLevel(settings.log_level.upper())  # not for boto3, which logs signatures at debug
+    log_to_stderr(settings.log_level)
     return settings
 
 

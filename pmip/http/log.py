@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import select
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ if TYPE_CHECKING:  # gunicorn's master imports this module before it may import 
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 STDERR = 2
+LONGEST_TEXT = 2000  # characters of a message or a traceback, so that a line is small for a pipe
+QUOTE = re.compile(": |%s")  # behind the first of them, gunicorn quotes what a caller sent
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +28,57 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback is one field of it."""
-        fields = {"traceback": self.formatException(record.exc_info)} if record.exc_info else {}
-        return _line(record.created, record.levelname.lower(), record.getMessage(), fields)
+        fields = {"traceback": self.formatException(record.exc_info)[-LONGEST_TEXT:]} if record.exc_info else {}
+        return _line(record.created, record.levelname.lower(), record.getMessage()[:LONGEST_TEXT], fields)
+
+
+class Stderr(logging.Handler):
+    """Writes each line to stderr in one system call, so that lines of several workers never mix.
+
+    It drops lines while nobody reads the pipe behind stderr: waiting would stop every request of this worker. A pipe
+    that is writable takes the lines of a dozen workers (a page of memory) without waiting.
+    """
+
+    dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.write(self.format(record))
+
+    def write(self, line: str) -> None:
+        """Write a line, or count it as dropped; a closed or full log is no error."""
+        with suppress(OSError):
+            if not select.select([], [STDERR], [], 0)[1]:
+                self.dropped += 1
+                return
+            dropped, self.dropped = self.dropped, 0
+            if dropped:
+                os.write(STDERR, f"{_line(time.time(), 'warning', f'{dropped} lines were dropped', {})}\n".encode())
+            os.write(STDERR, f"{line}\n".encode())
+
+
+stderr = Stderr()
+stderr.setFormatter(JsonLines())
+
+
+def log_to_stderr(level: str) -> None:
+    """Log pmip, gunicorn and warnings to stderr as lines of JSON."""
+    logging.captureWarnings(True)
+    logging.basicConfig(handlers=[stderr], force=True)  # Lambda's runtime has set its own format
+    logging.getLogger("pmip").setLevel(level.upper())  # not for boto3, which logs signatures at debug
+    gunicorn = logging.getLogger("gunicorn.error")
+    gunicorn.addFilter(_unquoted)
+    gunicorn.addHandler(stderr)
+
+
+def _unquoted(record: logging.LogRecord) -> bool:
+    """Cut off what a message of gunicorn quotes of a request, which may be a comment or a key."""
+    if re.search("request|client", str(record.msg)):
+        record.msg, record.args = QUOTE.split(str(record.msg))[0].strip(), ()
+        if record.exc_info and record.exc_info[0]:
+            error = RuntimeError(f"{record.exc_info[0].__name__} (its text is left out)")
+            record.exc_info = (RuntimeError, error, record.exc_info[2])
+    return True
 
 
 class Asked(Request):
@@ -70,10 +122,7 @@ def log_requests(app: Flask, metrics: "Metrics") -> None:
 
 
 def _write(this: Asked, status: int, seconds: float) -> None:
-    """Write the line of a request directly to stderr: a record of `logging` would take 8 % of the time of a request.
-
-    One system call writes the whole line, so lines of several workers never mix.
-    """
+    """Write the line of a request directly to stderr: a record of `logging` would take 8 % of the time of a request."""
     if not log.isEnabledFor(logging.INFO):
         return
     fields = {
@@ -89,8 +138,7 @@ def _write(this: Asked, status: int, seconds: float) -> None:
     }
     if this.reason is not None:
         fields["reason"] = this.reason
-    with suppress(OSError):  # a closed or full log must not make the request fail
-        os.write(STDERR, f"{_line(time.time(), 'info', 'request', fields)}\n".encode())
+    stderr.write(_line(time.time(), "info", "request", fields))
 
 
 def _line(moment: float, level: str, message: str, fields: dict[str, Any]) -> str:

@@ -18,7 +18,6 @@ from pmip.errors import PayloadError, TooLargeError
 HEADER = "X-API-Key"
 ANSWER_TYPES = ("class", "probability", "explanation")
 ARGUMENTS = ("type", "top")
-SMALL = 16_384  # bytes of a request that needs no turn and no thread; scoring it takes at most 0.1 s
 TOP, MAX_TOP = 100, 1000  # number of contributions in an explanation: default and maximum
 ENCODINGS = ("gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd")
 
