@@ -1,19 +1,10 @@
-"""The settings by which gunicorn runs the API, without its hooks and its worker, for the apps that it is compared with.
-
-Those run on gunicorn's own worker, as a tutorial starts them; so did the API of version 0.1.0, and the ratios of the
-two versions can be compared.
-"""
+"""Run the apps that the API is compared with on gunicorn's default worker, as a tutorial starts them."""
 
 import os
+from pathlib import Path
 
-from pmip import gunicorn_conf
-
-OWN = ("worker_class", "logger_class", "threads", "keepalive")
-globals().update(
-    {
-        name: value
-        for name, value in vars(gunicorn_conf).items()
-        if name[0] != "_" and name not in OWN and not callable(value)
-    }
-)
+bind = f"127.0.0.1:{os.environ['PORT']}"
+workers = int(os.environ["WEB_CONCURRENCY"])
 preload_app = not os.environ["PLAIN_MODEL"]  # plain code loads its model in each worker
+control_socket_disable = True
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - the heartbeat stays off the disk
