@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -130,10 +130,7 @@ class ModelInfo(Resource):
             scorer = service.reloader.scorer
         except ModelNotReadyError:
             return {"result": {"model_id": None, "ENVIRONMENT": service.environment, "version": VERSION} | state}
-        lineage = asdict(scorer.metadata)
-        del lineage["golden"], lineage["held_out"]
-        how = {"verified": scorer.verified, "scorer": scorer.kind, "loaded_at": scorer.loaded_at, "version": VERSION}
-        return {"result": lineage | how | state}
+        return {"result": scorer.description | {"version": VERSION} | state}
 
 
 @service_ns.route("/healthcheck")

@@ -39,7 +39,8 @@ def microseconds(model: Path, files: Sequence[Path], trust_pickles: bool) -> str
     scorer = load(Artifact.read(model), "measured", "dev", trust_pickles=trust_pickles)
     passes = [_one_by_one(scorer.classes, comments) for _ in range(PASSES + 1)][1:]  # the first one warms up
     middle = sorted(passes, key=mean)[PASSES // 2]
-    return f"{scorer.kind}, {len(comments)} comments: mean {mean(middle):.1f} µs, median {median(middle):.1f} µs"
+    scored_by = scorer.description["scorer"]
+    return f"{scored_by}, {len(comments)} comments: mean {mean(middle):.1f} µs, median {median(middle):.1f} µs"
 
 
 def fit_words(folder: Path, files: Sequence[Path]) -> Path:

@@ -125,7 +125,7 @@ def test_the_words_model_is_fitted_saved_and_timed(saved: Path) -> None:
     assert (status, stdout) == (0, "words/model.pkl\n"), stderr
     status, stdout, stderr = finish(start(saved, "in-process", "--comments", SAMPLE[0], "words/model.pkl"))
     assert status == 0, stderr
-    assert stdout.startswith("compiled, ")
+    assert stdout.startswith("lookups, ")
     assert float(stdout.split("mean ")[1].split(" ")[0]) > 0
 
 
