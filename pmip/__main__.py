@@ -1,6 +1,7 @@
 """Commands for the scripts: python -m pmip COMMAND. Results go to stdout, everything else to stderr."""
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -8,17 +9,21 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 
 from pmip.config import Settings
 from pmip.errors import PmipError, SettingsError, Stopped
 from pmip.model import verification
+from pmip.model.artifact import MAX_METADATA_BYTES
 from pmip.store.objects import FolderStorage, S3Storage
 from pmip.store.versions import LOCAL, LocalModel, ModelStore
 
 log = logging.getLogger("pmip")
 
 KINDS = ".csv, .tsv, .csv.gz or .zip"
+API_SECONDS = 10
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Command = Callable[[Settings, argparse.Namespace], list[str]]
 
@@ -129,14 +134,37 @@ def versions(settings: Settings, options: argparse.Namespace) -> list[str]:
     from pmip.training.table import table
 
     store = _store(settings)
-    return store.published() if options.ids else table(store.recent(), store.recent(retired=True))
+    if options.ids:
+        return store.published()
+    served = _model_id_of(options.api, settings) if options.api else None
+    return table(store.recent(), store.recent(retired=True), served)
+
+
+def _model_id_of(api: str, settings: Settings) -> str | None:
+    """Ask the API at an address which version it serves; send the first key of API_KEYS, if it is set."""
+    from urllib.parse import urlsplit
+    from urllib.request import Request, urlopen
+
+    address = f"{api.rstrip('/')}/model-info"
+    if urlsplit(api).scheme not in ("http", "https"):
+        raise SettingsError("--api requires an address such as http://127.0.0.1:8000")
+    headers = {"X-API-Key": settings.api_keys[0]} if settings.api_keys else {}
+    try:
+        with urlopen(Request(address, headers=headers), timeout=API_SECONDS) as answer:  # noqa: S310 - checked above
+            model_id = json.loads(answer.read(8 * MAX_METADATA_BYTES))["result"]["model_id"]
+    except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
+        advice = (
+            "; set API_KEYS to a key that it accepts" if getattr(error, "code", 0) == HTTPStatus.UNAUTHORIZED else ""
+        )
+        raise PmipError(f"{address} did not answer with a model ({error}){advice}") from None
+    return model_id if isinstance(model_id, str) else None
 
 
 def retire(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Take a version out of service (rollback)."""
     store = _store(settings)
     store.retire(options.model_id)
-    log.info("%s is retired from %s; %s", options.model_id, settings.environment, _served(store))
+    log.info("%s is retired from %s; %s", options.model_id, settings.environment, _newest(store))
     return []
 
 
@@ -144,7 +172,7 @@ def restore(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Put a retired version back into service."""
     store = _store(settings)
     store.restore(options.model_id)
-    log.info("%s is restored in %s; %s", options.model_id, settings.environment, _served(store))
+    log.info("%s is restored in %s; %s", options.model_id, settings.environment, _newest(store))
     return []
 
 
@@ -152,13 +180,15 @@ def promote(settings: Settings, options: argparse.Namespace) -> list[str]:
     """Copy a version from staging to prod, whose APIs then serve it."""
     bucket = _bucket(settings)
     ModelStore(bucket, "staging").promote(options.model_id, "prod")
-    log.info("%s is copied from staging to prod; %s", options.model_id, _served(ModelStore(bucket, "prod")))
+    log.info("%s is copied from staging to prod; %s", options.model_id, _newest(ModelStore(bucket, "prod")))
     return []
 
 
-def _served(store: ModelStore) -> str:
+def _newest(store: ModelStore) -> str:
     newest = next(iter(store.published()), None)
-    return f"its APIs serve {newest}" if newest else "it holds no version, so its APIs keep their current one"
+    if not newest:
+        return "it holds no version, so its APIs keep their current one"
+    return f"its newest version is {newest} ('versions --api URL' shows which one an API serves)"
 
 
 def make_bucket(settings: Settings, _options: argparse.Namespace) -> list[str]:
@@ -207,9 +237,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     scoring.add_argument("--output", type=Path, metavar="FILE", help="default: stdout")
     add(get_latest_model).add_argument("environment", nargs="?", default="staging", choices=("staging", "prod"))
-    add(versions).add_argument(
-        "--ids", action="store_true", help="print only the ids of the versions that are not retired"
-    )
+    listing = add(versions)
+    listing.add_argument("--ids", action="store_true", help="print only the ids of the versions that are not retired")
+    listing.add_argument("--api", metavar="URL", help="ask this API which version it serves, with the key in API_KEYS")
     add(retire).add_argument("model_id")
     add(restore).add_argument("model_id")
     add(promote).add_argument("model_id")

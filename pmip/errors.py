@@ -1,4 +1,31 @@
-"""The errors of pmip. Each message says what is wrong, where, and how to correct it."""
+"""The errors of pmip. Each message says what is wrong, where, and how to correct it.
+
+PmipError
+  + SettingsError
+  + StorageError
+    + StorageAwayError
+    + BucketNotFoundError
+    + ObjectNotFoundError
+    + AccessDeniedError
+    + AlreadyExistsError
+  + TrainingDataError
+  + ArtifactError
+    + NotReadableError
+    + OtherTextError
+  + VerificationError
+  + CacheError
+  + ModelNotFoundError
+  + ModelNotReadyError
+  + PayloadError
+    + TooLargeError
+    + NotExplainableError
+  + TrainingRunError
+  + GateError
+  + PreflightError
+  + ClusterError
+SystemExit
+  + Stopped
+"""
 
 
 class PmipError(Exception):
@@ -53,9 +80,11 @@ class ArtifactError(PmipError):
     Its `kind` is one of `damaged`, `too_large`, `metadata`, `not_readable`, `golden_answers` or `unusable`.
     """
 
-    def __init__(self, text: str, kind: str = "unusable") -> None:
+    kind = "unusable"
+
+    def __init__(self, text: str, kind: str | None = None) -> None:
         super().__init__(text)
-        self.kind = kind
+        self.kind = kind or self.kind
 
 
 class NotReadableError(ArtifactError):
@@ -68,6 +97,12 @@ class NotReadableError(ArtifactError):
             "bucket, set TRUST_PICKLES=true, which serves it through joblib.load",
             "not_readable",
         )
+
+
+class OtherTextError(ArtifactError):
+    """Raised when a model needs another `pmip.text` than that of this process."""
+
+    kind = "golden_answers"
 
 
 class VerificationError(PmipError):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -120,10 +120,7 @@ class ModelInfo(Resource):
             scorer = service.reloader.scorer
         except ModelNotReadyError:
             return {"result": {"model_id": None, "ENVIRONMENT": service.environment, "version": VERSION} | state}
-        lineage = asdict(scorer.metadata)
-        del lineage["golden"], lineage["held_out"]
-        how = {"verified": scorer.verified, "scorer": scorer.kind, "loaded_at": scorer.loaded_at, "version": VERSION}
-        return {"result": lineage | how | state}
+        return {"result": scorer.description | {"version": VERSION} | state}
 
 
 @service_ns.route("/healthcheck")

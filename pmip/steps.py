@@ -17,7 +17,8 @@ class CommentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.weight = weight
 
     def fit(self, comments: Iterable[str], labels: object = None) -> Self:  # noqa: ARG002
-        """Return self, because there is nothing to fit."""
+        """Store the names of the features; an API whose `pmip.text` computes others refuses the model."""
+        self.feature_names_ = text.COMMENT_FEATURES
         return self
 
     def transform(self, comments: Iterable[str]) -> csr_matrix:
@@ -31,5 +32,5 @@ class CommentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array(text.COMMENT_FEATURES, dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Return True, because there is nothing to fit."""
+        """Return True, because it transforms without a fit, too."""
         return True

@@ -118,7 +118,7 @@ lineage_model = ns.model(
         "report": Nullable(description="the key of the report of the training run"),
         "batch_job_id": Nullable(description="of the AWS Batch job that trained it"),
         "verified": fields.Boolean(description="whether its metadata and its golden answers are correct"),
-        "scorer": fields.String(description="look-ups, or the model itself", enum=["compiled", "estimator"]),
+        "scorer": fields.String(description="look-ups, or the model itself", enum=["lookups", "estimator"]),
         "loaded_at": fields.String,
         "version": fields.String(required=True, description="of pmip", example="0.1.0"),
         "last_check_at": Nullable(required=True, description="when a newer version was last looked for"),

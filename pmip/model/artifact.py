@@ -2,19 +2,25 @@
 
 import io
 import json
+import math
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+import msgspec
+from msgspec import Meta
 
 from pmip.errors import ArtifactError
 
 # The first two are the artifact; its verification writes the third.
 MODEL, METADATA, SCORER = "model.pkl", "metadata.json", "scorer.json"
 MAX_MODEL_BYTES = 2**30  # of the file, and of its decompressed content
-MAX_METADATA_BYTES = 2**25  # typical files have at most 2**20
+MAX_METADATA_BYTES = 2**20  # a file with all 5,000 held-out probabilities has a fifth of this
+MAX_VALUES, MAX_DEPTH = 20_000, 20  # of the metadata without `held_out`; a run has about 300 values, 6 levels deep
 GOLDEN_COMMENTS = (
     "",
     "Check it out this free stuff",
@@ -27,6 +33,15 @@ GOLDEN_COMMENTS = (
     "la mejor canción de este año",
     "10000000000 views, 1 dislike, 0 regrets",
 )
+
+Text = Annotated[str, Meta(max_length=1000)]
+
+
+class GoldenComment(TypedDict):
+    """A fixed text, and its probability of spam at training."""
+
+    comment: Text
+    probability: Annotated[float, Meta(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -53,24 +68,26 @@ class Metadata:
     - `batch_job_id`: of the AWS Batch job that ran the training.
     """
 
-    model_id: str
-    ENVIRONMENT: str = ""
-    training_data_id: str | None = None
+    model_id: Annotated[str, Meta(pattern=r"^[0-9]{8}(T[0-9]{6}Z)?\Z")]
+    ENVIRONMENT: Annotated[str, Meta(pattern=r"^(dev|staging|prod)?\Z")] = ""
+    training_data_id: Annotated[str, Meta(pattern=r"^([0-9]{8}|sample)\Z")] | None = None
     training_files: list[dict[str, Any]] = field(default_factory=list)
-    trained_at: str | None = None
+    trained_at: Text | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    git_revision: str | None = None
-    libraries: dict[str, str] = field(default_factory=dict)
-    sha256: str | None = None
-    golden: list[dict[str, Any]] = field(default_factory=list)
-    report: str | None = None
-    batch_job_id: str | None = None
+    git_revision: Text | None = None
+    libraries: dict[str, Text] = field(default_factory=dict)
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")] | None = None
+    golden: Annotated[list[GoldenComment], Meta(max_length=20)] = field(default_factory=list)
+    report: Text | None = None
+    batch_job_id: Text | None = None
     held_out: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """Return the metadata as indented JSON."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False).encode() + b"\n"
+        """Return the metadata as indented JSON; raise `ArtifactError` if no API would read it."""
+        content = json.dumps(asdict(self), indent=2, ensure_ascii=False).encode() + b"\n"
+        self.from_json(content)
+        return content
 
     def known_as(self, model_id: str, environment: str) -> "Metadata":
         """Return the same lineage with the id and the environment under which the model is served."""
@@ -78,23 +95,45 @@ class Metadata:
 
     @classmethod
     def from_json(cls, content: bytes) -> "Metadata":
-        """Read metadata.json; unknown fields, which a later version of pmip may have added, are ignored."""
+        """Read metadata.json, which may be hostile; ignore unknown fields, which a later version may have added.
+
+        NaN, infinity and whole numbers of more than 18 digits become None. Raise `ArtifactError` if a value is of a
+        wrong form or the values are very many: `/model-info` of every worker answers with them.
+        """
         try:
-            written = json.loads(content, parse_constant=lambda _: None).items()  # NaN is no JSON
-            metadata = cls(**{name: value for name, value in written if name in _KINDS})
-            json.dumps(asdict(metadata), ensure_ascii=False, allow_nan=False).encode()  # it is written again as JSON
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            if len(content) > MAX_METADATA_BYTES:
+                raise ValueError(f"it has {len(content):,} bytes; at most {MAX_METADATA_BYTES:,} are read")
+            written = json.loads(content, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
+            metadata = msgspec.convert(written, cls)
+            msgspec.json.encode(metadata)  # raises for texts that UTF-8 cannot represent
+            _require_few(value for name, value in vars(metadata).items() if name != "held_out")
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise ArtifactError(f"metadata.json cannot be read ({error})", "metadata") from error
-        wrong = [name for name, kind in _KINDS.items() if not isinstance(getattr(metadata, name), kind)]
-        if wrong:
-            raise ArtifactError(
-                f"metadata.json cannot be read (values of a wrong type: {', '.join(wrong)})", "metadata"
-            )
         return metadata
 
 
-# list[…] and dict[…] can only be checked as list and dict.
-_KINDS: dict[str, Any] = {item.name: getattr(item.type, "__origin__", item.type) for item in fields(Metadata)}
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if len(text) <= 18 else None
+
+
+def _require_few(level: Iterable[Any]) -> None:
+    """Require that values, and all values within them, are not too many and not too deep."""
+    total = 0
+    for _ in range(MAX_DEPTH):
+        values = list(level)
+        total += len(values)
+        if total > MAX_VALUES:
+            raise ValueError(f"it has more than {MAX_VALUES:,} values")
+        if not values:
+            return
+        inner = [value.values() if isinstance(value, dict) else value for value in values]
+        level = chain.from_iterable(each for each in inner if not isinstance(each, str | int | float | None))
+    raise ValueError(f"it has more than {MAX_DEPTH} levels")
 
 
 @dataclass(frozen=True)
@@ -139,7 +178,7 @@ def pack(model: Any, lineage: Metadata) -> Artifact:
     """Pickle a fitted pipeline; add hash, library versions and golden answers to its lineage."""
     content = dumps(model)
     answers = zip(GOLDEN_COMMENTS, spam_probabilities(model, GOLDEN_COMMENTS), strict=True)
-    golden = [{"comment": comment, "probability": probability} for comment, probability in answers]
+    golden: list[GoldenComment] = [{"comment": comment, "probability": probability} for comment, probability in answers]
     digest = sha256(content).hexdigest()
     return Artifact(content, replace(lineage, sha256=digest, libraries=library_versions(), golden=golden))
 

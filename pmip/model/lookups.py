@@ -1,4 +1,11 @@
-"""Scoring of comments by looking up their n-grams, without numpy or scikit-learn."""
+"""Scoring of comments by looking up their n-grams, without numpy or scikit-learn.
+
+1. Each transformer of the pipeline is a part: the comment features, or the n-grams of one TF-IDF vectorizer.
+2. Parts that prepare a comment in the same way (lower case, accents, `pmip.text.normalised`) share the result.
+3. A part splits the prepared comment and looks up the number of each n-gram that the vocabulary has.
+4. Lists give for each number the product of coefficient and idf, and what the n-gram adds to the comment's norm.
+5. The log-odds are the intercept plus the sums of all parts; the logistic function makes them a probability.
+"""
 
 import math
 import re
@@ -42,8 +49,8 @@ class Lookup:
         self._intercept: float = plain["intercept"]
         self._parts: dict[Callable[[str], str], list[_CommentFeatures | _NGrams]] = {}
         for part in plain["parts"]:  # parts with the same preparation share its result
-            kind = _CommentFeatures if part["analyzer"] == "comment_features" else _NGrams
-            self._parts.setdefault(_preparation(part), []).append(kind(part))
+            part_class = _CommentFeatures if part["analyzer"] == "comment_features" else _NGrams
+            self._parts.setdefault(_preparation(part), []).append(part_class(part))
 
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> Self:
@@ -70,8 +77,8 @@ class Lookup:
     def explain(self, comment: str) -> tuple[float, Contributions]:
         """Return the intercept and the contribution of each feature, largest first; their sum is the log-odds."""
         explained = [part.explain(prepare(comment)) for prepare, parts in self._parts.items() for part in parts]
-        found = filter(itemgetter(1), chain.from_iterable(explained))
-        return self._intercept, sorted(found, key=lambda item: -abs(item[1]))
+        nonzero = filter(itemgetter(1), chain.from_iterable(explained))
+        return self._intercept, sorted(nonzero, key=lambda item: -abs(item[1]))
 
 
 class _CommentFeatures:
@@ -114,10 +121,10 @@ class _NGrams:
         return total / (self._norm(mass) or 1.0)
 
     def explain(self, prepared: str) -> Contributions:
-        found = [(number, *self._repeated(count)) for number, count in Counter(self._find(prepared)).items()]
-        mass = sum(mass_factor * self._masses[number] for number, _, mass_factor in found)
+        factors = [(number, *self._repeated(count)) for number, count in Counter(self._find(prepared)).items()]
+        mass = sum(mass_factor * self._masses[number] for number, _, mass_factor in factors)
         norm, weights = self._norm(mass) or 1.0, self._weights
-        return [(self._readable(self._terms[number]), factor * weights[number] / norm) for number, factor, _ in found]
+        return [(self._readable(self._terms[number]), factor * weights[number] / norm) for number, factor, _ in factors]
 
 
 def _repeated(mass: Callable[[float], float], *, sublinear: bool) -> Callable[[int], tuple[float, float]]:
@@ -142,10 +149,10 @@ def _word_by_word(find: Callable[[str], list[int]]) -> Callable[[str], list[int]
     remembered = lru_cache(MAX_REMEMBERED_WORDS)(find)
 
     def find_all(prepared: str) -> list[int]:
-        found: list[int] = []
+        numbers: list[int] = []
         for word in prepared.split():
-            found += remembered(word) if len(word) <= LONGEST_REMEMBERED_WORD else find(word)
-        return found
+            numbers += remembered(word) if len(word) <= LONGEST_REMEMBERED_WORD else find(word)
+        return numbers
 
     return find_all
 

@@ -1,10 +1,10 @@
 """Reads a pickle as data: nothing that it names is imported, constructed or called.
 
-`stand_ins` decompresses the file up to a limit and reads it with the pure-Python unpickler of the standard library,
-without the instructions that models do not need. Each class or function that the pickle names must be in one of the
-tables below, or be a function of `pmip.text`; it becomes a `Name`. An instance of a class becomes a `Made`, which only
-records its state. Arrays and numbers of numpy are read from their bytes. Sets are read as lists and the keys of dicts
-are limited, because a hostile file could choose keys whose hashing takes forever.
+1. The file is decompressed, up to a limit, and read by the standard library's unpickler in pure Python.
+2. Each class or function that it names must be in a table below, or in `pmip.text`; it becomes a `Name`.
+3. An instance becomes a `Made`, which only records its state; arrays and numbers of numpy are read from their bytes.
+4. Every instruction that models do not need is refused.
+5. Sets become lists and keys of dicts are limited, because a hostile file could choose keys that hash slowly.
 """
 
 import bz2
@@ -19,9 +19,10 @@ from types import FunctionType
 from typing import Any, ClassVar, NoReturn
 
 from pmip import text
-from pmip.errors import ArtifactError, NotReadableError
+from pmip.errors import ArtifactError, NotReadableError, OtherTextError
 
 MAX_LZMA_DICTIONARY_BYTES = 2**27
+DEPLOY = "deploy the API with the code that trained the model, or train a model with this code"
 MAX_KEY = 1000  # larger whole numbers can be chosen such that a dict of them takes forever
 
 # By the first bytes of files of joblib.dump(compress=…).
@@ -38,14 +39,13 @@ _FORMATS = {"f8": "d", "f4": "f", "i8": "q", "i4": "i", "i2": "h", "i1": "b"}
 _FORMATS |= {"u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?"}
 
 
-def stand_ins(content: bytes, max_bytes: int) -> tuple[Any, int]:
-    """Return the content of a pickle, and its decompressed size in bytes.
+def stand_ins(content: bytes, max_bytes: int) -> Any:
+    """Return the content of a pickle that decompresses to at most `max_bytes`.
 
     Raise `NotReadableError` with the name of the first class or function that is not in the tables, and `ArtifactError`
     for a damaged or hostile file.
     """
-    unpacked = _unpacked(content, max_bytes)
-    return _Reader(unpacked).load(), len(unpacked)
+    return _Reader(_unpacked(content, max_bytes)).load()
 
 
 def require_sound(condition: bool, fault: str) -> None:
@@ -60,7 +60,7 @@ def require(condition: bool, reason: str) -> None:
         raise NotReadableError(reason)
 
 
-def kind(something: Any) -> str:
+def class_name(something: Any) -> str:
     """Return the name of the class of an object in the pickle."""
     if isinstance(something, Made | Name):
         return something.path.rpartition(".")[2]
@@ -69,7 +69,7 @@ def kind(something: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value of the pickle as a short, printable text for a message."""
-    return ascii(value[:100])[1:-1] if type(value) is str else value.path if type(value) is Name else kind(value)
+    return ascii(value[:100])[1:-1] if type(value) is str else value.path if type(value) is Name else class_name(value)
 
 
 def _unpacked(content: bytes, max_bytes: int) -> bytes:
@@ -106,7 +106,7 @@ class Made:
         self.state: Any = None
 
     def __getitem__(self, attribute: str) -> Any:
-        require_sound(attribute in self, f"the model's {kind(self)} has no {attribute}; was it fitted?")
+        require_sound(attribute in self, f"the model's {class_name(self)} has no {attribute}; was it fitted?")
         return self.state[attribute]
 
     def __contains__(self, attribute: str) -> bool:
@@ -114,7 +114,7 @@ class Made:
 
     def build(self, state: Any) -> None:
         """Record the state, once."""
-        require_sound(self.state is None, f"the model gives a {kind(self)} two states")
+        require_sound(self.state is None, f"the model gives a {class_name(self)} two states")
         self.state = state
 
 
@@ -240,9 +240,8 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
         path = f"{_RENAMED.get(module, module)}.{name}"
         known = path in _CLASSES or path in _CONSTRUCTORS or path in _NAMED or _is_text_function(module, name)
         gone = module == "pmip.text" and name.isidentifier() and not hasattr(text, name)
-        require_sound(
-            not gone, f"the model needs another pmip: this one has no {shown(path)}; train a model with this version"
-        )
+        if gone:
+            raise OtherTextError(f"the model needs another pmip.text: this one has no {shown(path)}; {DEPLOY}")
         require(known, f"the model contains {shown(f'{module}.{name}')}")
         return Name(path)
 
@@ -305,7 +304,7 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
 
     def _fill(self, wanted: type, items: list[Any]) -> None:
         target = self.stack[-1]
-        require_sound(type(target) is wanted, f"the model puts items into a {kind(target)}")
+        require_sound(type(target) is wanted, f"the model puts items into a {class_name(target)}")
         if wanted is list:
             target.extend(items)
             return
@@ -332,7 +331,7 @@ class _Reader(_PythonUnpickler):  # type: ignore[misc]
 
 
 def _is_text_function(module: str, name: str) -> bool:
-    found = vars(text).get(name)
-    function = getattr(found, "__wrapped__", found)  # without its lru_cache
+    member = vars(text).get(name)
+    function = getattr(member, "__wrapped__", member)  # without its lru_cache
     public = module == "pmip.text" and not name.startswith("_")
     return public and isinstance(function, FunctionType) and function.__module__ == "pmip.text"

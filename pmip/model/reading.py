@@ -11,17 +11,21 @@ from itertools import islice
 from typing import Any
 
 from pmip import text
-from pmip.errors import ArtifactError
+from pmip.errors import ArtifactError, OtherTextError
 from pmip.model.artifact import MAX_MODEL_BYTES
-from pmip.model.pickles import Array, Dtype, Made, Name, kind, require, require_sound, shown, stand_ins
+from pmip.model.pickles import DEPLOY, Array, Dtype, Made, Name, class_name, require, require_sound, shown, stand_ins
 
+# A pickle of a few kilobytes may use the same vocabulary, text or transformer many times, so what comes out is limited.
 MAX_TRANSFORMERS = 20  # each transformer takes time for each comment
+MAX_TERMS = 500_000  # about 130 MB in each worker; the notebook's recipe has 94,000 for 50,000 comments, its most
+MAX_CHARACTERS = 20_000_000  # of all terms
 MAX_NGRAM = 10  # a comment has about as many n-grams of each length as it has characters
+MAX_NGRAM_LENGTHS = 100  # the sum of the lengths of all vectorizers; two to five characters are 14
 # Larger numbers lose so many digits in a sum that the order of the terms changes the probability.
 LARGEST_NUMBER = 1e6
 
 # With other patterns a caller could send a comment whose matching takes very long.
-_TOKEN_PATTERNS = {r"(?u)\b\w\w+\b"} | {found.pattern for found in vars(text).values() if isinstance(found, re.Pattern)}
+_TOKEN_PATTERNS = {r"(?u)\b\w\w+\b"} | {value.pattern for value in vars(text).values() if isinstance(value, re.Pattern)}
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _RAW = {"preprocessor": None, "lowercase": False, "strip_accents": None}
 
@@ -29,8 +33,7 @@ _RAW = {"preprocessor": None, "lowercase": False, "strip_accents": None}
 def read(content: bytes, max_bytes: int = MAX_MODEL_BYTES) -> dict[str, Any]:
     """Return the data for `Lookup.from_plain`: dicts, lists, texts and numbers, which JSON can represent."""
     try:
-        model, size = stand_ins(content, max_bytes)
-        return _Model(size).plain(model)
+        return _Model().plain(stand_ins(content, max_bytes))
     except ArtifactError:
         raise
     except MemoryError:
@@ -40,15 +43,15 @@ def read(content: bytes, max_bytes: int = MAX_MODEL_BYTES) -> dict[str, Any]:
 
 
 class _Model:
-    """Extracts the data for scoring from a pipeline; the `size` of the decompressed pickle limits the result."""
+    """Extracts the data for scoring from a pipeline, and counts what is left of each limit."""
 
-    def __init__(self, size: int) -> None:
-        self._characters = 10 * size  # the pickle may use the same text many times
-        self._transformers = MAX_TRANSFORMERS
+    def __init__(self) -> None:
+        self._terms, self._characters = MAX_TERMS, MAX_CHARACTERS
+        self._transformers, self._ngram_lengths = MAX_TRANSFORMERS, MAX_NGRAM_LENGTHS
         self._columns: Iterator[float] = iter(())
 
     def plain(self, model: Any) -> dict[str, Any]:
-        require(_is(model, "Pipeline"), f"the model is a {kind(model)}, not a Pipeline")
+        require(_is(model, "Pipeline"), f"the model is a {class_name(model)}, not a Pipeline")
         steps = _pairs(model["steps"])
         require(len(steps) == 2, f"the pipeline has {len(steps)} steps, not features and a classifier")
         (_, features), (_, classifier) = steps
@@ -74,20 +77,19 @@ class _Model:
 
     def _part(self, transformer: Any, weight: float) -> dict[str, Any]:
         if _is(transformer, "CommentFeatures"):
-            names = list(text.COMMENT_FEATURES)
+            names = _feature_names(transformer)
             weights = self._take([1.0] * len(names), weight * _weight(transformer["weight"]))
             return {"analyzer": "comment_features", "names": names, **_RAW, "weights": weights}
-        require(_is(transformer, "TfidfVectorizer"), f"features come from a {kind(transformer)}")
+        require(_is(transformer, "TfidfVectorizer"), f"features come from a {class_name(transformer)}")
         return self._vectorizer(transformer, weight)
 
     def _vectorizer(self, vectorizer: Made, weight: float) -> dict[str, Any]:
         """Return how a comment is split into n-grams, and their weights in the order of the vectorizer's columns."""
         tfidf = vectorizer["_tfidf"]  # its settings are those of the fit
-        require(_is(tfidf, "TfidfTransformer"), f"a vectorizer weighs by a {kind(tfidf)}")
+        require(_is(tfidf, "TfidfTransformer"), f"a vectorizer weighs by a {class_name(tfidf)}")
         require(_is_float64(vectorizer["dtype"]), f"a vectorizer's dtype is {shown(vectorizer['dtype'])}, not float64")
         analysis, terms = _analysis(vectorizer), _vocabulary(vectorizer["vocabulary_"])
-        self._characters -= sum(map(len, terms)) + sum(map(len, analysis.get("stop_words") or ()))
-        require(self._characters >= 0, "the model uses the same texts too many times")
+        self._count(terms, analysis)
         idf = _numbers(tfidf["idf_"], "the idf") if "idf_" in tfidf else [1.0] * len(terms)
         require_sound(len(idf) == len(terms), f"there are {len(idf)} idf for {len(terms)} terms")
         weighing = {
@@ -97,6 +99,17 @@ class _Model:
         }
         return analysis | weighing | {"terms": terms, "idf": idf, "weights": self._take(idf, weight)}
 
+    def _count(self, terms: list[str], analysis: dict[str, Any]) -> None:
+        """Require that all vectorizers together stay within the limits of memory and time."""
+        texts = [*terms, *(analysis.get("stop_words") or ())]
+        self._terms -= len(texts)
+        require(self._terms >= 0, f"the vocabularies have more than {MAX_TERMS:,} terms; use min_df or max_features")
+        self._characters -= sum(map(len, texts))
+        require(self._characters >= 0, f"the terms have more than {MAX_CHARACTERS:,} characters")
+        low, high = analysis.get("ngram_range", (1, 1))
+        self._ngram_lengths -= sum(range(low, high + 1))
+        require(self._ngram_lengths >= 0, f"the lengths of all n-grams add up to more than {MAX_NGRAM_LENGTHS}")
+
     def _take(self, factors: list[float], weight: float) -> list[float]:
         """Return the products of the factors and the coefficients of the next columns."""
         coefficients = list(islice(self._columns, len(factors)))
@@ -105,8 +118,22 @@ class _Model:
         return _sound(list(products), "the weighted coefficients")
 
 
+def _feature_names(transformer: Made) -> list[str]:
+    """Return the names of the comment features; require those of `pmip.text`. Older models do not hold any."""
+    here = text.COMMENT_FEATURES
+    names = here
+    if "feature_names_" in transformer:
+        names = transformer["feature_names_"]
+    require_sound(type(names) is tuple and all(type(name) is str for name in names), "feature names are not texts")
+    if names != here:
+        trained = ", ".join(map(shown, names[:20]))
+        difference = f"the comment features {trained}; this pmip.text computes {', '.join(here)}"
+        raise OtherTextError(f"the model was trained with {difference}: {DEPLOY}")
+    return list(here)
+
+
 def _is(something: Any, name: str) -> bool:
-    return type(something) is Made and kind(something) == name
+    return type(something) is Made and class_name(something) == name
 
 
 def _is_float64(dtype: Any) -> bool:
@@ -124,20 +151,20 @@ def _pairs(pairs: Any) -> list[tuple[str, Any]]:
 def _choice(made: Made, setting: str, *choices: Any) -> Any:
     """Return a setting; require it to equal one of the choices and to have the same type."""
     value = made[setting]
-    found = any(type(value) is type(choice) and value == choice for choice in choices)
-    require(found, f"a {kind(made)} has {setting}={shown(value)}")
+    known = any(type(value) is type(choice) and value == choice for choice in choices)
+    require(known, f"a {class_name(made)} has {setting}={shown(value)}")
     return value
 
 
 def _weight(weight: Any) -> float:
-    require(type(weight) in (int, float), f"a weight is of type {kind(weight)}, not float")
+    require(type(weight) in (int, float), f"a weight is of type {class_name(weight)}, not float")
     return _sound([float(weight)], "the weights")[0]
 
 
 def _numbers(array: Any, what: str) -> list[float]:
     if type(array) is float:
         return _sound([array], what)
-    require(type(array) is Array, f"{what} are a {kind(array)}")
+    require(type(array) is Array, f"{what} are a {class_name(array)}")
     numbers = array.numbers()
     require(array.dtype.code in ("f8", "f4"), f"the dtype of {what} is {array.dtype.code}")
     return _sound(numbers, what)
@@ -152,13 +179,13 @@ def _sound(numbers: list[float], what: str) -> list[float]:
 def _linear(classifier: Any) -> tuple[list[float], float]:
     """Return the coefficients and the intercept of a classifier that applies the logistic function to the sum."""
     known = _is(classifier, "LogisticRegression") or _is(classifier, "SGDClassifier")
-    require(known, f"the classifier is a {kind(classifier)}")
+    require(known, f"the classifier is a {class_name(classifier)}")
     if _is(classifier, "SGDClassifier"):
         _choice(classifier, "loss", "log_loss")
     elif "multi_class" in classifier:  # a setting before scikit-learn 1.8; "multinomial" doubles the log-odds
         _choice(classifier, "multi_class", "auto", "ovr", "deprecated", "warn")
     classes = classifier["classes_"]
-    require(type(classes) is Array, f"the classifier's classes are a {kind(classes)}")
+    require(type(classes) is Array, f"the classifier's classes are a {class_name(classes)}")
     require_sound(classes.numbers() == [0, 1], "the classifier's classes are not [0, 1]")
     (intercept,) = _numbers(classifier["intercept_"], "the intercept")
     return _numbers(classifier["coef_"], "the coefficients"), intercept
@@ -205,7 +232,7 @@ def _tokenisation(vectorizer: Made) -> dict[str, Any]:
 def _function(named: Any) -> str:
     known = type(named) is Name and named.path.startswith("pmip.text.")
     require(known, f"a vectorizer calls {shown(named)}")
-    return str(kind(named))
+    return str(class_name(named))
 
 
 def _vocabulary(vocabulary: Any) -> list[str]:

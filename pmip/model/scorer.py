@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Self
 
 from pmip.errors import ArtifactError, NotExplainableError
@@ -42,10 +43,12 @@ class Scorer:
         """The version that gives the answers."""
         return self.metadata.model_id
 
-    @property
-    def kind(self) -> str:
-        """`compiled` if look-ups give the answers, `estimator` if the unpickled model does."""
-        return "compiled" if isinstance(self.backend, Lookup) else "estimator"
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What `/model-info` answers about this version, made once; `scorer` is `lookups` or `estimator`."""
+        lineage = {name: value for name, value in vars(self.metadata).items() if name not in ("golden", "held_out")}
+        how = "lookups" if isinstance(self.backend, Lookup) else "estimator"
+        return lineage | {"verified": self.verified, "scorer": how, "loaded_at": self.loaded_at}
 
     def spam(self, comments: Sequence[str]) -> list[float]:
         """Return the probability of spam for each comment."""

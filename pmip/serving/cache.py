@@ -48,6 +48,7 @@ class State:
     - `last_error`: why this host does not serve the newest version.
     - `check_errors`, `load_failures`: numbers of failed checks and of versions that failed to load, by kind.
     - `refused`: for each refused version, named by id and mark, the reason.
+    - `undecided`: names of the versions whose verification ended once without a result; the next time they are refused.
     """
 
     current: Entry | None = None
@@ -57,6 +58,7 @@ class State:
     check_errors: dict[str, int] = field(default_factory=dict)
     load_failures: dict[str, int] = field(default_factory=dict)
     refused: dict[str, Fault] = field(default_factory=dict)
+    undecided: list[str] = field(default_factory=list)
 
 
 def cache_folder(base: Path | None, *served: object) -> Path:
@@ -76,21 +78,20 @@ class HostCache:
         self._folder = folder
         self._lock: int | None = None
 
-    def lead(self) -> bool:
+    def acquire_lock(self) -> bool:
         """Return whether this process is the leader: the first process that asks, until it ends."""
         path = self._folder / LOCK
         if self._lock is not None and not (path.exists() and os.path.samestat(os.fstat(self._lock), path.stat())):
-            self.resign()  # somebody emptied the folder, so the lock that is held protects nothing
+            self.release_lock()  # somebody emptied the folder, so the lock that is held protects nothing
         if self._lock is None:
-            for folder in (self._folder.parent, self._folder):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_folders()
             self._require_private()
             self._lock = _locked(path)
             if self._lock is not None:
                 self._remove_leftovers()
         return self._lock is not None
 
-    def resign(self) -> None:
+    def release_lock(self) -> None:
         """Let another process lead."""
         if self._lock is not None:
             os.close(self._lock)
@@ -100,10 +101,10 @@ class HostCache:
         """Return a value that is different after each `save`."""
         try:
             self._require_private()
-            found = (self._folder / STATE).stat()
+            status = (self._folder / STATE).stat()
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def state(self) -> State:
         """Return the state that the leader saved last."""
@@ -146,8 +147,8 @@ class HostCache:
             return bool(self._read(entry, SCORER, entry.sha256))
         return False
 
-    def scorer(self, entry: Entry) -> Scorer:
-        """Return the scorer of an entry, after replaying its golden comments with the code of this process."""
+    def load_and_replay(self, entry: Entry) -> Scorer:
+        """Load the scorer of an entry, and replay its golden comments with the code of this process."""
         plain = json.loads(self._read(entry, SCORER, entry.sha256))
         scorer = Scorer.from_plain(plain, lambda: run_pickle(self._read(entry, MODEL, plain["metadata"]["sha256"])))
         try:
@@ -173,10 +174,18 @@ class HostCache:
             raise ArtifactError(f"{name} in the host's cache is damaged")
         return content
 
+    def _make_folders(self) -> None:
+        for folder in (self._folder.parent, self._folder):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                advice = "set MODEL_CACHE_DIR to a folder that this user can write"
+                raise CacheError(f"{folder}: it cannot be made ({error.strerror}); {advice}") from error
+
     def _require_private(self) -> None:
         for folder in (self._folder.parent, self._folder):
-            found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
                 advice = "remove it, or set MODEL_CACHE_DIR to another folder"
                 raise CacheError(f"{folder}: other users can reach it; {advice}")
 

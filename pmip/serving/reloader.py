@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from pmip.errors import ArtifactError, ModelNotReadyError, PmipError
+from pmip.errors import ArtifactError, ModelNotReadyError, OtherTextError, PmipError
 from pmip.model.scorer import Scorer
 from pmip.serving.cache import Entry, HostCache, State
 from pmip.serving.updater import Updater
@@ -80,14 +80,16 @@ class Reloader:
         self._look()
         try:
             is_due = at_once or self._clock() - self._checked_at >= self._poll_seconds
-            if self._cache.lead() and is_due:
+            if self._cache.acquire_lock() and is_due:
                 self._checked_at = self._clock()
-                self._updater.check()
+                loaded = self._updater.check()
+                if loaded:
+                    self._swap(*loaded)
                 self._look()
         except (PmipError, OSError) as problem:  # a cache that cannot be written
-            self._tell(f"the host's cache does not work: {problem}")
+            self._report(f"the host's cache does not work: {problem}")
         except Exception as problem:  # an unexpected error must not end the thread
-            self._tell(f"{type(problem).__name__} while looking for a new model")
+            self._report(f"{type(problem).__name__} while looking for a new model")
 
     def _run(self) -> None:
         while True:
@@ -103,27 +105,26 @@ class Reloader:
                     return
                 self._state = self._cache.state()
             except PmipError as problem:  # the folder belongs to another user
-                self._tell(f"the host's cache does not work: {problem}")
+                self._report(f"the host's cache does not work: {problem}")
                 return
             try:
-                if self._state.current:
-                    self._swap(self._state.current)
+                entry = self._state.current
+                if entry and not (self._current and self._current[0] == entry):
+                    self._swap(entry, self._cache.load_and_replay(entry))
             except ArtifactError as problem:
-                self._tell(f"a version could not be loaded: {problem}")
-                if problem.kind != "golden_answers":  # the leader replaces damaged files, so try again
+                self._report(f"a version could not be loaded: {problem}")
+                if problem.kind != OtherTextError.kind:  # the leader replaces damaged files, so try again
                     return
             else:
                 self._fault = None
             self._seen = seen
 
-    def _swap(self, entry: Entry) -> None:
-        if self._current and self._current[0] == entry:
-            return
-        self._current = (entry, self._cache.scorer(entry))
+    def _swap(self, entry: Entry, scorer: Scorer) -> None:
+        self._current = (entry, scorer)
         self._has_scorer.set()
         log.info("model %s is in service", entry.model_id)
 
-    def _tell(self, fault: str) -> None:
+    def _report(self, fault: str) -> None:
         if fault != self._fault:
             log.warning("%s", fault)
         self._fault = fault

@@ -86,13 +86,20 @@ class FolderStorage:
         paths = (path for path in (self.root / prefix).rglob("*") if path.is_file())
         keys = (path.relative_to(self.root).as_posix() for path in paths)
         for key in sorted(key for key in keys if key > after):
-            with suppress(FileNotFoundError):  # deleted in the meantime
-                found = (self.root / key).stat()
-                yield StoredObject(key, found.st_size, f"{found.st_size}-{found.st_mtime_ns}")
+            if stored := self.find(key):  # it may be deleted in the meantime
+                yield stored
+
+    def find(self, key: str) -> StoredObject | None:
+        """Return a file's size and its tag, or None if it does not exist."""
+        try:
+            status = (self.root / key).stat()
+        except FileNotFoundError:
+            return None
+        return StoredObject(key, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
 
     def read(self, key: str) -> bytes:
         """Return a file's bytes."""
-        with self._errors_of(key):
+        with self.errors_of(key):
             return (self.root / key).read_bytes()
 
     def download(self, key: str, path: Path, on_bytes: Callable[[int], object]) -> None:
@@ -104,7 +111,7 @@ class FolderStorage:
 
     def write(self, key: str, content: bytes, *, overwrite: bool = True) -> None:
         """Store a file; without `overwrite`, raise `AlreadyExistsError` if it exists."""
-        with self._errors_of(key), written_whole(self.root / key, overwrite=overwrite) as file:
+        with self.errors_of(key), written_whole(self.root / key, overwrite=overwrite) as file:
             file.write(content)
 
     def copy(self, key: str, to: str) -> None:
@@ -114,7 +121,7 @@ class FolderStorage:
     def delete(self, key: str) -> None:
         """Delete a file, if it exists, and the folders that are empty without it."""
         path = self.root / key
-        with self._errors_of(key):
+        with self.errors_of(key):
             path.unlink(missing_ok=True)
         for folder in path.parents:
             if folder == self.root or not folder.is_dir() or any(folder.iterdir()):
@@ -122,7 +129,8 @@ class FolderStorage:
             folder.rmdir()
 
     @contextmanager
-    def _errors_of(self, key: str) -> Iterator[None]:
+    def errors_of(self, key: str) -> Iterator[None]:
+        """Turn errors of the operating system into ours, with the path."""
         try:
             yield
         except FileNotFoundError as error:
@@ -251,7 +259,7 @@ class S3Storage:
 
     def _write_new(self, key: str, content: bytes) -> None:
         """Store an object unless it exists; list it first, because some servers ignore the condition."""
-        if any(found.key == key for found in self.objects(key)):
+        if any(stored.key == key for stored in self.objects(key)):
             raise AlreadyExistsError(f"{self.url(key)}: exists already and is not overwritten")
         put = partial(self._client.put_object, Bucket=self.bucket, Key=key, Body=content)
         try:
@@ -300,25 +308,25 @@ class S3Storage:
         try:
             yield
         except ClientError as error:
-            kind, meaning = _meaning(error)
-            raise self._told(kind, key, meaning) from None
+            error_class, meaning = _meaning(error)
+            raise self._error(error_class, key, meaning) from None
         except NoCredentialsError:
             meaning = "there are no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            raise self._told(AccessDeniedError, key, meaning) from None
+            raise self._error(AccessDeniedError, key, meaning) from None
         except UNUSABLE_CREDENTIALS as error:
             reason = type(error).__name__
             meaning = f"the AWS credentials cannot be used ({reason}); renew them, for example with 'aws sso login'"
-            raise self._told(AccessDeniedError, key, meaning) from None
+            raise self._error(AccessDeniedError, key, meaning) from None
         except BotoCoreError as error:
-            raise self._told(StorageAwayError, key, f"S3 did not answer ({type(error).__name__})") from None
+            raise self._error(StorageAwayError, key, f"S3 did not answer ({type(error).__name__})") from None
         except OSError as error:
             raise StorageError(f"{error.filename or self.url(key)}: {error.strerror}") from error
 
-    def _told(self, kind: type[StorageError], key: str, meaning: str) -> StorageError:
+    def _error(self, error_class: type[StorageError], key: str, meaning: str) -> StorageError:
         """Return an error; after denied access drop the session, because it reads a credentials file only once."""
-        if issubclass(kind, AccessDeniedError):
+        if issubclass(error_class, AccessDeniedError):
             self.__dict__.pop("_client", None)
-        return kind(f"{self.url(key)}: {meaning}")
+        return error_class(f"{self.url(key)}: {meaning}")
 
 
 def _code(error: ClientError) -> str:

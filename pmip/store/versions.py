@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from pmip.errors import AlreadyExistsError, ArtifactError, ModelNotFoundError, ObjectNotFoundError
@@ -96,22 +97,23 @@ class ModelStore:
         For a version without a readable metadata.json, only the `model_id` and the environment are set.
         """
         prefix = f"{'retired' if retired else 'models'}/{self.environment}/"
-        found = _versions(self._storage.objects(prefix), prefix)[:count]
+        listed = _versions(self._storage.objects(prefix), prefix)[:count]
         with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(lambda version: self._metadata(version, prefix), found))
+            return list(pool.map(lambda version: self._metadata(version, prefix), listed))
 
-    def fetch(self, model_id: str) -> Artifact:
-        """Return a version's artifact; raise `ModelNotFoundError` if there is none."""
+    def download(self, model_id: str, folder: Path) -> None:
+        """Copy a version's files into a folder without reading them; raise `ModelNotFoundError` if there is none."""
         # Look in the listing first: for a missing object S3 answers "access denied" to callers who may not list the
         # whole bucket (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).
         version = self.version(model_id)
-        version.require_loadable()
         try:
-            model = self._storage.read(self._key(model_id, MODEL))
-            metadata = None if version.metadata_bytes is None else self._storage.read(self._key(model_id, METADATA))
+            _download(self._storage, self._key(model_id, ""), version, folder)
         except ObjectNotFoundError as error:  # retired after it was listed
             raise ModelNotFoundError(f"{self}{model_id}/ holds no {MODEL}") from error
-        return Artifact(model, None if metadata is None else Metadata.from_json(metadata))
+
+    def fetch(self, model_id: str) -> Artifact:
+        """Return a version's artifact; raise `ModelNotFoundError` if there is none."""
+        return _fetched(self, model_id)
 
     def fetch_newest(self) -> tuple[str, Artifact]:
         """Return the model id and the artifact of the newest version."""
@@ -131,41 +133,51 @@ class ModelStore:
         earlier = self._published_by(metadata.batch_job_id)
         if earlier:
             return earlier
-        newest = max((found.model_id for found in self.versions(since=metadata.model_id)), default="")
+        newest = max((version.model_id for version in self.versions(since=metadata.model_id)), default="")
         while True:
             metadata = replace(metadata, report=self._key(metadata.model_id, f"{REPORT}.html"))
             if self._claim(metadata, artifact.model):
                 if newest > metadata.model_id:
-                    told = "model %s will not be served: %s is newer; is this machine's clock right?"
-                    log.warning(told, metadata.model_id, newest)
+                    warning = "model %s will not be served: %s is newer; is this machine's clock right?"
+                    log.warning(warning, metadata.model_id, newest)
                 return Artifact(artifact.model, metadata)
             metadata = replace(metadata, model_id=next_model_id(metadata.model_id))
 
     def publish_report(self, model_id: str, files: dict[str, bytes], *, beside_model: bool) -> str:
         """Store a run's report beside its model, or under runs/ if nothing was published; return the address."""
-        folder = f"{'models' if beside_model else 'runs'}/{self.environment}/{model_id}/"
+        folder = self._folder("models" if beside_model else "runs", model_id)
         for suffix, content in files.items():
             self._storage.write(f"{folder}{REPORT}{suffix}", content)
         return self._storage.url(folder)
 
     def retire(self, model_id: str) -> None:
         """Take a version out of service; running APIs return to the version before it."""
-        self._move(self._key(model_id, ""), f"retired/{self.environment}/{model_id}/")
+        self._move(self._key(model_id, ""), self._folder("retired", model_id))
 
     def restore(self, model_id: str) -> None:
         """Put a retired version back into service."""
-        self._move(f"retired/{self.environment}/{model_id}/", self._key(model_id, ""))
+        self._move(self._folder("retired", model_id), self._key(model_id, ""))
 
     def promote(self, model_id: str, environment: str) -> None:
         """Copy a version with its report to another environment; raise `AlreadyExistsError` if the id is taken."""
-        source, target = (f"models/{name}/{model_id}/" for name in (self.environment, environment))
-        there = [found.key for found in self._storage.objects(target) if found.key == target + MODEL]
-        if there and self._storage.read(target + MODEL) != self._storage.read(source + MODEL):
+        source, target = self._key(model_id, ""), ModelStore(self._storage, environment)._key(model_id, "")
+        is_taken = any(stored.key == target + MODEL for stored in self._storage.objects(target))
+        if is_taken and self._storage.read(target + MODEL) != self._storage.read(source + MODEL):
             raise AlreadyExistsError(f"{self._storage.url(target)} holds another model, which is not overwritten")
         self._copy(source, target)
 
     def _key(self, model_id: str, name: str) -> str:
-        return f"{self._prefix}{model_id}/{name}"
+        return self._folder("models", model_id) + name
+
+    def _folder(self, place: str, model_id: str) -> str:
+        """Return the prefix of a version in `models`, `retired` or `runs`.
+
+        Without the check, an empty id would name all versions, and one with slashes the files of another environment.
+        """
+        if not is_model_id(model_id):
+            hint = "such as 20260131T235959Z; 'python -m pmip versions' lists the versions"
+            raise ModelNotFoundError(f"{model_id[:100]!a} is not a model id {hint}")
+        return f"{place}/{self.environment}/{model_id}/"
 
     def _metadata(self, version: Version, prefix: str) -> Metadata:
         if version.metadata_bytes is not None:
@@ -203,7 +215,7 @@ class ModelStore:
 
     def _copy(self, source: str, target: str) -> list[str]:
         """Copy all objects, model.pkl last, because it makes them a version; an interrupted copy can be repeated."""
-        keys = [found.key for found in self._storage.objects(source)]
+        keys = [stored.key for stored in self._storage.objects(source)]
         if not keys:
             hint = "'python -m pmip versions' lists the versions"
             raise ModelNotFoundError(f"{self._storage.url(source)} holds no version; {hint}")
@@ -216,9 +228,9 @@ class ModelStore:
 def _versions(objects: Iterable[StoredObject], prefix: str) -> list[Version]:
     """Return the versions among listed objects, newest first."""
     folders: dict[str, dict[str, StoredObject]] = {}
-    for found in objects:
-        folder, _, name = found.key.removeprefix(prefix).partition("/")
-        folders.setdefault(folder, {})[name] = found
+    for stored in objects:
+        folder, _, name = stored.key.removeprefix(prefix).partition("/")
+        folders.setdefault(folder, {})[name] = stored
     return [
         _version(name, files[MODEL], files.get(METADATA))
         for name, files in sorted(folders.items(), reverse=True)
@@ -229,6 +241,18 @@ def _versions(objects: Iterable[StoredObject], prefix: str) -> list[Version]:
 def _version(name: str, model: StoredObject, metadata: StoredObject | None) -> Version:
     tags = f"{model.tag} {metadata.tag if metadata else None}"
     return Version(name, tags, model.size, metadata.size if metadata else None)
+
+
+def _download(storage: Storage, prefix: str, version: Version, folder: Path) -> None:
+    version.require_loadable()
+    for name in (MODEL,) if version.metadata_bytes is None else (MODEL, METADATA):
+        storage.download(prefix + name, folder / name, lambda _: None)
+
+
+def _fetched(store: "ModelStore | LocalModel", model_id: str) -> Artifact:
+    with TemporaryDirectory() as folder:
+        store.download(model_id, Path(folder))
+        return Artifact.read(Path(folder) / MODEL)
 
 
 LOCAL = "local"
@@ -246,9 +270,8 @@ class LocalModel:
 
     def versions(self, since: str = "") -> list[Version]:  # noqa: ARG002 - asked like a model store
         """Return the local model, with the sizes and times of its files as mark, or an empty list."""
-        paths = [self._folder.root / name for name in (MODEL, METADATA)]
-        marks = [f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path.exists() else "none" for path in paths]
-        return [Version(LOCAL, " ".join(marks))] if paths[0].exists() else []
+        model = self._folder.find(MODEL)
+        return [_version(LOCAL, model, self._folder.find(METADATA))] if model else []
 
     def version(self, model_id: str) -> Version:
         """Return the local model; raise `ModelNotFoundError` if there is none."""
@@ -256,16 +279,13 @@ class LocalModel:
             return version
         raise ModelNotFoundError(f"{self}: there is no {model_id} model; 'bash scripts/train.sh' makes one")
 
-    def fetch(self, model_id: str = LOCAL) -> Artifact:  # noqa: ARG002 - asked like a model store
+    def download(self, model_id: str, folder: Path) -> None:
+        """Copy the model's files into a folder without reading them; raise `ModelNotFoundError` if there is none."""
+        _download(self._folder, "", self.version(model_id), folder)
+
+    def fetch(self, model_id: str = LOCAL) -> Artifact:
         """Return the local model."""
-        try:
-            model = self._folder.read(MODEL)
-        except ObjectNotFoundError as error:
-            raise ModelNotFoundError(f"{self}: there is no local model; 'bash scripts/train.sh' makes one") from error
-        try:
-            return Artifact(model, Metadata.from_json(self._folder.read(METADATA)))
-        except ObjectNotFoundError:
-            return Artifact(model, None)
+        return _fetched(self, model_id)
 
     def save(self, artifact: Artifact) -> None:
         """Replace the local model; if two runs end at the same time, one complete model remains."""
@@ -278,7 +298,9 @@ class LocalModel:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._folder.root.mkdir(parents=True, exist_ok=True)
-        with (self._folder.root / ".model.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        lock = self._folder.root / ".model.lock"
+        with self._folder.errors_of(lock.name):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with lock.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield

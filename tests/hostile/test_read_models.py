@@ -63,7 +63,7 @@ def test_models_of_other_releases_are_served(models_of_a_release: Path) -> None:
         artifact = Artifact(content, None)
         lineage = Metadata("20260101", sha256=artifact.sha256, golden=answers)
         scorer = load(Artifact(content, lineage), "20260101", "prod")
-        assert scorer.kind == "compiled"
+        assert scorer.description["scorer"] == "lookups"
         assert [spam for _, spam in scorer.probabilities([item["comment"] for item in answers])] == pytest.approx(
             [item["probability"] for item in answers], abs=1e-12
         )

@@ -66,7 +66,7 @@ def test_what_can_only_be_run_is_trained_saved_and_told(tmp_path: Path, model: t
     with pytest.raises(NotReadableError, match="TRUST_PICKLES"):
         load(artifact, "it", "dev")
     scorer = load(artifact, "it", "dev", trust_pickles=True)
-    assert scorer.kind == "estimator"
+    assert scorer.description["scorer"] == "estimator"
     assert scorer.classes(["check out my channel http://x.com/free subscribe"]) == [1]
 
 
@@ -75,7 +75,7 @@ def test_another_linear_model_is_read_as_data(tmp_path: Path) -> None:
     report = trained(tmp_path, SGD)
     assert "The API can read a model of this kind as data" in report
     scorer = load(LocalModel(tmp_path).fetch(), "it", "dev")
-    assert scorer.kind == "compiled"
+    assert scorer.description["scorer"] == "lookups"
     assert scorer.explanations(["check out my channel"])[0]["contributions"]
 
 

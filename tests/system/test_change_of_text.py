@@ -1,12 +1,12 @@
 """A change of pmip.text as notebooks/README.md tells it: train with the new code first, then deploy the API."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from api import answers, at_bucket, is_ready, last_error, running_api, served, wait_for
 from conftest import ROOT
 
@@ -16,19 +16,20 @@ from pmip.store.objects import S3Storage
 TRAIN = """import sys
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
 from pmip import text
 from pmip.model.artifact import Metadata, pack
 from pmip.store.objects import S3Storage
 from pmip.store.versions import ModelStore
-features, classifier = TfidfVectorizer(analyzer=text.token_ngrams), LogisticRegression(C=50)
-pipeline = Pipeline([("features", features), ("classifier", classifier)])
+from pmip.steps import CommentFeatures
+parts = [("words", TfidfVectorizer(analyzer=text.token_ngrams)), ("comment", CommentFeatures())]
+pipeline = Pipeline([("features", FeatureUnion(parts)), ("classifier", LogisticRegression(C=50))])
 pipeline.fit(["check out my channel", "subscribe now", "nice song", "i love this"], [1, 1, 0, 0])
 bucket, model_id = sys.argv[1:]
 ModelStore(S3Storage(bucket), "staging").publish(pack(pipeline, Metadata(model_id, "staging")))
 """
-# After this edit, "check", which loses its vowel, is another token than before.
-EDIT = """
+# After the first edit, "check", which loses its vowel, is another token than before; the second adds a feature.
+OTHER_TOKENS = """
 
 _before = token_ngrams
 
@@ -36,19 +37,39 @@ _before = token_ngrams
 def token_ngrams(comment):
     return ["new " + token if "chck" in token else token for token in _before(comment)]
 """
+FOURTH_FEATURE = """
+
+COMMENT_FEATURES += ("share of capitals",)
+_before = comment_features
+
+
+def comment_features(comment):
+    return [*_before(comment), sum(map(str.isupper, comment)) / (len(comment) or 1)]
+"""
+THREE = "has address, has youtube address, log length"
+FOUR = f"{THREE}, share of capitals"
+# What the API of the old code says of the new version, and the API of the new code of the old version.
+CHANGES = {
+    OTHER_TOKENS: ["the answer to golden comment"] * 2,
+    FOURTH_FEATURE: [
+        f"was trained with the comment features {trained}; this pmip.text computes {here}: deploy the API with the code"
+        for trained, here in ((FOUR, THREE), (THREE, FOUR))
+    ],
+}
 
 
 def train(root: Path, bucket: S3Storage, model_id: str) -> None:
     subprocess.run([sys.executable, "-c", TRAIN, bucket.bucket, model_id], cwd=root, env=os.environ, check=True)
 
 
-def test_train_first_then_deploy(bucket: S3Storage, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("edit", "reasons"), CHANGES.items(), ids=["other tokens", "a fourth feature"])
+def test_train_first_then_deploy(edit: str, reasons: list[str], bucket: S3Storage, tmp_path: Path) -> None:
     """At every moment each API answers, with a model of its own code, and each says what it refuses and why."""
     old, new = tmp_path / "old", tmp_path / "new"
     for root in (old, new):
         shutil.copytree(ROOT / "pmip", root / "pmip")
     module = new / "pmip" / "text.py"
-    module.write_text(module.read_text() + EDIT)
+    module.write_text(module.read_text() + edit)
     first, second = "20260101T000000Z", "20260102T000000Z"
     train(old, bucket, first)
     before, early, after = ({"MODEL_CACHE_DIR": str(tmp_path / name)} for name in ("before", "early", "after"))
@@ -61,12 +82,14 @@ def test_train_first_then_deploy(bucket: S3Storage, tmp_path: Path) -> None:
             said = str(last_error(too_early))
             assert first in said
             assert "train with this code" in said
+            assert reasons[1] in said
             assert said in (tmp_path / f"api-{too_early}.log").read_text()
             # The training of the new code ends both: the new API takes the version, the old one keeps its own.
             train(new, bucket, second)
             wait_for(lambda: is_ready(too_early), 60)
             assert served(too_early) == second
-        wait_for(lambda: {second, "pmip.text"} <= set(re.findall(r"[\w.]+", str(last_error(port)))), 60)
+        wait_for(lambda: f"model {second}: " in str(last_error(port)), 60)
+        assert reasons[0] in str(last_error(port))
         assert {served(port) for _ in range(20)} == {first}
 
         # In the right order, the new API finds its model there when it starts.

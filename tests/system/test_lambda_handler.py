@@ -218,7 +218,7 @@ def test_a_start_brings_the_model_and_within_the_interval_a_call_asks_nobody(
     """The first call finds it loaded; a newer version waits, and S3 is not paid for."""
     started = start(**settings)
     asked = len(proxy.requests)
-    assert started.call(v2("/model-info")).body["result"]["scorer"] == "compiled"
+    assert started.call(v2("/model-info")).body["result"]["scorer"] == "lookups"
     publish(store, artifact, SECOND)
     assert {started.call(v2("/predict", EXAMPLE)).headers["x-model-id"] for _ in range(20)} == {FIRST}
     assert len(proxy.requests) == asked

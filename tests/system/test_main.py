@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from api import at_bucket, running_api
 from conftest import ROOT
 
 from pmip.model.artifact import Artifact
@@ -15,8 +17,8 @@ from pmip.store.versions import ModelStore
 FIRST, SECOND, HAND = "20260101T000000Z", "20260202T000000Z", "20260303"
 
 
-def run(bucket: S3Storage, *words: str, environment: str = "staging") -> subprocess.CompletedProcess[str]:
-    settings = {"ENVIRONMENT": environment, "BUCKET": bucket.bucket}
+def run(bucket: S3Storage, *words: str, environment: str = "staging", **more: str) -> subprocess.CompletedProcess[str]:
+    settings = {"ENVIRONMENT": environment, "BUCKET": bucket.bucket} | more
     command = [sys.executable, "-m", "pmip", *words]
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False
@@ -33,20 +35,20 @@ def store(bucket: S3Storage, artifact: Artifact) -> ModelStore:
     for model_id in (FIRST, SECOND):
         changes = {"training_data_id": model_id[:8], "training_files": files, "metrics": metrics}
         store.publish(Artifact(artifact.model, replace(artifact.metadata, model_id=model_id, **changes)))
-    odd = b'{"model_id": "x", "training_data_id": "\\u001b[2J", "metrics": {"held_out": 5}, "training_files": [5]}'
+    odd = b'{"model_id": "20260303", "metrics": {"held_out": 5}, "training_files": [{}]}'
     bucket.write(f"models/staging/{HAND}/metadata.json", odd)
     bucket.write(f"models/staging/{HAND}/model.pkl", artifact.model)
     return store
 
 
 def test_versions_are_a_table_newest_first(store: ModelStore, bucket: S3Storage) -> None:
-    """With data and figures of each, and whether it is in service or retired; --ids tells the ids in service alone."""
+    """With the data and metrics of each, and whether it is the newest or retired; `--ids` leaves out retired ones."""
     store.retire(SECOND)
     told = run(bucket, "versions")
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.splitlines() == [
         "model id          data      comments  new video: accuracy, MCC  held out: accuracy, MCC  state",
-        "20260303          ?[2J      -         - -                       - -                      in service",
+        "20260303          -         -         - -                       - -                      newest",
         "20260202T000000Z  20260202  1,370     0.953 0.906               0.970 -                  retired",
         "20260101T000000Z  20260101  1,370     0.953 0.906               0.970 -                  older",
     ]
@@ -55,16 +57,41 @@ def test_versions_are_a_table_newest_first(store: ModelStore, bucket: S3Storage)
 
 @pytest.mark.usefixtures("store")
 def test_commands_say_what_they_did(bucket: S3Storage) -> None:
-    """Nothing on stdout, and on stderr which version the APIs serve from then on."""
-    for words, told in (
-        (("retire", HAND), f"{HAND} is retired from staging; its APIs serve {SECOND}"),
-        (("restore", HAND), f"{HAND} is restored in staging; its APIs serve {HAND}"),
-        (("promote", FIRST), f"{FIRST} is copied from staging to prod; its APIs serve {FIRST}"),
+    """Nothing on stdout, and on stderr which version is the newest from then on."""
+    for words, outcome, newest in (
+        (("retire", HAND), f"{HAND} is retired from staging", SECOND),
+        (("restore", HAND), f"{HAND} is restored in staging", HAND),
+        (("promote", FIRST), f"{FIRST} is copied from staging to prod", FIRST),
     ):
         done = run(bucket, *words)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", f"==> {told}\n")
+        hint = f"its newest version is {newest} ('versions --api URL' shows which one an API serves)"
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", f"==> {outcome}; {hint}\n")
     last = run(bucket, "retire", FIRST, environment="prod")
     assert last.stderr == f"==> {FIRST} is retired from prod; it holds no version, so its APIs keep their current one\n"
+
+
+@pytest.mark.usefixtures("store")
+def test_an_api_is_asked_which_version_it_serves(bucket: S3Storage, tmp_path: Path) -> None:
+    """The newest version, which no API can load, is not called in service; a wrong address or key says so."""
+    with running_api(tmp_path, **at_bucket(bucket), API_KEYS="secret") as (port, _):
+        address = f"http://127.0.0.1:{port}"
+        lines = run(bucket, "versions", "--api", address, API_KEYS="secret").stdout.splitlines()
+        assert [line.split("  ")[-1].strip() for line in lines[1:]] == ["newest", "older, in service", "older"]
+        refused = run(bucket, "versions", "--api", address)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "HTTP Error 401" in refused.stderr
+        assert refused.stderr.endswith("set API_KEYS to a key that it accepts\n")
+    for url, status, reason in ((address, 1, "Connection refused"), ("file:///etc", 2, "requires an address")):
+        done = run(bucket, "versions", "--api", url)
+        assert (done.returncode, reason in done.stderr) == (status, True)
+
+
+@pytest.mark.parametrize("words", [("retire", ""), ("restore", ""), ("retire", "../prod/20260101"), ("promote", "")])
+def test_what_is_no_model_id_names_no_version(store: ModelStore, bucket: S3Storage, words: tuple[str, ...]) -> None:
+    """An empty id does not stand for all versions; the message shows what an id looks like."""
+    done = run(bucket, *words)
+    assert (done.returncode, len(store.published())) == (1, 3)
+    assert done.stderr.startswith(f"pmip: {words[1]!r} is not a model id such as 20260131T235959Z; ")
 
 
 @pytest.mark.usefixtures("store")

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from sklearn.pipeline import Pipeline
 
 from pmip.errors import ArtifactError
-from pmip.model.artifact import GOLDEN_COMMENTS, Artifact, Metadata, library_versions, pack
+from pmip.model.artifact import (
+    GOLDEN_COMMENTS,
+    MAX_METADATA_BYTES,
+    MAX_VALUES,
+    Artifact,
+    Metadata,
+    library_versions,
+    pack,
+)
 
 
 def test_library_versions_tell_what_a_pickle_depends_on() -> None:
@@ -42,35 +50,57 @@ def test_metadata_survive_as_json(artifact: Artifact) -> None:
     assert "Люблю".encode() in written
 
 
-def test_metadata_never_bring_numbers_that_json_has_not() -> None:
-    """A metric that is NaN is read as null: /model-info stays valid JSON."""
-    metadata = Metadata.from_json(b'{"model_id": "20260101", "metrics": {"mcc": NaN}}')
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999", b"9" * 19])
+def test_metadata_never_bring_numbers_that_json_has_not(number: bytes) -> None:
+    """A metric that no JSON reader could represent is read as null: `/model-info` stays valid JSON."""
+    metadata = Metadata.from_json(b'{"model_id": "20260101", "metrics": {"mcc": %s}}' % number)
     assert metadata.metrics == {"mcc": None}
 
 
 SURROGATE = b'{"model_id": "20260101", "report": "\\ud800"}'
 DEEP = b'{"model_id": "20260101", "metrics": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}"
-INFINITE = b'{"model_id": "20260101", "metrics": {"mcc": 1e999}}'
+MANY = b'{"model_id": "20260101", "metrics": {"a": [' + b"[]," * MAX_VALUES + b"[]]}}"
+LARGE = b'{"model_id": "20260101"}' + b" " * MAX_METADATA_BYTES
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"null", b'"text"', b"{", b"\xff\xfe", b"{}", b"[" * 100_000, SURROGATE, DEEP, INFINITE]
+    "content", [b"", b"[]", b"null", b'"text"', b"{", b"\xff\xfe", b"{}", b"[" * 100_000, SURROGATE, DEEP, MANY, LARGE]
 )
 def test_malformed_metadata_are_refused(content: bytes) -> None:
-    """A file that is no JSON object, has no model id, or cannot be written again, is an error of the artifact."""
+    """A file that is no JSON object, has no model id, cannot be written again or has too many values is refused."""
     with pytest.raises(ArtifactError, match=r"metadata\.json cannot be read"):
         Metadata.from_json(content)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("model_id", 20260101), ("libraries", ["numpy"]), ("golden", "text"), ("sha256", 5), ("metrics", None)],
+    [
+        ("model_id", 20260101),
+        ("model_id", "../prod/20260101"),
+        ("model_id", "20260101\n"),
+        ("ENVIRONMENT", "elsewhere"),
+        ("training_data_id", "\x1b[2J"),
+        ("libraries", ["numpy"]),
+        ("git_revision", "a" * 1001),
+        ("golden", "text"),
+        ("golden", [{"comment": "a", "probability": 2}]),
+        ("golden", [{"comment": "a", "probability": 0.5}] * 21),
+        ("sha256", "5"),
+        ("metrics", None),
+        ("held_out", {"a": "b"}),
+    ],
 )
-def test_metadata_of_a_wrong_type_are_refused_by_name(name: str, value: Any) -> None:
-    """The fields that are wrong are named."""
+def test_metadata_of_a_wrong_form_are_refused_by_name(name: str, value: Any) -> None:
+    """The message names the field whose type, length or form is wrong, and does not quote its value."""
     content = json.dumps({"model_id": "20260101", name: value}).encode()
-    with pytest.raises(ArtifactError, match=f"wrong type: {name}"):
+    with pytest.raises(ArtifactError, match=rf"metadata\.json cannot be read \(.*`\$\.{name}"):
         Metadata.from_json(content)
+
+
+def test_metadata_that_no_api_would_read_are_not_written() -> None:
+    """The training run ends with the reason, instead of publishing a version that every API refuses."""
+    with pytest.raises(ArtifactError, match="more than 20,000 values"):
+        Metadata("20260101", parameters={str(number): number for number in range(MAX_VALUES)}).to_json()
 
 
 @given(

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from pmip import text
-from pmip.errors import ArtifactError, NotReadableError
+from pmip.errors import ArtifactError, NotReadableError, OtherTextError
 from pmip.model.reading import read
 from pmip.steps import CommentFeatures
 
@@ -208,10 +208,37 @@ def test_unions_that_hold_one_another_end() -> None:
         read(joblib_dumps(unfitted(union)))
 
 
-def test_a_text_is_not_used_again_and_again() -> None:
-    """A file of a megabyte must not become data of a gigabyte."""
-    model = changed(1, coef_=np.ones((1, 15 * COLUMNS)))
-    model[0].stop_words = ["x" * 100_000]
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"vocabulary_": {f"{n}": n for n in range(40_000)}}, "the vocabularies have more than 500,000 terms"),
+        ({"stop_words": ["x" * 2_000_000]}, "the terms have more than 20,000,000 characters"),
+        ({"analyzer": "char", "ngram_range": (1, 10)}, "the lengths of all n-grams add up to more than 100"),
+    ],
+)
+def test_a_small_file_does_not_become_a_large_or_slow_model(settings: dict[str, Any], reason: str) -> None:
+    """Fifteen transformers that share one vocabulary, text or range of n-grams count fifteen times."""
+    model = changed(0, **settings)
+    columns = len(model[0].vocabulary_)
+    vars(model[0]._tfidf)["idf_"] = np.ones(columns)
+    vars(model[1])["coef_"] = np.ones((1, 15 * columns))
     model.steps[0] = ("features", FeatureUnion([(f"part {n}", model[0]) for n in range(15)]))
-    with pytest.raises(NotReadableError, match="the same texts too many times"):
-        read(WRITERS["pickle 5"](model))
+    with pytest.raises(NotReadableError, match=reason):
+        read(joblib_dumps(model))
+
+
+@pytest.mark.parametrize("names", [None, text.COMMENT_FEATURES, ("has address", "share of capitals")])
+def test_a_model_with_other_comment_features_names_them(names: Any) -> None:
+    """The reason tells the features of both sides and what to deploy; models from before the names are still read."""
+    model = fitted(CommentFeatures())
+    assert model[0].feature_names_ == text.COMMENT_FEATURES
+    vars(model[0]).update(feature_names_=names)
+    if names is None:
+        del model[0].feature_names_
+    if names in (None, text.COMMENT_FEATURES):
+        assert read(joblib_dumps(model)) == read(joblib_dumps(fitted(CommentFeatures())))
+        return
+    here = ", ".join(text.COMMENT_FEATURES)
+    reason = f"with the comment features has address, share of capitals; this pmip.text computes {here}: deploy the API"
+    with pytest.raises(OtherTextError, match=reason):
+        read(joblib_dumps(model))

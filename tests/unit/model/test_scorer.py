@@ -65,7 +65,7 @@ def test_a_model_that_is_not_linear_answers_by_itself() -> None:
     comments, labels = ["free stuff", "nice song"] * 4, [1, 0] * 4
     bayes = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(comments, labels)
     scorer = load(pack(bayes, Metadata("20260101T000000Z")), "20260101T000000Z", "staging", trust_pickles=True)
-    assert scorer.kind == "estimator"
+    assert scorer.description["scorer"] == "estimator"
     assert scorer.classes(comments) == labels
     with pytest.raises(NotExplainableError, match=r"explained: the model contains sklearn\.naive_bayes\."):
         scorer.explanations(comments)

@@ -80,7 +80,7 @@ def test_a_linear_model_becomes_plain_data(tmp_path: Path, model: Pipeline, arti
     verify_folder(written(tmp_path, artifact), "20260202", "prod")
     assert {path.name for path in tmp_path.iterdir()} == {METADATA, SCORER}
     scorer = Scorer.from_plain(json.loads((tmp_path / SCORER).read_text()), pytest.fail)
-    assert (scorer.model_id, scorer.kind, scorer.verified) == ("20260202", "compiled", True)
+    assert (scorer.model_id, scorer.description["scorer"], scorer.verified) == ("20260202", "lookups", True)
     assert scorer.probabilities(GOLDEN_COMMENTS) == [
         pytest.approx(row, abs=1e-12) for row in model.predict_proba(GOLDEN_COMMENTS).tolist()
     ]
@@ -94,14 +94,14 @@ def test_any_other_model_is_run_only_where_pickles_are_trusted(tmp_path: Path) -
     verify_folder(tmp_path, "20260101", "staging", trust_pickles=True)
     plain = json.loads((tmp_path / SCORER).read_text())
     scorer = Scorer.from_plain(plain, lambda: run_pickle((tmp_path / MODEL).read_bytes()))
-    assert (scorer.kind, scorer.classes(SPAM)) == ("estimator", [1, 0])
+    assert (scorer.description["scorer"], scorer.classes(SPAM)) == ("estimator", [1, 0])
 
 
 def test_a_model_that_can_be_read_is_never_run(artifact: Artifact) -> None:
     """Trusting pickles changes nothing for the models of this project."""
     trusting, careful = (verify(artifact, "20260202", "prod", trust_pickles=trust)[0] for trust in (True, False))
     assert json.dumps(trusting) == json.dumps(careful)
-    assert load(artifact, "20260202", "prod", trust_pickles=True).kind == "compiled"
+    assert load(artifact, "20260202", "prod", trust_pickles=True).description["scorer"] == "lookups"
 
 
 def test_other_bytes_are_refused_with_both_hashes(artifact: Artifact, tmp_path: Path) -> None:

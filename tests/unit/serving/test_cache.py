@@ -19,7 +19,7 @@ LEAD_UNTIL_KILLED = """
 import sys, time
 from pathlib import Path
 from pmip.serving.cache import HostCache
-print(HostCache(Path(sys.argv[1])).lead(), flush=True)
+print(HostCache(Path(sys.argv[1])).acquire_lock(), flush=True)
 time.sleep(60)
 """
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def cache(folder: Path) -> HostCache:
     cache = HostCache(folder)
-    assert cache.lead()
+    assert cache.acquire_lock()
     return cache
 
 
@@ -43,9 +43,9 @@ def adopted(cache: HostCache, model_id: str, content: str = "{}") -> Entry:
 
 
 def test_only_the_first_to_ask_leads(cache: HostCache, folder: Path) -> None:
-    """It stays so however often they ask."""
+    """The first process to lock the folder leads; the others get False, however often they ask."""
     other = HostCache(folder)
-    assert [other.lead(), cache.lead(), other.lead(), cache.lead()] == [False, True, False, True]
+    assert [asked.acquire_lock() for asked in (other, cache, other, cache)] == [False, True, False, True]
 
 
 def test_when_the_leader_is_killed_another_one_leads(folder: Path) -> None:
@@ -57,10 +57,10 @@ def test_when_the_leader_is_killed_another_one_leads(folder: Path) -> None:
     with leader.stdout:
         assert leader.stdout.readline() == "True\n"
         other = HostCache(folder)
-        assert not other.lead()
+        assert not other.acquire_lock()
         leader.kill()
         leader.wait(10)
-    assert other.lead()
+    assert other.acquire_lock()
 
 
 def test_a_leader_of_a_folder_that_was_emptied_leads_no_more(cache: HostCache, folder: Path) -> None:
@@ -68,24 +68,25 @@ def test_a_leader_of_a_folder_that_was_emptied_leads_no_more(cache: HostCache, f
     for path in folder.iterdir():
         path.unlink()
     other = HostCache(folder)
-    assert other.lead()
-    assert not cache.lead()
+    assert other.acquire_lock()
+    assert not cache.acquire_lock()
     other.save(State(last_error="an error"))
     assert cache.state().last_error == "an error"
 
 
 def test_the_folder_is_this_users_alone(cache: HostCache, folder: Path) -> None:
     """Nobody else may read or write it, and one that others can reach is refused by name."""
-    assert (cache.lead(), folder.stat().st_mode & 0o777, folder.parent.stat().st_mode & 0o777) == (True, 0o700, 0o700)
+    assert cache.acquire_lock()
+    assert (folder.stat().st_mode & 0o777, folder.parent.stat().st_mode & 0o777) == (0o700, 0o700)
     open_folder = folder.with_name("open")
     open_folder.mkdir()
     open_folder.chmod(0o755)
     with pytest.raises(CacheError, match=f"{open_folder}: other users can reach it.*MODEL_CACHE_DIR"):
-        HostCache(open_folder).lead()
+        HostCache(open_folder).acquire_lock()
     link = folder.with_name("link")
     link.symlink_to(folder)
     with pytest.raises(CacheError, match="other users can reach it"):
-        HostCache(link).lead()
+        HostCache(link).acquire_lock()
 
 
 def test_what_another_user_planted_is_not_read(cache: HostCache, folder: Path) -> None:
@@ -93,7 +94,7 @@ def test_what_another_user_planted_is_not_read(cache: HostCache, folder: Path) -
     entry = adopted(cache, "20260101")
     cache.save(State(entry))
     reader = HostCache(folder)
-    reads = (reader.changed, reader.state, lambda: reader.scorer(entry), lambda: reader.holds(entry))
+    reads = (reader.changed, reader.state, lambda: reader.load_and_replay(entry), lambda: reader.holds(entry))
     for path, mode, owner in ((folder, 0o755, 0), (folder.parent, 0o770, 0), (folder, 0o700, 65534)):
         path.chmod(mode)
         os.chown(path, owner, -1)
@@ -136,14 +137,14 @@ def test_an_entry_is_read_as_it_was_verified(cache: HostCache, folder: Path, art
         verify_folder(incoming, "20260101", "staging")
         entry = cache.adopt(incoming, "20260101", "mark")
     path = folder / entry.folder / SCORER
-    assert (cache.scorer(entry).model_id, cache.holds(entry)) == ("20260101", True)
+    assert (cache.load_and_replay(entry).model_id, cache.holds(entry)) == ("20260101", True)
     path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
     assert not cache.holds(entry)
     with pytest.raises(ArtifactError, match=r"scorer\.json in the host's cache is damaged"):
-        cache.scorer(entry)
+        cache.load_and_replay(entry)
     path.unlink()
     with pytest.raises(ArtifactError, match=r"scorer\.json in the host's cache cannot be read"):
-        cache.scorer(entry)
+        cache.load_and_replay(entry)
 
 
 def test_a_damaged_entry_is_replaced(cache: HostCache, folder: Path) -> None:
@@ -164,8 +165,8 @@ def test_what_nobody_needs_is_removed(cache: HostCache, folder: Path) -> None:
     assert (cache.holds(old), cache.holds(current)) == (False, True)
     cache.save(State(current))
     left.mkdir()
-    cache.resign()
-    assert HostCache(folder).lead()
+    cache.release_lock()
+    assert HostCache(folder).acquire_lock()
     assert not left.exists()
     assert (folder / current.folder).is_dir()
 
@@ -175,10 +176,10 @@ def test_the_folders_of_other_releases_go_when_long_unused(folder: Path) -> None
     month = 31 * 24 * 3600
     for name, age in (("recent", 0), ("old", month)):
         other = HostCache(folder.with_name(name))
-        assert other.lead()
+        assert other.acquire_lock()
         other.save(State())
         os.utime(folder.with_name(name) / STATE, (time.time() - age,) * 2)
-    assert HostCache(folder).lead()
+    assert HostCache(folder).acquire_lock()
     assert {path.name for path in folder.parent.iterdir()} == {"recent", "store"}
 
 

@@ -30,7 +30,7 @@ class Host:
     def __init__(self, folder: Path, artifact: Artifact) -> None:
         self.storage, self.artifact = FolderStorage(folder / "store"), artifact
         self.store, self.cache = ModelStore(self.storage, "staging"), HostCache(folder / "cache" / "store")
-        assert self.cache.lead()
+        assert self.cache.acquire_lock()
         self.updater = Updater(self.store, self.cache, self.verify)
         self.verified: list[str] = []
         self.dies = False
@@ -128,6 +128,22 @@ def test_what_was_not_found_out_is_tried_again(host: Host) -> None:
     assert (host.current, host.state.last_error) == (SECOND, None)
 
 
+def test_a_version_whose_verification_dies_twice_is_refused_for_good(host: Host) -> None:
+    """A hostile version costs two attempts, and not one at each check; a later leader does not try it again either."""
+    host.publish(FIRST, SECOND)
+    host.meanwhile = lambda: setattr(host, "dies", host.verified[-1] == SECOND)
+    for _ in range(2):
+        host.check()
+    Updater(host.store, host.cache, host.verify).check()
+    assert (host.current, host.verified) == (FIRST, [SECOND, FIRST, SECOND])
+    assert str(host.state.last_error).endswith(
+        "status -9, as the time before: it is not tried again; train a new version, or retire this one"
+    )
+    host.publish(THIRD)
+    host.check()
+    assert (host.current, host.state.refused, host.state.undecided) == (THIRD, {}, [])
+
+
 def test_each_refusal_is_told_when_it_happens(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     """However many refused versions come before a good one, none waits for the end of the search to be known."""
     host.publish(FIRST)
@@ -154,10 +170,11 @@ def test_newer_versions_are_looked_for_between_candidates(host: Host) -> None:
     [
         (b'{"model_id": "20260303", "metrics": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}", "metadata"),
         (b'{"model_id": "20260303", "report": "\\ud800"}', "metadata"),
-        (b'{"model_id": "20260303", "golden": [{"comment": 5}]}', "damaged"),
+        (b'{"model_id": "20260303", "golden": [{"comment": 5}]}', "metadata"),
+        (b'{"model_id": "20260303"}', "damaged"),
         (b" " * (MAX_METADATA_BYTES + 1), "too_large"),
     ],
-    ids=["deep", "surrogate", "no golden comment", "huge"],
+    ids=["deep", "surrogate", "no golden comment", "no hash", "huge"],
 )
 def test_a_fault_in_one_version_never_ends_the_search(host: Host, metadata: bytes, kind: str) -> None:
     """Whatever its metadata hold, the version before it serves."""
@@ -262,7 +279,8 @@ def test_a_pinned_version_is_served_whatever_is_newest(host: Host) -> None:
     host.publish(FIRST, SECOND)
     Updater(host.store, host.cache, host.verify, pinned="20250101").check()
     assert host.current is None
-    assert "does not hold the pinned version 20250101" in str(host.state.last_error)
+    missing = "does not hold version 20250101, which PINNED_MODEL_ID names; correct or unset it"
+    assert missing in str(host.state.last_error)
     Updater(host.store, host.cache, host.verify, pinned=FIRST).check()
     assert host.current == FIRST
 
