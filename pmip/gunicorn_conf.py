@@ -59,9 +59,10 @@ def when_ready(_arbiter: Any) -> None:
 
 
 def post_worker_init(_worker: Any) -> None:
-    """Start the reloader in the worker, because a thread does not survive the fork."""
-    from pmip.wsgi import reloader
+    """Start the reader of API_KEYS_FILE and the reloader in the worker, because a thread does not survive the fork."""
+    from pmip.wsgi import app, reloader
 
+    app.extensions["pmip"].api_keys.start()
     reloader.start()
 
 

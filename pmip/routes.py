@@ -18,9 +18,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from pmip.errors import ModelNotReadyError
 from pmip.http import swagger
 from pmip.http.errors import answer_errors
+from pmip.http.keys import HEADER, ApiKeys
 from pmip.http.log import asked, log_requests
 from pmip.http.metrics import CONTENT_TYPE, Metrics
-from pmip.http.requests import HEADER, SMALL, ApiKeys, Limits, Question, body_of, comments_of, question_in
+from pmip.http.requests import SMALL, Limits, Question, body_of, comments_of, question_in
 from pmip.http.swagger import DocumentedApi, error_model, ns, service_ns
 from pmip.serving.reloader import Reloader
 

@@ -22,6 +22,7 @@ SECONDS_TO_END = 40
 # The settings of whoever measures are not measured; an empty one counts as unset.
 UNSET = (
     "API_KEYS",
+    "API_KEYS_FILE",
     "BUCKET",
     "CORS_ORIGINS",
     "LOG_LEVEL",
