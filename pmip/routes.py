@@ -57,11 +57,13 @@ def create_app(
     cors_origins: Iterable[str] = (),
     api_keys: ApiKeys = NO_KEYS,
     metrics_dir: Path | None = None,
+    git_revision: str | None = None,
 ) -> Flask:
     """Build the API around a reloader, without loading a model or opening a connection."""
     app = Flask("pmip", static_folder=None)
     app.config.update(RESTX_MASK_HEADER=None, RESTX_MASK_SWAGGER=False)
-    metrics = Metrics(reloader, metrics_dir)
+    metrics = Metrics(reloader, metrics_dir, git_revision)
+    metrics.count_in_flight(app)
     app.extensions["pmip"] = Service(reloader, limits, environment, api_keys, metrics)
     log_requests(app, metrics)
     app.after_request(_tell_browsers)

@@ -50,6 +50,7 @@ def build(settings: Settings) -> tuple[Flask, Reloader]:
         cors_origins=settings.cors_origins,
         api_keys=_api_keys(settings),
         metrics_dir=settings.metrics_dir,
+        git_revision=settings.git_revision,
     )
     return app, reloader
 
