@@ -32,6 +32,7 @@ class Settings:
     max_explained_chars: int
     max_body_bytes: int
     api_keys: tuple[str, ...] = field(repr=False)
+    api_keys_file: Path | None
     workers: int
     host: str
     port: int
@@ -63,7 +64,8 @@ class Settings:
             max_total_chars=read("MAX_TOTAL_CHARS", 300_000, _number(int, minimum=1)),
             max_explained_chars=read("MAX_EXPLAINED_CHARS", 100_000, _number(int, minimum=1)),
             max_body_bytes=read("MAX_BODY_BYTES", 8 * MEBIBYTE, _number(int, minimum=1)),
-            api_keys=read("API_KEYS", (), _keys),
+            api_keys=read("API_KEYS", (), keys_in),
+            api_keys_file=read("API_KEYS_FILE", None, Path),
             workers=read("WEB_CONCURRENCY", 3, _number(int, minimum=1)),
             host=read("HOST", "127.0.0.1", str),
             port=read("PORT", 8000, _number(int, minimum=1, maximum=65535)),
@@ -142,8 +144,9 @@ def _boolean(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
-def _keys(text: str) -> tuple[str, ...]:
-    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+def keys_in(text: str) -> tuple[str, ...]:
+    """Return the API keys in a text, which commas or line breaks separate."""
+    keys = tuple(key.strip() for key in re.split("[,\n]", text) if key.strip())
     if not keys:
         raise ValueError("holds no key; unset it to allow everybody")
     return keys

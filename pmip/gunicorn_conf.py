@@ -53,21 +53,22 @@ def post_fork(_server: Any, _worker: Any) -> None:
     atexit.unregister(shutil.rmtree)
 
 
-def when_ready(_arbiter: Any) -> None:
-    """Remove the metrics of killed servers: only one server can listen at this address, and that is this one.
+def when_ready(arbiter: Any) -> None:
+    """Remove the metrics of killed servers: only this one can listen at this address, or after USR2 its parent too.
 
     Exempt the imported modules from garbage collection: otherwise each worker would copy their memory when it ends.
     """
     for folder in Path(_metrics_dir).parent.glob(f"{glob.escape(_prefix)}*"):
-        if folder != Path(_metrics_dir):
+        if folder != Path(_metrics_dir) and not arbiter.master_pid:
             shutil.rmtree(folder, ignore_errors=True)
     gc.freeze()
 
 
 def post_worker_init(_worker: Any) -> None:
-    """Start the reloader in the worker, because a thread does not survive the fork."""
-    from pmip.wsgi import reloader
+    """Start the reader of API_KEYS_FILE and the reloader in the worker, because a thread does not survive the fork."""
+    from pmip.wsgi import app, reloader
 
+    app.extensions["pmip"].api_keys.start()
     reloader.start()
 
 

@@ -16,9 +16,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from pmip.errors import ModelNotReadyError
 from pmip.http import swagger
 from pmip.http.errors import answer_errors
+from pmip.http.keys import HEADER, ApiKeys
 from pmip.http.log import asked, log_requests
 from pmip.http.metrics import CONTENT_TYPE, Metrics
-from pmip.http.requests import HEADER, ApiKeys, Limits, Question, body_of, comments_of, question_in
+from pmip.http.requests import Limits, Question, body_of, comments_of, question_in
 from pmip.http.swagger import DocumentedApi, error_model, ns, service_ns
 from pmip.serving.reloader import Reloader
 
@@ -48,11 +49,13 @@ def create_app(
     cors_origins: Iterable[str] = (),
     api_keys: ApiKeys = NO_KEYS,
     metrics_dir: Path | None = None,
+    git_revision: str | None = None,
 ) -> Flask:
     """Build the API around a reloader, without loading a model or opening a connection."""
     app = Flask("pmip", static_folder=None)
     app.config.update(RESTX_MASK_HEADER=None, RESTX_MASK_SWAGGER=False)
-    metrics = Metrics(reloader, metrics_dir)
+    metrics = Metrics(reloader, metrics_dir, git_revision)
+    metrics.count_in_flight(app)
     app.extensions["pmip"] = Service(reloader, limits, environment, api_keys, metrics)
     log_requests(app, metrics)
     app.after_request(_tell_browsers)

@@ -8,8 +8,9 @@ from flask import Flask
 
 from pmip.config import Settings
 from pmip.errors import SettingsError
+from pmip.http.keys import ApiKeys
 from pmip.http.log import log_to_stderr
-from pmip.http.requests import ApiKeys, Limits
+from pmip.http.requests import Limits
 from pmip.model.verification import SECONDS, verify_in_child
 from pmip.routes import create_app
 from pmip.serving.cache import HostCache, cache_folder
@@ -42,10 +43,19 @@ def build(settings: Settings) -> tuple[Flask, Reloader]:
         url_prefix=settings.url_prefix,
         trusted_proxies=settings.trusted_proxies,
         cors_origins=settings.cors_origins,
-        api_keys=ApiKeys(settings.api_keys),
+        api_keys=_api_keys(settings),
         metrics_dir=settings.metrics_dir,
+        git_revision=settings.git_revision,
     )
     return app, reloader
+
+
+def _api_keys(settings: Settings) -> ApiKeys:
+    """Read the API keys; a file that cannot be read ends the process with a message of one line."""
+    try:
+        return ApiKeys(settings.api_keys, settings.api_keys_file)
+    except SettingsError as error:
+        sys.exit(f"pmip: {error}")
 
 
 def _reloader(settings: Settings) -> Reloader:

@@ -71,8 +71,12 @@ mount_project() { # mount_project ro|rw
 pass_settings() {
   local name
   while read -r name; do
-    case $name in HOST | PORT | DATA_DIR | MODEL_CACHE_DIR | PROMETHEUS_* | GIT_REVISION | AWS_*) continue ;; esac
-    if [ -n "${!name:-}" ]; then docker_arguments+=(--env "$name"); fi
+    if [ -z "${!name:-}" ]; then continue; fi
+    case $name in
+      HOST | PORT | DATA_DIR | MODEL_CACHE_DIR | PROMETHEUS_* | GIT_REVISION | AWS_*) ;;
+      API_KEYS_FILE) mount_folder_of "$name" ;;
+      *) docker_arguments+=(--env "$name") ;;
+    esac
   done < <(sed -n 's/.*read("\([A-Z_]*\)".*/\1/p' pmip/config.py)
 }
 
@@ -100,6 +104,13 @@ export_credentials() {
   while read -r line; do
     case $line in AWS_*=*) export "${line?}" ;; esac
   done < <(aws configure export-credentials --format env-no-export)
+}
+
+# Mounts the folder of a file, because a container does not see that a mounted file is replaced by another one.
+mount_folder_of() { # mount_folder_of NAME
+  local path
+  path=$(absolute "${!1}")
+  docker_arguments+=(--volume "$(dirname "$path"):/run/pmip/$1:ro" --env "$1=/run/pmip/$1/$(basename "$path")")
 }
 
 pass_file() { # pass_file NAME

@@ -74,7 +74,7 @@ one_quick_start_at_a_time() {
 # Ignore settings of the shell for another API, and never use a proxy for this machine.
 prepare_settings() {
   local name
-  for name in API_KEYS PINNED_MODEL_ID; do
+  for name in API_KEYS API_KEYS_FILE PINNED_MODEL_ID; do
     if [ -n "${!name:-}" ]; then say "$name of this shell is ignored"; fi
     unset "$name"
   done

@@ -1,4 +1,4 @@
-"""What the routes are built from: checks of requests, errors, Swagger, the log, the metrics.
+"""What the routes are built from: checks of requests, API keys, errors, Swagger, the log, the metrics.
 
 In: a caller's request. Out: checked comments, or an error that says how to correct the request.
 """

@@ -1,18 +1,23 @@
 """Metrics for Prometheus: the sums over all workers, and the state of the worker that answers."""
 
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from flask import Flask
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from pmip.errors import ModelNotReadyError
+from pmip.model.artifact import Metadata
 from pmip.model.scorer import SPAM_THRESHOLD
 from pmip.serving.reloader import Reloader
 
@@ -31,12 +36,13 @@ KINDS = {  # the `kind` of each error in pmip.errors, and "unexpected" for any o
 class Metrics:
     """The metrics of one app; in `folder` the workers of one server share theirs."""
 
-    def __init__(self, reloader: Reloader, folder: Path | None = None) -> None:
+    def __init__(self, reloader: Reloader, folder: Path | None = None, revision: str | None = None) -> None:
         counted = CollectorRegistry()
         self._read = CollectorRegistry() if folder else counted
         if folder:
             MultiProcessCollector(self._read, str(folder))  # type: ignore[no-untyped-call]
         self._read.register(_State(reloader))
+        self._read.register(_Server(revision, is_worker=folder is not None))
         # Each time series is looked up once and cached: looking it up takes 8 % of the time of a request.
         self._seconds = cache(
             Histogram(
@@ -48,6 +54,14 @@ class Metrics:
             Histogram("pmip_spam_probability", "Answers", ["model_id"], registry=counted, buckets=TENTHS).labels
         )
         self._kills = Counter("pmip_worker_kills", "Workers that gunicorn ended because they hung", registry=counted)
+        self._in_flight = Gauge(
+            "pmip_requests_in_flight", "Requests in hand", registry=counted, multiprocess_mode="livesum"
+        )
+
+    def count_in_flight(self, app: Flask) -> None:
+        """Count the requests of an app from their headers on until their answer is made."""
+        app.before_request(self._in_flight.inc)
+        app.teardown_request(lambda _: self._in_flight.dec())
 
     def answered(self, route: str | None, status: int, seconds: float) -> None:
         """Count an answer of a route."""
@@ -83,7 +97,9 @@ class _State(Collector):
         yield _counts("pmip_check_errors", "Checks for a new model that failed", "kind", state.check_errors)
         model = GaugeMetricFamily("pmip_model_info", "The model in service", labels=["model_id"])
         with suppress(ModelNotReadyError):
-            model.add_metric([self._reloader.scorer.model_id], 1)
+            scorer = self._reloader.scorer
+            model.add_metric([scorer.model_id], 1)
+            yield from _dates(scorer.metadata)
         yield model
         is_newest = self._reloader.is_ready and not self._reloader.last_error
         yield GaugeMetricFamily("pmip_model_is_newest", "1 if the newest version is in service", value=is_newest)
@@ -94,6 +110,57 @@ class _State(Collector):
             if moment:
                 value = datetime.fromisoformat(moment).timestamp()
                 yield GaugeMetricFamily(f"{name}_timestamp_seconds", help_text, value=value)
+
+
+class _Server(Collector):
+    """The code and the memory of this server."""
+
+    def __init__(self, revision: str | None, *, is_worker: bool) -> None:
+        self._labels = [version("pmip"), revision or "unknown"]
+        self._is_worker = is_worker
+
+    def collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily("pmip_build_info", "The code that answers", labels=["version", "revision"])
+        build.add_metric(self._labels, 1)
+        yield build
+        memory = GaugeMetricFamily("pmip_memory_bytes", "Memory of all processes", labels=[])
+        with suppress(OSError):  # only Linux tells it, and a worker may end in the meantime
+            pids = _gunicorn() if self._is_worker else [os.getpid()]
+            memory.add_metric([], sum(_proportional_set_size(pid) for pid in pids))
+        yield memory
+
+
+def _gunicorn() -> list[int]:
+    """Return the process ids of gunicorn's master, which is this worker's parent, and of all its workers."""
+    master = os.getppid()
+    return [master, *map(int, Path(f"/proc/{master}/task/{master}/children").read_text().split())]
+
+
+def _proportional_set_size(pid: int) -> int:
+    """Return the bytes of memory of a process; of pages that several processes share, each counts its part."""
+    found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
+
+
+def _dates(metadata: Metadata) -> Iterator[Metric]:
+    """Yield when the model was trained and of which day its data are, as far as its ids tell."""
+    trained = _seconds(metadata.model_id) or _seconds(metadata.trained_at)  # in dev the id is no time
+    data = _seconds(metadata.training_data_id)
+    for name, help_text, value in (
+        ("pmip_model_trained", "When the model in service was trained", trained),
+        ("pmip_training_data", "The day of the data that it was trained on", data),
+    ):
+        if value is not None:
+            yield GaugeMetricFamily(f"{name}_timestamp_seconds", help_text, value=value)
+
+
+def _seconds(text: str | None) -> float | None:
+    """Return the seconds since 1970 of a time or day in ISO 8601, or `None`; what has no time zone is UTC."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _counts(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> Metric:

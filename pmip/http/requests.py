@@ -1,11 +1,7 @@
-"""Checks of a caller's API key, query and body; their errors never quote the caller's text."""
+"""Checks of a caller's query and body; their errors never quote the caller's text."""
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from hashlib import sha256
-from hmac import compare_digest
 from typing import Any, NamedTuple
 
 from flask import Request
@@ -15,43 +11,10 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, RequestTimeou
 
 from pmip.errors import PayloadError, TooLargeError
 
-HEADER = "X-API-Key"
 ANSWER_TYPES = ("class", "probability", "explanation")
 ARGUMENTS = ("type", "top")
 TOP, MAX_TOP = 100, 1000  # number of contributions in an explanation: default and maximum
 ENCODINGS = ("gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd")
-
-
-class ApiKeys:
-    """The accepted API keys; if there are none, no key is required."""
-
-    def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._digests = [_digest(form) for key in keys for form in _as_sent(key)]
-
-    def __bool__(self) -> bool:
-        return bool(self._digests)
-
-    def allow(self, request: Request) -> bool:
-        """Return whether a request has an accepted key in `X-API-Key` or as `Authorization: Bearer`.
-
-        All keys are compared in constant time and by digests of one length, so timing reveals nothing about them.
-        """
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        shown = request.headers.get(HEADER) or (token.strip() if scheme.lower() == "bearer" else "")
-        digest = _digest(shown.encode("latin-1"))  # WSGI decodes the bytes of a header as Latin-1
-        matches = [compare_digest(digest, known) for known in self._digests]
-        return not matches or any(matches)
-
-
-def _as_sent(key: str) -> Iterator[bytes]:
-    """Yield the bytes of a key in a header: curl sends UTF-8, and browsers send Latin-1 if it has all the letters."""
-    yield key.encode("utf-8", "surrogateescape")
-    with suppress(UnicodeEncodeError):
-        yield key.encode("latin-1")
-
-
-def _digest(key: bytes) -> bytes:
-    return sha256(key).digest()
 
 
 class Limits(NamedTuple):

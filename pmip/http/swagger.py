@@ -9,7 +9,8 @@ from flask import Response, render_template_string
 from flask_restx import Namespace, fields
 
 from pmip.http.errors import QuietApi
-from pmip.http.requests import ANSWER_TYPES, HEADER, MAX_TOP, TOP, Limits
+from pmip.http.keys import HEADER
+from pmip.http.requests import ANSWER_TYPES, MAX_TOP, TOP, Limits
 
 EXAMPLE = ["Check it out this free stuff", "I take issue with your characterization"]
 ANSWER = [{"class": 1}, {"class": 0}]

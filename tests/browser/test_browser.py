@@ -126,7 +126,7 @@ def test_with_keys_on_the_authorize_button_lets_in(caller: Caller, artifact: Art
 
 
 def test_below_a_path_the_page_works(caller: Caller, artifact: Artifact, tmp_path: Path) -> None:
-    """Page, document, styles and answers all come from below URL_PREFIX, which this proxy takes away."""
+    """Page, document, styles and answers all come from below URL_PREFIX, which this proxy leaves in the path."""
     LocalModel(tmp_path).save(artifact)
     with running_api(tmp_path, URL_PREFIX="/pre") as (port, _), running_nginx(tmp_path, port) as front:
         caller.open(f"http://127.0.0.1:{front}/pre/")

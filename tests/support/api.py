@@ -33,11 +33,11 @@ class Reply:
     body: Any
 
 
-def ask(port: int, path: str, payload: object = None) -> Reply:
+def ask(port: int, path: str, payload: object = None, **headers: str) -> Reply:
     """Send one request, with a JSON body if there is a payload."""
     data = None if payload is None else json.dumps(payload).encode()
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"} if data else {}
+        f"http://127.0.0.1:{port}{path}", data, headers | ({"Content-Type": "application/json"} if data else {})
     )
     try:
         with direct.open(request, timeout=30) as answer:
@@ -128,6 +128,7 @@ class Load:
     """Four clients that ask without a pause, and remember every answer."""
 
     port: int
+    headers: dict[str, str] = field(default_factory=dict)
     answers: list[Answered] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -146,7 +147,7 @@ class Load:
         while not self._stop.is_set():
             start = time.monotonic()
             try:
-                reply = ask(self.port, "/predict", EXAMPLE)
+                reply = ask(self.port, "/predict", EXAMPLE, **self.headers)
                 status, model_id = reply.status, reply.headers["X-Model-Id"]
             except (OSError, HTTPException) as error:  # a refused or broken connection is a lost request
                 status, model_id = 0, str(error)

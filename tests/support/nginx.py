@@ -1,8 +1,9 @@
-"""nginx in front of a running API, with the configuration beside this file."""
+"""nginx in front of running APIs, with the configuration of scripts/server."""
 
 import grp
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -25,14 +26,13 @@ def need_nginx() -> str:
 
 
 @contextmanager
-def running_nginx(folder: Path, api_port: int) -> Iterator[int]:
-    """Run an nginx of its own on a port of 127.0.0.1 that passes requests on to the API's."""
+def running_nginx(folder: Path, *api_ports: int) -> Iterator[int]:
+    """Run an nginx of its own on a port of 127.0.0.1 that passes requests on to those of the APIs."""
     nginx, port = need_nginx(), free_port(30_000, 32_000)
     user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
     text = (ROOT / "tests" / "support" / "nginx.conf").read_text()
-    for name, value in {"USER": user, "GROUP": group, "PORT": port, "API_PORT": api_port}.items():
-        text = text.replace(f"@{name}@", str(value))
-    (folder / "nginx.conf").write_text(text)
+    (folder / "nginx.conf").write_text(text.replace("@USER@", user).replace("@GROUP@", group))
+    (folder / "pmip.conf").write_text(_on_ports(port, api_ports))
     with (folder / "nginx.log").open("wb") as log:
         command = [nginx, "-p", f"{folder}/", "-c", "nginx.conf", "-e", "stderr"]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -43,3 +43,13 @@ def running_nginx(folder: Path, api_port: int) -> Iterator[int]:
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+def _on_ports(port: int, api_ports: tuple[int, ...]) -> str:
+    """Return the page's configuration with these ports instead of its own."""
+    text = (ROOT / "scripts" / "server" / "nginx.conf").read_text()
+    servers = "".join(f"  server 127.0.0.1:{api} max_fails=0;\n" for api in api_ports)
+    text, blocks = re.subn(r"(  server 127\.0\.0\.1:\d+ max_fails=0;\n)+", servers, text)
+    text, listens = re.subn(r"listen 80;", f"listen 127.0.0.1:{port};", text)
+    assert (blocks, listens) == (1, 1)
+    return text

@@ -24,6 +24,7 @@ VARIABLES = {
     "MAX_EXPLAINED_CHARS": ("max_explained_chars", 100_000, "5", 5),
     "MAX_BODY_BYTES": ("max_body_bytes", 8 * 2**20, "3", 3),
     "API_KEYS": ("api_keys", (), "key", ("key",)),
+    "API_KEYS_FILE": ("api_keys_file", None, "/etc/pmip/keys", Path("/etc/pmip/keys")),
     "WEB_CONCURRENCY": ("workers", 3, "4", 4),
     "HOST": ("host", "127.0.0.1", "0.0.0.0", "0.0.0.0"),  # noqa: S104 - the images listen on all addresses
     "PORT": ("port", 8000, "65535", 65535),

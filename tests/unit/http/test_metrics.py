@@ -1,15 +1,19 @@
 """The figures for Prometheus: what is counted, and of whom it is told."""
 
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import pytest
 from api import figures_in
 from conftest import reloader_of
 from flask.testing import FlaskClient
 
+from pmip.http.metrics import _dates
 from pmip.http.requests import Limits
 from pmip.http.swagger import EXAMPLE
-from pmip.model.artifact import Artifact
+from pmip.model.artifact import Artifact, Metadata
 from pmip.routes import create_app
 from pmip.store.objects import FolderStorage
 from pmip.store.versions import ModelStore
@@ -25,7 +29,7 @@ def store(tmp_path: Path) -> ModelStore:
 def client_of(store: ModelStore, folder: Path) -> FlaskClient:
     reloader = reloader_of(store, folder)
     reloader.step()
-    return create_app(reloader, Limits()).test_client()
+    return create_app(reloader, Limits(), git_revision="abc1234").test_client()
 
 
 def figures(client: FlaskClient) -> dict[str, float]:
@@ -59,6 +63,42 @@ def test_requests_are_counted_by_route_and_status(store: ModelStore, tmp_path: P
     assert found['pmip_request_seconds_count{route="/predict",status="415"}'] == 1
     assert found['pmip_request_seconds_count{route="other",status="404"}'] == 20
     assert 0 < found['pmip_request_seconds_sum{route="/predict",status="200"}'] < 10
+
+
+def test_the_code_the_memory_and_the_requests_in_hand_are_told(
+    store: ModelStore, tmp_path: Path, artifact: Artifact
+) -> None:
+    """The request for the metrics is the only one in hand, whatever became of those before it."""
+    store.publish(artifact)
+    client = client_of(store, tmp_path)
+    for path in ("/predict", "/nothing", "/metrics"):
+        client.get(path)
+    found = figures(client)
+    assert found["pmip_requests_in_flight"] == 1
+    assert found[f'pmip_build_info{{revision="abc1234",version="{version("pmip")}"}}'] == 1
+    if sys.platform == "linux":
+        assert 2**20 < found["pmip_memory_bytes"] < psutil.Process().memory_info().rss
+
+
+@pytest.mark.parametrize(
+    ("model_id", "trained_at", "data", "times"),
+    [
+        ("20260101T000001Z", "2026-02-02T00:00:00+00:00", "20260101", (1767225601, 1767225600)),
+        ("20260101", None, "sample", (1767225600, None)),
+        ("local", "2026-01-01T01:00:00+01:00", None, (1767225600, None)),
+        ("local", "yesterday", "20269999", (None, None)),
+    ],
+)
+def test_the_ages_of_the_model_and_its_data_are_told(
+    model_id: str, trained_at: str | None, data: str | None, times: tuple[int | None, int | None]
+) -> None:
+    """The id of a version is its time; what is no time has no time series."""
+    found = {
+        metric.name: metric.samples[0].value
+        for metric in _dates(Metadata(model_id, trained_at=trained_at, training_data_id=data))
+    }
+    names = ("pmip_model_trained_timestamp_seconds", "pmip_training_data_timestamp_seconds")
+    assert tuple(found.get(name) for name in names) == times
 
 
 def test_the_model_and_the_looks_for_it_are_told(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
