@@ -33,11 +33,12 @@ class Reply:
     body: Any
 
 
-def ask(port: int, path: str, payload: object = None) -> Reply:
-    """Send one request, with a JSON body if there is a payload."""
+def ask(port: int, path: str, payload: object = None, key: str = "") -> Reply:
+    """Send one request, with a JSON body if there is a payload, and with an API key if there is one."""
     data = None if payload is None else json.dumps(payload).encode()
+    headers = {"Content-Type": "application/json"} if data else {}
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"} if data else {}
+        f"http://127.0.0.1:{port}{path}", data, headers | ({"X-API-Key": key} if key else {})
     )
     try:
         with direct.open(request, timeout=30) as answer:
