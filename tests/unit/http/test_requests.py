@@ -177,7 +177,7 @@ def test_a_wrong_question_is_refused_with_the_reason(query: list[tuple[str, str]
 
 
 ASKED = [("POST", "/predict"), ("GET", "/model-info"), ("GET", "/metrics")]
-OPEN = [("GET", "/healthcheck"), ("GET", "/readiness"), ("GET", "/swagger.json"), ("GET", "/")]
+OPEN = [("GET", path) for path in ("/healthcheck", "/readiness", "/swagger.json", "/openapi.json", "/try", "/")]
 
 
 def client_with(keys: ApiKeys, folder: Path, artifact: Artifact) -> FlaskClient:
