@@ -50,6 +50,8 @@ EXTRAS = {
     "test-all": [
         "awscli",  # version 1: the second is not on PyPI
         "cfn-lint",
+        "openapi-python-client",
+        "openapi-spec-validator",
         "playwright",
         "schemathesis",
     ],
@@ -63,7 +65,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["pmip", "pmip.*"]),
-    package_data={"pmip": ["py.typed"], "pmip.http": ["swagger.html"]},
+    package_data={"pmip": ["py.typed"], "pmip.http": ["swagger.html", "try.html"]},
     python_requires=">=3.11",
     install_requires=SERVING,
     extras_require=EXTRAS,

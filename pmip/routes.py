@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pmip.http.log import asked, log_requests
 from pmip.http.metrics import CONTENT_TYPE, Metrics
 from pmip.http.requests import Limits, Question, body_of, comments_of, question_in
 from pmip.http.swagger import DocumentedApi, error_model, ns, service_ns
+from pmip.http.try_page import try_page
 from pmip.serving.reloader import Reloader
 
 KEYED = ("/predict", "/model-info", "/metrics")
@@ -72,6 +74,8 @@ def create_app(
     )
     api.add_namespace(ns)
     api.add_namespace(service_ns)
+    app.add_url_rule("/openapi.json", view_func=api.openapi)
+    app.add_url_rule("/try", "try_page", partial(try_page, limits))
     answer_errors(app)
     if cors_origins:
         _let_in(app, cors_origins)
@@ -151,11 +155,12 @@ class Readiness(Resource):
 
 
 @service_ns.route("/metrics")
-class Figures(Resource):
+class MetricsText(Resource):
     """Gives Prometheus the metrics of the API."""
 
+    @service_ns.doc(id="get_metrics")
     @service_ns.produces(["text/plain", "application/json"])  # metrics, or an error
-    @service_ns.response(200, "The metrics of all workers, in the text format of Prometheus", swagger.figures_model)
+    @service_ns.response(200, "The metrics of all workers, in the text format of Prometheus", swagger.metrics_model)
     @service_ns.response(401, "An API key is required, and no accepted key was sent", error_model)
     def get(self) -> Response:
         """Return the metrics of all workers: requests, comments, probabilities of spam, and the model."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Takes the two screenshots in README.md: the Swagger page of an API that it starts for DATA_DIR/model.pkl, and the
-# newest report in DATA_DIR. Writes .github/images/swagger.png and report.png.
+# Takes the two screenshots in README.md: the page /try of an API that it starts for DATA_DIR/model.pkl, and the newest
+# report in DATA_DIR. Writes .github/images/try.png and report.png.
 #
 # usage: scripts/take_screenshots.sh
 #
@@ -54,10 +54,10 @@ def save(picture: bytes, name: str) -> None:
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
     page = browser.new_page(viewport={"width": 1000, "height": 720})
-    page.goto(api)
-    page.locator(".opblock-summary-path").first.wait_for()
-    page.wait_for_timeout(500)
-    save(page.screenshot(), "swagger.png")
+    page.goto(api + "try")
+    page.get_by_role("button", name="Score").click()
+    page.locator("#result").wait_for()
+    save(page.screenshot(), "try.png")
     page.goto(report)
     page.get_by_text("How good is it?").last.scroll_into_view_if_needed()
     page.evaluate("window.scrollBy(0, 560)")
@@ -65,7 +65,7 @@ with sync_playwright() as playwright:
     save(page.screenshot(), "report.png")
     browser.close()
 PYTHON
-  say "wrote .github/images/swagger.png and report.png"
+  say "wrote .github/images/try.png and report.png"
 }
 
 main "$@"

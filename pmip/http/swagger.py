@@ -10,6 +10,7 @@ from flask_restx import Namespace, fields
 
 from pmip.http.errors import QuietApi
 from pmip.http.keys import HEADER
+from pmip.http.openapi import openapi_of
 from pmip.http.requests import ANSWER_TYPES, MAX_TOP, TOP, Limits
 
 EXAMPLE = ["Check it out this free stuff", "I take issue with your characterization"]
@@ -128,7 +129,7 @@ lineage_model = ns.model(
 )
 info_model = ns.model("ModelInfo", {"result": fields.Nested(lineage_model, required=True)})
 status_model = ns.model("Status", {"status": fields.String(required=True, example="ok")})
-figures_model = fields.String
+metrics_model = fields.String
 error_model = ns.model("Error", {"message": fields.String(required=True, description="what is wrong, and the remedy")})
 
 
@@ -159,6 +160,10 @@ class DocumentedApi(QuietApi):
                     if status in ERRORS:
                         response["examples"] = {"application/json": {"message": ERRORS[status]}}
         return document | {"basePath": self.base_path.rstrip("/") or "/"}
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the same document as OpenAPI 3."""
+        return openapi_of(self.__schema__)
 
     def render_doc(self) -> Response:
         """Return our page: that of flask-restx declares no language, and its inline scripts have no nonce."""

@@ -1,6 +1,7 @@
-"""The Swagger page in a real browser, as a caller uses it: Debian's Chromium, or whichever is installed."""
+"""The Swagger page and /try in a real browser, as people use them: Debian's Chromium, or whichever is installed."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -10,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api import running_api
-from conftest import without
+from api import ask, running_api
+from conftest import SAMPLE, without
 from nginx import running_nginx
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
 
-from pmip.model.artifact import Artifact
+from pmip.model.artifact import Artifact, Metadata, pack
 from pmip.store.versions import LocalModel
+from pmip.training.comments import read_comments
+from pmip.training.data import local_files
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # The last one keeps the browser itself, too, from asking anybody else.
@@ -61,9 +67,12 @@ class Caller:
         if message.type == "error" and "the server responded with a status" not in message.text:
             self.complaints.append(message.text)
 
-    def open(self, address: str) -> None:
+    def visit(self, address: str, page: str = "") -> None:
         self.address = address
-        self.page.goto(address)
+        self.page.goto(address + page)
+
+    def open(self, address: str) -> None:
+        self.visit(address)
         self.page.get_by_role("button", name="/predict").first.click()
         self.page.get_by_role("button", name="Try it out").click()
 
@@ -74,6 +83,19 @@ class Caller:
         expect(self.page.locator(".loading-container")).to_have_count(0)
         status = answer.locator(".response-col_status").inner_text().split()[0]
         return status, json.loads(answer.locator(".highlight-code pre, pre.microlight").first.inner_text())
+
+    def score(self, comment: str) -> str:
+        """Score a comment at /try without a mouse, and return what a screen reader then says."""
+        self.page.get_by_label("Comment").fill(comment)
+        with self.page.expect_response("**/predict?type=probability"):
+            self.page.keyboard.press("Control+Enter")
+        expect(self.page.get_by_role("status")).not_to_be_empty()
+        return self.page.get_by_role("status").inner_text()
+
+    def words(self) -> dict[str, float]:
+        """Return each word at /try with what it adds to the log-odds."""
+        words = self.page.locator("#words > *").all()
+        return {word.inner_text(): float(word.get_attribute("title").split()[0].replace("−", "-")) for word in words}
 
     def authorize(self, key: str) -> None:
         self.page.locator(".auth-wrapper").get_by_role("button", name="Authorize").first.click()
@@ -144,6 +166,114 @@ def test_the_page_fits_a_telephone(browser: Browser, port: int) -> None:
         assert paths.first.inner_text().strip() == "/predict"
         assert max(box["height"] for box in (path.bounding_box() for path in paths.all()) if box) < 32
         assert caller.page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+TRIED = "Check out my channel, I love this song"
+MIXED = "我喜欢这首歌 <img src=x onerror=alert(1)> 😀👍 fin"
+
+
+def log_odds(comments: list[str], port: int) -> list[float]:
+    rows = ask(port, "/predict?type=probability", {"comments": comments}).body["result"]
+    return [math.log((row["probability"][1] or 0.001) / (row["probability"][0] or 0.001)) for row in rows]
+
+
+@pytest.mark.parametrize("classifier", ["linear", "forest"])
+def test_a_person_sees_what_each_word_does(
+    classifier: str, caller: Caller, artifact: Artifact, forest: Artifact, tmp_path: Path
+) -> None:
+    """The page gives the probability of any model, and for each word the log-odds with it less those without it."""
+    LocalModel(tmp_path).save({"linear": artifact, "forest": forest}[classifier])
+    with running_api(tmp_path, TRUST_PICKLES="true") as (port, _):
+        caller.visit(f"http://127.0.0.1:{port}/", "try")
+        answer = caller.score(TRIED)
+        words = TRIED.split()
+        whole, *others = log_odds([TRIED, *(" ".join(words[:i] + words[i + 1 :]) for i in range(len(words)))], port)
+    spam = 1 / (1 + math.exp(-whole))
+    assert answer == f"{'Spam' if spam > 0.5 else 'Not spam'}: the probability of spam is {100 * spam:.1f}\u00a0%."
+    effects = {word: whole - other for word, other in zip(words, others, strict=True)}
+    assert caller.words() == pytest.approx(effects, abs=0.0051)
+    assert caller.page.locator("mark.for").count() > 1 < caller.page.locator("#words mark.against").count()
+    strongest = [row.split("\t") for row in caller.page.locator("#strongest").inner_text().splitlines()]
+    assert strongest[0][0] == max(effects, key=lambda word: abs(effects[word]))
+    assert caller.page.get_by_role("meter").evaluate("bar => bar.value") == pytest.approx(spam)
+
+
+@pytest.fixture(scope="module")
+def forest() -> Artifact:
+    comments = read_comments(local_files(SAMPLE[:1]))
+    model = make_pipeline(TfidfVectorizer(), RandomForestClassifier(30, random_state=1))
+    return pack(model.fit(comments["CONTENT"], comments["CLASS"]), Metadata("20260101T000000Z", "staging"))
+
+
+def test_any_text_is_split_into_words_and_shown_as_text(caller: Caller, port: int) -> None:
+    """Chinese is split by the browser's dictionary, markup is shown and not run, and an empty comment is not sent."""
+    caller.visit(f"http://127.0.0.1:{port}/", "try")
+    assert "the probability of spam is" in caller.score(f"  {MIXED}\n")
+    assert caller.page.locator("#words").inner_text() == MIXED
+    assert [*caller.words()] == ["我", "喜欢", "这", "首歌", "<img", "src=x", "onerror=alert(1)>", "😀👍", "fin"]
+    caller.page.get_by_label("Comment").fill(" \n")
+    caller.page.get_by_role("button", name="Score").click()
+    expect(caller.page.get_by_role("status")).to_have_text("Write a comment first.")
+    expect(caller.page.locator("#result")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"), [("COMMENTS", 5, 4), ("COMMENT_CHARS", 14, 5), ("TOTAL_CHARS", 85, 5)]
+)
+def test_a_long_text_is_cut_to_the_limits(
+    caller: Caller, artifact: Artifact, tmp_path: Path, name: str, value: int, words: int
+) -> None:
+    """The page scores the first words, says how many, and shows only those."""
+    LocalModel(tmp_path).save(artifact)
+    limits = {"MAX_COMMENT_CHARS": "50", "MAX_TOTAL_CHARS": "10000", f"MAX_{name}": str(value)}
+    with running_api(tmp_path, **limits) as (port, _):
+        caller.visit(f"http://127.0.0.1:{port}/", "try")
+        answer = caller.score("w1 w2 w3 w4 w5 w6 w7 w8")
+        assert answer.endswith(f". The text is long: only its first {words} words were scored.")
+        assert len(caller.words()) == words
+        if name == "COMMENT_CHARS":
+            assert "The API answered: comments[0] has 30 characters" in caller.score("w" * 30)
+
+
+def test_a_key_is_asked_for_when_it_is_needed(caller: Caller, artifact: Artifact, tmp_path: Path) -> None:
+    """Below a path too, the field appears with the refusal, takes any letters, and no key is stored."""
+    LocalModel(tmp_path).save(artifact)
+    settings = {"URL_PREFIX": "/pre", "API_KEYS": "ключ €"}
+    with running_api(tmp_path, **settings) as (port, _), running_nginx(tmp_path, port) as front:
+        caller.visit(f"http://127.0.0.1:{front}/pre/")
+        caller.page.get_by_role("link", name="Try one comment").click()
+        expect(caller.page.get_by_label("API key")).to_be_hidden()
+        assert caller.score(TRIED) == "This API requires a key. Enter it above."
+        expect(caller.page.get_by_label("API key")).to_be_focused()
+        caller.page.keyboard.type("wrong")
+        assert caller.score(TRIED) == "The API does not accept this key."
+        caller.page.get_by_label("API key").fill("ключ €")
+        assert "the probability of spam is" in caller.score(TRIED)
+        stored = "[localStorage.length, sessionStorage.length, document.cookie, location.search]"
+        assert caller.page.evaluate(stored) == [0, 0, "", ""]
+    caller.page.get_by_role("button", name="Score").click()
+    expect(caller.page.get_by_role("status")).to_have_text("The API did not answer. Try again in a moment.")
+    assert [words for words in caller.complaints if "predict" not in words and "REFUSED" not in words] == []
+    caller.complaints.clear()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
+def test_try_fits_the_screen_and_has_no_barriers(
+    browser: Browser, axe: str, port: int, scheme: Any, width: int, height: int
+) -> None:
+    """On a telephone and a desktop, dark and light, nothing is cut off and axe-core finds nothing serious."""
+    with browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, bypass_csp=True
+    ) as context:
+        caller = Caller(context.new_page())
+        caller.visit(f"http://127.0.0.1:{port}/", "try")
+        caller.page.evaluate(axe)
+        found = barriers(caller.page)
+        caller.score(f"{TRIED} {'long' * 100}")
+        found += barriers(caller.page)
+        assert caller.page.evaluate("document.documentElement.scrollWidth") == width
+    assert found == caller.complaints == []
 
 
 @pytest.fixture(scope="module")

