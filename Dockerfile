@@ -12,6 +12,7 @@ ARG EXTRAS=lambda
 COPY --from=training /usr/src/app/setup.py /usr/src/app/requirements.txt ./
 RUN mkdir pmip && touch pmip/__init__.py README.md \
     && pip install --no-cache-dir --root-user-action=ignore --use-pep517 -c requirements.txt -e ".[${EXTRAS}]" \
+    && pip uninstall --quiet --yes --root-user-action=ignore pip setuptools wheel \
     && rm -rf build README.md ./*.egg-info
 
 ENV HOME=/tmp HOST=0.0.0.0 PORT=8000
