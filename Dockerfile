@@ -28,7 +28,7 @@ CMD ["-c", "exec gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app"]
 # From here on each build is new.
 COPY --from=training /usr/src/app/LICENSE ./
 COPY --from=training /usr/src/app/pmip pmip
-# Load the API once: a build whose API cannot start fails, and the image holds what Python compiles for it.
+# A build whose API cannot be loaded fails here, not on a host.
 RUN gunicorn --check-config -c python:pmip.gunicorn_conf pmip.wsgi:app && rm -rf /tmp/*
 ARG GIT_REVISION=
 ENV GIT_REVISION=${GIT_REVISION}
