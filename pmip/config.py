@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Settings:
             pinned_model_id=read("PINNED_MODEL_ID", None, str),
             model_poll_seconds=read("MODEL_POLL_SECONDS", 60.0, _number(float, minimum=0.1)),
             model_cache_dir=read("MODEL_CACHE_DIR", None, Path),
-            trust_pickles=read("TRUST_PICKLES", False, _boolean),
+            trust_pickles=read("TRUST_PICKLES", False, _trust),
             max_comments=read("MAX_COMMENTS", 1000, _number(int, minimum=1)),
             max_comment_chars=read("MAX_COMMENT_CHARS", 10_000, _number(int, minimum=1)),
             max_total_chars=read("MAX_TOTAL_CHARS", 300_000, _number(int, minimum=1)),
@@ -142,6 +143,18 @@ def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false", "1", "0"):
         raise ValueError("must be true or false")
     return text.lower() in ("true", "1")
+
+
+def _trust(text: str) -> bool:
+    """Check that an API that may run pickles has the libraries for them; its image has them only on request."""
+    trusted = _boolean(text)
+    missing = [name for name in ("joblib", "sklearn") if trusted and not find_spec(name)]
+    if missing:
+        raise ValueError(
+            f"a model can only be run with {' and '.join(missing)}, which this installation does not have; build the "
+            "API image with EXTRAS=lambda,pickles, or install pmip[pickles]"
+        )
+    return trusted
 
 
 def keys_in(text: str) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ require_aws() {
     die "the aws command is not installed; see https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html"
 }
 
-# The template of a stage has the same name.
+# The template of a stage has the same name. A budget is for the whole account, and is created in us-east-1, because many
+# regions have none.
 read_stage() { # read_stage [STAGE ...]
   local stages
   stages=$(cd scripts/cloudformation 2>/dev/null && echo *.yml) || true
@@ -23,6 +24,7 @@ read_stage() { # read_stage [STAGE ...]
   esac
   # shellcheck disable=SC2034  # used by the scripts
   stack=pmip-$1 template=scripts/cloudformation/$1.yml
+  case $1 in budget) export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 ;; esac
 }
 
 # Prints what a query finds in the description of a stack.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Deletes one of pmip's stacks, waits for the end, and prints what AWS kept, such as the bucket with data and models.
 #
-# usage: scripts/delete_stack.sh foundation|training|serving|lambda
+# usage: scripts/delete_stack.sh foundation|budget|training|serving|lambda
 #
 # Delete the foundation last, because the others use it.
 # shellcheck source=scripts/aws.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Creates one of pmip's stacks on AWS, or updates it to its template, and prints its outputs as NAME=VALUE.
 #
-# usage: scripts/deploy_stack.sh foundation|training|serving|lambda [PARAMETER=VALUE ...]
+# usage: scripts/deploy_stack.sh foundation|budget|training|serving|lambda [PARAMETER=VALUE ...]
 #
 # PARAMETER=VALUE  a parameter of scripts/cloudformation/STAGE.yml; others keep their value, at first the default
 #

@@ -5,8 +5,9 @@
 #
 # --venv   install into .venv in the project's folder. It is created if it is missing, is incomplete, or was created
 #          before the folder was moved. If it is up to date, nothing happens
-# EXTRAS   comma-separated: train (papermill, Jupyter), local (S3 server), lambda, dask (training on a cluster), test
-#          (for scripts/test.sh), test-all (only for its --all), fuzz (on Linux, with Python 3.11)
+# EXTRAS   comma-separated: train (papermill, Jupyter, scikit-learn), local (S3 server), lambda, dask (training on a
+#          cluster), pickles (scikit-learn alone, for an API with TRUST_PICKLES=true), test (for scripts/test.sh), test-all
+#          (only for its --all), fuzz (on Linux, with Python 3.11)
 # PYTHON   the Python to install into, or to create .venv with; default: python3, or with --venv the first of python3,
 #          python3.13, python3.12 and python3.11 that is Python 3.11 or later
 #

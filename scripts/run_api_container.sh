@@ -26,7 +26,7 @@ provide_local_model() {
   say "there is no local model; 'bash scripts/run_training_container.sh scripts/train.sh' trains one, which is then served"
 }
 
-# The API image contains the training image.
+# The API image has the code for this, and the folder of the data is mounted writable only for a training container.
 fetch_model() {
   say "downloading the newest model of staging"
   TRAINING_IMAGE=$api_image bash scripts/run_training_container.sh -c 'exec python -m pmip get-latest-model staging' >&2

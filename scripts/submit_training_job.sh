@@ -53,17 +53,24 @@ leave() {
 }
 
 follow() {
-  local told=
+  told=
   stream=None
   model_id=
   log_error=
   while look; do
-    if [ "$status" != "$told" ]; then say "$status"; fi
-    told=$status
+    tell_state
     show_log
     case $status in SUCCEEDED | FAILED) return ;; esac
     sleep "$poll_seconds"
   done
+}
+
+# A job that waits says for what, such as capacity or a configuration that fits no machine.
+tell_state() {
+  local state=$status
+  case $status in SUCCEEDED | FAILED) ;; *) if [ "$status_reason" != None ]; then state="$status: $status_reason"; fi ;; esac
+  if [ "$state" != "$told" ]; then say "$state"; fi
+  told=$state
 }
 
 look() {

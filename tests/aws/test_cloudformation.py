@@ -13,9 +13,12 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError, WaiterError
+from cfnlint.helpers import REGIONS
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from conftest import ROOT
 from emulator import ACCOUNT, BUCKET, REGION, REGISTRY, STAGES, TEMPLATES, Emulator, template
+
+from pmip.store.versions import new_model_id
 
 CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/1"
 # The actions that are allowed on "*": AWS knows no resource for them, and none changes anything.
@@ -44,15 +47,37 @@ def listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def test_cfn_lint_finds_nothing() -> None:
-    """Neither an error, nor a warning, nor a hint."""
-    program = Path(sys.executable).with_name("cfn-lint")
-    command = [program, "--include-checks", "I", "--", *TEMPLATES.glob("*.yml")]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert (run.returncode, run.stdout) == (0, ""), run.stderr
+REGIONAL = [stage for stage in STAGES if stage != "budget"]
+COMMON = "us-east-1 us-east-2 us-west-2 eu-west-1 eu-central-1 eu-north-1 ap-northeast-1 ap-southeast-2 sa-east-1"
+COMMERCIAL = set(botocore.session.get_session().get_available_regions("s3")) & set(REGIONS)
+# The three regions beside the common ones have neither budgets nor function URLs.
+REGIONS_OF = {"budget": "us-east-1", "lambda": COMMON} | dict.fromkeys(
+    ("foundation", "training", "serving"), f"{COMMON} ca-west-1 eu-central-2 il-central-1"
+)
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_cfn_lint_finds_nothing(stage: str) -> None:
+    """A template has no error, warning or hint in any region in which it is tried; a budget is only made in one."""
+    command = [Path(sys.executable).with_name("cfn-lint"), "-I", "-r", *REGIONS_OF[stage].split()]
+    run = subprocess.run(
+        [*command, "--", TEMPLATES / f"{stage}.yml"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (run.returncode, run.stdout) == (0, ""), run.stderr
+
+
+@pytest.mark.parametrize("stage", REGIONAL)
+def test_the_page_names_each_region_that_lacks_a_resource(stage: str) -> None:
+    """Whoever chooses a region reads there, before anything is deployed, which stack cannot be created in it."""
+    types = {resource["Type"] for resource in template(stage)["Resources"].values()}
+    schemas = PROVIDER_SCHEMA_MANAGER.get_resource_types
+    lacking = {region for region in COMMERCIAL if not types <= set(schemas(region))}
+    [_, rest] = (TEMPLATES / "README.md").read_text().split("- **A region.**")
+    told = set(re.findall(r"`([a-z]{2}-[a-z]+-\d)`", rest.split("\n- ")[0]))
+    assert lacking == (told if stage == "lambda" else set())
+
+
+@pytest.mark.parametrize("stage", REGIONAL)
 def test_no_policy_says_more_than_it_must(stage: str) -> None:
     """No action has a wildcard, and "*" as a resource is for a few actions that know no other."""
     statements = [node for node in nodes(template(stage)) if node.get("Effect") == "Allow"]
@@ -199,29 +224,60 @@ def test_the_schedule_submits_this_job(cloud: Emulator) -> None:
     queue = json.loads(cloud.outputs["training"]["JobQueueProperties"])["JobQueueName"]
     assert call["JobQueue"].endswith(f":job-queue/{queue}")
     assert call["JobDefinition"] == job_definition(cloud)["JobDefinitionName"]
+    assert schedule["Target"]["DeadLetterConfig"]["Arn"].endswith(":pmip-training-unsent")
     role = cloud.role_name("training", "ScheduleRole")
     assert schedule["Target"]["RoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/{role}"
 
 
-def test_a_failed_job_is_told_by_mail(cloud: Emulator, elsewhere: Emulator) -> None:
-    """To AlarmEmail when it is given; a job that succeeded, or of another queue, is not told."""
+def test_a_job_that_failed_or_cannot_start_is_told_by_mail(cloud: Emulator, elsewhere: Emulator) -> None:
+    """AlarmEmail gets a mail, if it is given; a job that succeeded, or of another queue, sends none."""
     assert cloud.client("events").list_rules()["Rules"] == []
+    assert cloud.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
     queue = elsewhere.deploy("training", AlarmEmail="a@example.com")["JobQueue"]
     events, sns = elsewhere.client("events"), elsewhere.client("sns")
-    [rule] = events.list_rules()["Rules"]
-    [target] = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
-    [mail] = sns.list_subscriptions_by_topic(TopicArn=target["Arn"])["Subscriptions"]
+    rules = events.list_rules()["Rules"]
+    targets = [target for rule in rules for target in events.list_targets_by_rule(Rule=rule["Name"])["Targets"]]
+    [topic] = {target["Arn"] for target in targets}
+    [mail] = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
     assert (mail["Protocol"], mail["Endpoint"]) == ("email", "a@example.com")
+    alarms = elsewhere.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    assert [alarm["AlarmActions"] for alarm in alarms] == [[topic]] * 2
 
-    def told(status: str, queue: str) -> bool:
-        event = {"source": "aws.batch", "detail-type": "Batch Job State Change", "id": "1", "account": ACCOUNT}
-        event |= {"time": "2026-01-01T00:00:00Z", "region": REGION, "resources": []}
-        event["detail"] = {"status": status, "jobQueue": queue}
-        return bool(events.test_event_pattern(EventPattern=rule["EventPattern"], Event=json.dumps(event))["Result"])
+    def told(kind: str, status: str, queue: str) -> bool:
+        event = {"source": "aws.batch", "detail-type": kind, "id": "1", "account": ACCOUNT, "region": REGION}
+        event |= {"time": "2026-01-01T00:00:00Z", "resources": [], "detail": {"status": status, "jobQueue": queue}}
+        test = {"Event": json.dumps(event)}
+        return any(events.test_event_pattern(EventPattern=rule["EventPattern"], **test)["Result"] for rule in rules)
 
-    assert told("FAILED", queue)
-    assert not told("SUCCEEDED", queue)
-    assert not told("FAILED", queue + "-another")
+    assert told("Batch Job State Change", "FAILED", queue)
+    assert told("Batch Job Queue Blocked", "RUNNABLE", queue)
+    assert not told("Batch Job State Change", "SUCCEEDED", queue)
+    assert not told("Batch Job State Change", "FAILED", queue + "-another")
+
+
+def test_days_without_a_published_model_are_an_alarm() -> None:
+    """A run that publishes is counted by its last line, the model id, and by no other line that names a version."""
+    resources = template("training")["Resources"]
+    pattern = resources["PublishedModels"]["Properties"]["FilterPattern"].strip("%")
+    assert re.search(pattern, new_model_id())
+    assert not re.search(pattern, f"==> {new_model_id()} is published")
+    [metric] = resources["PublishedModels"]["Properties"]["MetricTransformations"]
+    alarm = resources["NoNewModelAlarm"]["Properties"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == (metric["MetricNamespace"], metric["MetricName"])
+    assert alarm["TreatMissingData"] == "breaching"
+
+
+def test_a_cluster_is_reached_by_its_address_and_security_group(elsewhere: Emulator) -> None:
+    """The job gets the address as its parameter, and beside HTTPS only the port of the scheduler is open to it."""
+    other, address = elsewhere.elsewhere(), "tcp://10.0.0.1:8786"
+    other.deploy("foundation")
+    with pytest.raises(ClientError, match="A DaskScheduler needs a DaskSecurityGroup"):
+        other.deploy("training", DaskScheduler=address)
+    outputs = other.deploy("training", DaskScheduler=address, DaskSecurityGroup="sg-0123abcd")
+    container = json.loads(outputs["JobDefinitionProperties"])["ContainerProperties"]
+    assert container["Command"] == ["scripts/train.sh", f"DASK_SCHEDULER={address}"]
+    [group] = other.client("ec2").describe_security_groups(GroupIds=[outputs["SecurityGroup"]])["SecurityGroups"]
+    assert {(rule["FromPort"], rule["ToPort"]) for rule in group["IpPermissionsEgress"]} == {(443, 443), (8786, 8786)}
 
 
 def test_one_instance_is_the_default(cloud: Emulator) -> None:
@@ -292,7 +348,7 @@ def test_a_load_balancer_with_a_certificate_answers_https_only(elsewhere: Emulat
     assert balanced["aws:elbv2:listener:443", "SSLCertificateArns"] == CERTIFICATE
     assert balanced["aws:elasticbeanstalk:environment:process:default", "HealthCheckPath"] == "/readiness"
     assert balanced["aws:elasticbeanstalk:application:environment", "TRUSTED_PROXIES"] == "2"
-    assert balanced["aws:elasticbeanstalk:command", "DeploymentPolicy"] == "Rolling"
+    assert balanced["aws:elasticbeanstalk:command", "DeploymentPolicy"] == "RollingWithAdditionalBatch"
     assert balanced["aws:autoscaling:asg", "MaxSize"] == "4"
     assert ("aws:autoscaling:trigger", "UpperThreshold") in balanced
 
@@ -323,7 +379,7 @@ def test_lambda_serves_the_api_image(cloud: Emulator) -> None:
     tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert function["ImageConfig"]["EntryPoint"] == ["python", "-m", "awslambdaric"]
-    assert f"WORKDIR {function['ImageConfig']['WorkingDirectory']}\n" in DOCKERFILE_TRAIN
+    assert f"WORKDIR {function['ImageConfig']['WorkingDirectory']}\n" in DOCKERFILE
     made = functions.get_function(FunctionName="pmip-lambda")
     assert made["Code"]["ImageUri"] == f"{REGISTRY}/pmip_api:1"
     secret = cloud.client("secretsmanager").get_secret_value(SecretId="pmip/api-keys")["SecretString"]
@@ -331,6 +387,19 @@ def test_lambda_serves_the_api_image(cloud: Emulator) -> None:
     assert functions.get_function_url_config(FunctionName="pmip-lambda")["AuthType"] == "NONE"
     statements = json.loads(functions.get_policy(FunctionName="pmip-lambda")["Policy"])["Statement"]
     assert all("FunctionUrl" in str(statement["Condition"]) for statement in statements)
+
+
+def test_failed_calls_of_lambda_are_told_by_mail(elsewhere: Emulator) -> None:
+    """Answers from 500 to 599, which the failures of the function itself also become, are counted at its address."""
+    elsewhere.deploy("lambda", AlarmEmail="a@example.com")
+    [alarm] = [
+        alarm
+        for alarm in elsewhere.client("cloudwatch").describe_alarms()["MetricAlarms"]
+        if alarm["Namespace"] == "AWS/Lambda"
+    ]
+    [mail] = elsewhere.client("sns").list_subscriptions_by_topic(TopicArn=alarm["AlarmActions"][0])["Subscriptions"]
+    assert (mail["Protocol"], mail["Endpoint"]) == ("email", "a@example.com")
+    assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": "pmip-lambda"}]
 
 
 @pytest.mark.parametrize("stage", ["serving", "lambda"])

@@ -51,6 +51,7 @@ pull logs:PutLogEvents | /pmip/training |
 pull s3:GetObject | | training/20260101/a.csv
 schedule batch:SubmitJob | job-queue/pmip-training job-definition/pmip-training:7 |
 schedule batch:SubmitJob | | job-queue/another job-definition/pmip-training-another:1
+schedule sqs:SendMessage | pmip-training-unsent | another
 schedule batch:DescribeJobs | | -
 schedule s3:GetObject | | training/20260101/a.csv
 instance s3:ListBucket | models/prod/ | models/staging/ training/

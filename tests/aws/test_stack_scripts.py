@@ -126,6 +126,15 @@ def test_a_new_stack_is_created(scripts: Path, aws: AwsRecorder) -> None:
     assert change["ChangeSetType"] == "CREATE"
 
 
+def test_a_budget_is_created_and_deleted_in_one_region(scripts: Path, aws: AwsRecorder) -> None:
+    """Whatever region the shell has set: many have no budgets, and one is for the whole account."""
+    deployable(aws)
+    assert run(scripts / "deploy_stack.sh", "budget", "BudgetDollars=5", AWS_REGION="eu-north-1").returncode == 0
+    deletable(aws)
+    assert run(scripts / "delete_stack.sh", "budget", AWS_REGION="eu-north-1").returncode == 0
+    assert aws.regions == {"us-east-1"}
+
+
 def test_a_template_without_changes_is_no_failure(scripts: Path, aws: AwsRecorder) -> None:
     """Nothing is executed, and the outputs are printed all the same."""
     deployable(aws)

@@ -16,8 +16,10 @@ SCRIPT = "submit_training_job.sh"
 MODEL_ID = "20300101T000000Z"
 
 
-def job(status: str, stream: str = "", **container: Any) -> dict[str, Any]:
-    described = {"jobId": "job-1", "jobName": "pmip-training", "status": status, "statusReason": "why"}
+def job(status: str, stream: str = "", why: str = "", **container: Any) -> dict[str, Any]:
+    described = {"jobId": "job-1", "jobName": "pmip-training", "status": status}
+    why = why or ("why" if status == "FAILED" else "")
+    described |= {"statusReason": why} if why else {}
     return {"jobs": [described | {"container": ({"logStreamName": stream} if stream else {}) | container}]}
 
 
@@ -86,6 +88,16 @@ def test_a_job_that_fails_ends_the_script_as_it_ended(
     outcome = run(SCRIPT)
     assert (outcome.returncode, outcome.stdout) == (status, "")
     assert outcome.stderr.endswith(f"the gate is shut\nsubmit_training_job.sh: {told}\n")
+
+
+def test_a_job_that_waits_says_for_what(aws: AwsRecorder) -> None:
+    """The reason that Batch gives is shown when it changes, not only when the job has ended."""
+    runnable(aws)
+    reasons = ("", "CAPACITY:X - full", "CAPACITY:X - full", "MISCONFIGURATION:Y - too large", "")
+    aws.answer("DescribeJobs", *(job("RUNNABLE", why=why) for why in reasons), job("SUCCEEDED"))
+    told = run(SCRIPT).stderr.splitlines()
+    states = ("RUNNABLE", "RUNNABLE: CAPACITY:X - full", "RUNNABLE: MISCONFIGURATION:Y - too large", "RUNNABLE")
+    assert told == [f"==> {line}" for line in ("job job-1", *states, "SUCCEEDED", "its log has no model id")]
 
 
 def test_each_attempt_has_its_own_log(aws: AwsRecorder) -> None:

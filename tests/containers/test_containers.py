@@ -92,14 +92,30 @@ def test_no_credential_and_no_stray_file_is_in_history_or_layers(images: str, pr
     assert MARK not in docker("history", "--no-trunc", API) + docker("inspect", API)
 
 
-def test_an_image_holds_what_it_needs_and_no_more(images: str) -> None:
+@pytest.mark.parametrize(
+    ("image", "code"),
+    [
+        (TRAINING, {"LICENSE", "README.md", "data", "notebooks", "pmip", "requirements.txt", "scripts", "setup.py"}),
+        (API, {"LICENSE", "pmip", "requirements.txt", "setup.py"}),
+    ],
+)
+def test_an_image_holds_what_it_needs_and_no_more(image: str, code: set[str], images: str) -> None:
     """No build tools, no git, no caches; of the project only what runs, readable by anybody."""
     look = (
         "ls -A; command -v gcc cc make git; find . ! -perm -a+r; find /root/.cache /tmp -mindepth 1 2>/dev/null; true"
     )
-    shown = docker("run", "--rm", "--user", "0", API, "-c", look).split()
-    code = {"notebooks", "pmip", "requirements.txt", "scripts", "setup.py"}
-    assert set(shown) == code | {"LICENSE", "README.md", "data"}
+    assert set(docker("run", "--rm", "--user", "0", image, "-c", look).split()) == code
+
+
+def test_the_api_image_has_no_library_of_training(images: str) -> None:
+    """What can run a pickle or a notebook is not there, and TRUST_PICKLES ends at the start with how to get it."""
+    names = ("joblib", "jupyter_server", "nbconvert", "numpy", "pandas", "papermill", "pip", "scipy", "sklearn")
+    code = f"from importlib.util import find_spec; print(*filter(find_spec, {names}))"
+    assert docker("run", "--rm", "--entrypoint", "python", API, "-c", code) == ""
+    started = ["docker", "run", "--rm", "--env", "TRUST_PICKLES=true", API]
+    refused = subprocess.run(started, capture_output=True, text=True, timeout=60, check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "build the API image with EXTRAS=lambda,pickles" in refused.stderr
 
 
 def test_an_edit_is_built_within_15_seconds(project: Path, images: str) -> None:

@@ -44,6 +44,7 @@ class AwsRecorder(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.calls: list[Call] = []
+        self.regions: set[str] = set()
         self._answers: dict[str, list[Answer]] = {}
 
     @property
@@ -75,7 +76,8 @@ class _Handler(Handler):
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         # Credential=KEY/DAY/REGION/SERVICE/aws4_request; a call without a signature renews those of 'aws login'.
-        signed = self.headers.get("Authorization", "///signin").split("/")[3]
+        _, _, region, signed, *_ = self.headers.get("Authorization", "//any/signin").split("/")
+        self.server.regions.add(region)
         service = MODELS.get_service_model(signed)
         call = _call(service, self, body)
         answer = self.server.next_answer(call)

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from conftest import ROOT, free_port, seeded, without
 
 TEMPLATES = ROOT / "scripts" / "cloudformation"
-STAGES = ("foundation", "training", "serving", "lambda")
+STAGES = ("foundation", "budget", "training", "serving", "lambda")
 PACKAGE = "ministack==1.5.33"  # it pins another botocore, and so gets an environment of its own
 ACCOUNT, REGION = "000000000000", "us-east-1"
 BUCKET = f"pmip-{ACCOUNT}-{REGION}"
@@ -26,6 +26,7 @@ PLATFORMS = f"arn:aws:elasticbeanstalk:{REGION}::platform"
 # What a person has to give; all else has a default.
 PARAMETERS = {
     "foundation": {},
+    "budget": {"AlarmEmail": "a@example.com"},
     "training": {"Image": f"{REGISTRY}/pmip:1", "VpcId": "vpc-1", "Subnets": "subnet-1,subnet-2"},
     "serving": {"PlatformArn": f"{PLATFORMS}/Docker running on 64bit Amazon Linux 2023/4.7.1", "VersionLabel": "1"},
     "lambda": {"Image": f"{REGISTRY}/pmip_api:1"},
@@ -135,7 +136,7 @@ def installed(package: str, name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """Start the emulator, which enforces IAM, and make all four stacks."""
+    """Start the emulator, which enforces IAM, and make all stacks."""
     port, folder = free_port(), tmp_path_factory.mktemp("cloud")
     environ = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "AUTH": "true", "HOME": str(folder)}
     with (folder / "log").open("w") as log:

@@ -1,5 +1,6 @@
 """Settings from the environment: defaults, what is accepted, and mistakes told all at once."""
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -159,3 +160,11 @@ def test_api_keys_are_read_and_never_shown() -> None:
     assert "first" not in repr(settings)
     with pytest.raises(SettingsError, match="holds no key"):
         Settings.from_environ({"API_KEYS": " , "})
+
+
+def test_pickles_are_trusted_only_where_they_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API without scikit-learn says at its start how to get it, instead of refusing each model later."""
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(SettingsError, match=r"TRUST_PICKLES='true': .* with sklearn, .* EXTRAS=lambda,pickles"):
+        Settings.from_environ({"TRUST_PICKLES": "true"})
+    assert not Settings.from_environ({"TRUST_PICKLES": "false"}).trust_pickles

@@ -1,12 +1,14 @@
 """The lineage of a model survives its way through JSON, whatever stands there."""
 
 import json
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import sklearn
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.pipeline import Pipeline
@@ -28,6 +30,12 @@ def test_library_versions_tell_what_a_pickle_depends_on() -> None:
     versions = library_versions()
     assert versions.keys() == {"python", "scikit-learn", "numpy", "scipy", "joblib", "pmip"}
     assert versions["scikit-learn"] == sklearn.__version__
+
+
+def test_an_api_without_scikit_learn_tells_no_version_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads models as data and needs none of these libraries."""
+    monkeypatch.setattr(sys, "path", [str(ROOT)])  # neither site-packages nor what is installed there
+    assert library_versions().keys() <= {"python", "pmip"}
 
 
 def test_packing_completes_the_lineage(model: Pipeline) -> None:
