@@ -16,7 +16,7 @@ from pmip.routes import create_app
 from pmip.store.versions import LocalModel
 
 ASKED = [("POST", "/predict"), ("GET", "/model-info"), ("GET", "/metrics")]
-OPEN = [("GET", "/healthcheck"), ("GET", "/readiness"), ("GET", "/swagger.json"), ("GET", "/")]
+OPEN = [("GET", path) for path in ("/healthcheck", "/readiness", "/swagger.json", "/openapi.json", "/try", "/")]
 
 
 def client_with(keys: ApiKeys, folder: Path, artifact: Artifact) -> FlaskClient:
