@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -172,6 +173,24 @@ def library_versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):  # an API that only reads models needs none of them
             versions[name] = version(name)
     return versions
+
+
+def source_hash() -> str:
+    """Return a hash of the source code of pmip, as it is on the disk now."""
+    package = Path(__file__).parents[1]
+    sources = {path.relative_to(package).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
+    return sha256(repr(sorted(sources.items())).encode()).hexdigest()
+
+
+def software() -> dict[str, str]:
+    """Return what the training of a model depends on beside its data: the libraries' versions and pmip's sources."""
+    return library_versions() | {"pmip's sources": source_hash()[:12]}
+
+
+@cache
+def loaded_software() -> dict[str, str]:
+    """Return the software of this process at the first call; a worker can outlive a change of the files."""
+    return software()
 
 
 def spam_probabilities(model: Any, comments: Sequence[str]) -> list[float]:

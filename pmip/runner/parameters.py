@@ -22,6 +22,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 CHOICES = {"REPORT": ("full", "short")}
 NOT_KEPT = ("MODEL_ID", "DASK_SCHEDULER")  # they say nothing about how a model was trained
+KNOWN = (*RANGES, *CHOICES, *NOT_KEPT, "TRAINING_DATA_ID")  # the notebook must have these
 
 
 def parse_parameters(arguments: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:

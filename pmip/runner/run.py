@@ -21,14 +21,12 @@ from pmip import errors
 from pmip.config import Settings
 from pmip.errors import PmipError, Stopped, TrainingRunError
 from pmip.runner.parameters import parse_parameters, require_parameters
-from pmip.runner.preflight import read_parameters
+from pmip.runner.preflight import DATA_TAG, RESULT_TAG, read_parameters
 from pmip.runner.report import RunReport, not_writable
 from pmip.store.versions import LocalModel, is_model_id, new_model_id
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
-RESULT_TAG = "model-id"
-DATA_TAG = "training-data"
 # By key in the metadata, the most realistic evaluation first: the words that the summary uses.
 PROTOCOLS = {"leave_one_source_out": "on a new video", "grouped_10_fold": "on the same videos", "held_out": "held out"}
 # Wait until standard input is closed, which happens whenever this process ends, even by SIGKILL. Send SIGTERM first:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pmip.errors import ArtifactError, CacheError
-from pmip.model.artifact import MODEL, SCORER, library_versions, run_pickle
+from pmip.model.artifact import MODEL, SCORER, library_versions, run_pickle, source_hash
 from pmip.model.scorer import Scorer
 from pmip.model.verification import replay
 
@@ -63,8 +63,7 @@ class State:
 
 def cache_folder(base: Path | None, *served: object) -> Path:
     """Return a separate folder for each combination of user, served store, libraries and source code of pmip."""
-    sources = [path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
-    key = sha256(repr((served, library_versions(), sources)).encode()).hexdigest()[:16]
+    key = sha256(repr((served, library_versions(), source_hash())).encode()).hexdigest()[:16]
     return (base or Path(tempfile.gettempdir())) / f"pmip-{os.geteuid()}" / key
 
 
