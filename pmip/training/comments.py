@@ -6,6 +6,7 @@ The csv module parses them, because pandas fills short rows, drops stray quotes 
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -43,25 +44,26 @@ def read_comments(files: Iterable[CommentFile]) -> pd.DataFrame:
     return comments.drop(columns="source_is_file")
 
 
-def labelled_comments(files: Iterable[CommentFile], *, skip_unlabelled: bool = False) -> tuple[pd.DataFrame, int]:
+def labelled_comments(files: Iterable[CommentFile], *, to_merge: bool = False) -> tuple[pd.DataFrame, int]:
     """Read comments as `read_comments` does, few or of one class too, and return how many without a label were skipped.
 
-    The column `source_is_file` is true where the source is the file's name. Without `skip_unlabelled`, an empty CLASS
-    is a mistake.
+    The column `source_is_file` is true where the source is the file's name. `to_merge` skips rows with an empty CLASS,
+    which are mistakes otherwise, and takes a source from a column even if that names only one.
     """
     tables, skipped, room = [], 0, _Room()
     for entry in (entry for file in files for entry in entries(file, limited=True)):
-        table, without_label = _labelled(entry, room, skip_unlabelled=skip_unlabelled)
+        table, without_label = _labelled(entry, room, skip_unlabelled=to_merge)
         if table.empty and not without_label:
             log.warning("%s: holds no comment", entry.origin)
         tables.append(table)
         skipped += without_label
     comments = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"CLASS": []})
     if not comments.empty:
-        comments["source"], comments["source_is_file"] = _sources(comments)
+        comments["source"], comments["source_is_file"] = _sources(comments, 1 if to_merge else 2)
     return comments, skipped
 
 
+@lru_cache(maxsize=100)
 def label_of(text: str) -> int | None:
     """Return the class that a label means, or None: `1.00`, `1,0`, `Not spam`, `yes` and the like are unambiguous."""
     label = text.strip(' "').casefold()
@@ -155,13 +157,13 @@ def source_column(header: Sequence[str], wanted: str) -> list[str]:
     return [column for column in header if re.sub(r"[\W_]", "", str(column).casefold()) == wanted]
 
 
-def _sources(comments: pd.DataFrame) -> tuple["pd.Series[str]", "pd.Series[bool]"]:
-    """Return the source of each comment, from a column that names several or else from the file, and which it is."""
+def _sources(comments: pd.DataFrame, at_least: int) -> tuple["pd.Series[str]", "pd.Series[bool]"]:
+    """Return the source of each comment, and whether that is the name of its file, because no column names enough."""
     of_files = _names_of_files(comments["source_file"])
     for wanted in SOURCES:
         if columns := source_column(list(comments), wanted):
             told = comments[columns].apply(lambda column: column.str.strip()).replace("", None).bfill(axis=1).iloc[:, 0]
-            if told.nunique() < 2:
+            if told.nunique() < at_least:
                 continue
             if reason := _names_no_videos(told.dropna()):
                 log.warning("the column %s is not used as the source of the comments, because %s", columns[0], reason)
@@ -174,7 +176,7 @@ def _names_no_videos(told: "pd.Series[str]") -> str:
     counts = told.value_counts()
     if counts[[bool(APP.search(name)) for name in counts.index]].sum() > len(told) / 2:
         return "it names apps or devices; name the column of the videos video_id"
-    if counts[counts == 1].sum() > len(told) / 2:
+    if len(told) >= MIN_COMMENTS and (counts == 1).sum() > len(told) / 2:
         return "most of its values occur only once"
     return ""
 

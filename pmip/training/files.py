@@ -102,9 +102,9 @@ def is_comment_file(name: str) -> bool:
     return name.lower().endswith((*TABLES, ".zip")) and not is_hidden(name)
 
 
-def named(names: Sequence[str]) -> str:
+def named(names: Sequence[str], separator: str = ", ") -> str:
     """Return the first five of some names and the number of the others, for a message."""
-    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:5])
+    shown = separator.join(name if name.isprintable() else repr(name) for name in names[:5])
     return f"{shown} and {len(names) - 5:,} more" if len(names) > 5 else shown
 
 
