@@ -12,13 +12,18 @@ from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pmip.config import Settings
-from pmip.errors import PmipError, SettingsError, Stopped
+from pmip.errors import PmipError, SettingsError, Stopped, TrainingDataError
 from pmip.model import verification
 from pmip.model.artifact import MAX_METADATA_BYTES
 from pmip.store.objects import FolderStorage, S3Storage
 from pmip.store.versions import LOCAL, LocalModel, ModelStore
+
+if TYPE_CHECKING:
+    from pmip.model.scorer import Scorer
+    from pmip.training.scoring import Version
 
 log = logging.getLogger("pmip")
 
@@ -91,34 +96,78 @@ def get_training_data(settings: Settings, _options: argparse.Namespace) -> list[
 
 
 def seed_training_data(settings: Settings, options: argparse.Namespace) -> list[str]:
-    """Check and upload training data; print its addresses."""
+    """Check and upload training data; with --add, make a new day of the newest one and the files; print addresses."""
     from pmip.training.data import holds_data, seed
+    from pmip.training.merging import add
 
+    paths = [Path(file) for file in options.files]
+    if options.add:
+        storage = S3Storage(settings.bucket) if settings.bucket else FolderStorage(settings.data_dir)
+        return add(storage, paths, options.day, newer_wins=options.newer_wins, dry_run=options.dry_run)
+    if options.newer_wins or options.dry_run:
+        raise SettingsError("--newer-wins and --dry-run require --add")
     if options.if_empty and holds_data(_bucket(settings)):
         return []
-    day = options.day or f"{datetime.now(UTC):%Y%m%d}"
-    return seed(_bucket(settings), [Path(file) for file in options.files], day)
+    return seed(_bucket(settings), paths, options.day or f"{datetime.now(UTC):%Y%m%d}")
 
 
 def score(settings: Settings, options: argparse.Namespace) -> list[str]:
-    """Score the comments in files; write their columns with class and probability (of spam) as CSV."""
-    from pmip.training.scoring import score
+    """Score the comments in files; write their columns with predicted class and probability (of spam) as CSV."""
+    from pmip.training.scoring import Version
+    from pmip.training.transfer import files_below, is_folder
 
+    version = Version(*_version(settings, options.model_id))
+    if not is_folder(options.files[0]):
+        _score_files(settings, options, version, options.files, options.output)
+        return []
+    if len(options.files) > 1 or not options.output or options.for_labelling:
+        raise SettingsError("a folder is scored alone, into the folder --output, and without --for-labelling")
+    for address in _of_this_job(settings, files_below(options.files[0])):
+        name = address.removeprefix(options.files[0]).lstrip("/")
+        output = f"{options.output.rstrip('/')}/{name.removesuffix('.csv')}.csv"
+        _score_files(settings, options, version, [address], output)
+    return []
+
+
+def _score_files(
+    settings: Settings, options: argparse.Namespace, version: "Version", addresses: list[str], output: str | None
+) -> None:
+    from pmip.training import labelling, scoring
+    from pmip.training.transfer import fetched, written
+
+    with fetched(addresses) as files, written(output) as text:
+        contents = scoring.look_through(files, options.column)
+        rows = scoring.scored(files, options.column, contents, version, settings.dask_scheduler)
+        if options.for_labelling:
+            chosen = labelling.least_certain(rows, contents.columns, options.for_labelling)
+            labelling.write(chosen, contents, options.column, version.model_id, text)
+        else:
+            scoring.write(rows, contents, version.model_id, text)
+
+
+def _of_this_job(settings: Settings, addresses: list[str]) -> list[str]:
+    """Return the file of this child of an AWS Batch array job, or else all files."""
+    index, size = settings.batch_array_index, settings.batch_array_size
+    if index is None:
+        return addresses
+    if len(addresses) != size:
+        told = f"the folder holds {len(addresses)} files now, but {size} when the job was submitted"
+        raise TrainingDataError(f"{told}; submit it again")
+    return [addresses[index]]
+
+
+def _version(settings: Settings, model_id: str | None) -> tuple[str, str, Callable[[], "Scorer"]]:
+    """Return id, SHA-256 and loader of a version of ENVIRONMENT: the given or the newest one, in dev data/model.pkl."""
     if settings.environment != "dev":
         store = _store(settings)
-        model_id, artifact = (
-            (options.model_id, store.fetch(options.model_id)) if options.model_id else store.fetch_newest()
-        )
-    elif options.model_id:
+        model_id, artifact = (model_id, store.fetch(model_id)) if model_id else store.fetch_newest()
+    elif model_id:
         raise SettingsError("--model-id requires ENVIRONMENT=staging or prod: dev has only data/model.pkl")
     else:
-        model_id, artifact = LOCAL, LocalModel(settings.data_dir).fetch()
+        artifact = LocalModel(settings.data_dir).fetch()
+        model_id = artifact.metadata.model_id if artifact.metadata else LOCAL
     load = partial(verification.load, artifact, model_id, settings.environment, trust_pickles=settings.trust_pickles)
-    scored = score(options.files, options.column, load)
-    if options.output is None:
-        return [scored.removesuffix("\n")]
-    FolderStorage(options.output.parent).write(options.output.name, scored.encode())
-    return []
+    return model_id, artifact.sha256, load
 
 
 def get_latest_model(settings: Settings, options: argparse.Namespace) -> list[str]:
@@ -209,6 +258,12 @@ def _store(settings: Settings) -> ModelStore:
     return ModelStore(_bucket(settings), settings.environment)
 
 
+def _count(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise ValueError
+    return count
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pmip", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -228,14 +283,23 @@ def _parser() -> argparse.ArgumentParser:
     seeding = add(seed_training_data)
     seeding.add_argument("files", nargs="+", metavar="FILE", help=KINDS)
     seeding.add_argument("--if-empty", action="store_true", help="do nothing if there already is training data")
-    seeding.add_argument("--day", metavar="YYYYMMDD", help="default: today (UTC)")
+    seeding.add_argument("--day", metavar="YYYYMMDD", help="default: today (UTC), or with --add the next free day")
+    seeding.add_argument("--add", action="store_true", help="make a new day of the newest day and the files")
+    seeding.add_argument("--newer-wins", action="store_true", help="with --add: new labels replace those of the day")
+    seeding.add_argument("--dry-run", action="store_true", help="with --add: tell what would be done")
     scoring = add(score)
-    scoring.add_argument("files", nargs="+", type=Path, metavar="FILE", help=KINDS)
+    scoring.add_argument("files", nargs="+", metavar="FILE", help=f"{KINDS}, or a folder of these; also s3://...")
     scoring.add_argument("--column", default="CONTENT", help="the column of the comments; default: CONTENT")
     scoring.add_argument(
         "--model-id", help="a version of ENVIRONMENT; default: the newest one, or data/model.pkl in dev"
     )
-    scoring.add_argument("--output", type=Path, metavar="FILE", help="default: stdout")
+    scoring.add_argument("--output", metavar="FILE", help="a file, or a folder for a folder; default: stdout")
+    scoring.add_argument(
+        "--for-labelling",
+        type=_count,
+        metavar="N",
+        help="write the N comments nearest to the threshold, with an empty CLASS",
+    )
     add(get_latest_model).add_argument("environment", nargs="?", default="staging", choices=("staging", "prod"))
     listing = add(versions)
     listing.add_argument("--ids", action="store_true", help="print only the ids of the versions that are not retired")

@@ -43,6 +43,9 @@ class Settings:
     cors_origins: tuple[str, ...]
     git_revision: str | None
     batch_job_id: str | None
+    batch_array_index: int | None
+    batch_array_size: int | None
+    dask_scheduler: str
     metrics_dir: Path | None
     on_lambda: bool
 
@@ -76,6 +79,9 @@ class Settings:
             cors_origins=read("CORS_ORIGINS", (), _origins),
             git_revision=read("GIT_REVISION", None, str),
             batch_job_id=read("AWS_BATCH_JOB_ID", None, str),
+            batch_array_index=read("AWS_BATCH_JOB_ARRAY_INDEX", None, _number(int, minimum=0)),
+            batch_array_size=read("AWS_BATCH_JOB_ARRAY_SIZE", None, _number(int, minimum=1)),
+            dask_scheduler=read("DASK_SCHEDULER", "", str),
             metrics_dir=read("PROMETHEUS_MULTIPROC_DIR", None, Path),  # set by gunicorn_conf.py
             on_lambda=read("AWS_LAMBDA_RUNTIME_API", False, bool),  # Lambda sets it
         )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -113,6 +114,11 @@ class FolderStorage:
         """Store a file; without `overwrite`, raise `AlreadyExistsError` if it exists."""
         with self.errors_of(key), written_whole(self.root / key, overwrite=overwrite) as file:
             file.write(content)
+
+    def upload(self, key: str, content: IO[bytes]) -> None:
+        """Store what a file of any size holds, completely or not at all."""
+        with self._errors_of(key), written_whole(self.root / key) as file:
+            shutil.copyfileobj(content, file)
 
     def copy(self, key: str, to: str) -> None:
         """Copy a file inside the storage."""
@@ -279,6 +285,11 @@ class S3Storage:
             put(IfNoneMatch="*")
             log.warning(NO_CONDITIONS, self.url(key))
         self._knows_conditions = True
+
+    def upload(self, key: str, content: IO[bytes]) -> None:
+        """Store what a file of any size holds, in parts if it is large, completely or not at all."""
+        with self._errors_of(key):
+            self._client.upload_fileobj(content, self.bucket, key)
 
     def create(self) -> None:
         """Create the bucket, unless the caller already owns it."""

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from pmip.errors import AlreadyExistsError, TrainingDataError
 from pmip.store.objects import FolderStorage, Storage, StoredObject
 from pmip.store.versions import is_model_id
-from pmip.training.comments import KINDS, CommentFile, is_comment_file, is_hidden, named, read_comments
+from pmip.training.comments import read_comments
+from pmip.training.files import KINDS, CommentFile, is_comment_file, is_hidden, named
 
 PREFIX = "training/"
 HOW_TO_SEED = "'bash scripts/seed_training_data.sh FILE' uploads training data"

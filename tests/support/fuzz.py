@@ -24,12 +24,13 @@ with atheris.instrument_imports(include=["pmip", "json", "zipfile", "csv", "html
     from pmip.model.artifact import Metadata
     from pmip.model.lookups import Lookup
     from pmip.model.reading import read
-    from pmip.training import augmentation, comments
-    from pmip.training.comments import CommentFile, read_comments
+    from pmip.training import augmentation, files
+    from pmip.training.comments import read_comments
+    from pmip.training.files import CommentFile
 
 MOST_SECONDS = 2  # of the processor, with the fuzzer counting each step
 FOLDER = Path(tempfile.mkdtemp(prefix="pmip-fuzz-"))
-comments.MAX_UNPACKED_BYTES = 2**20
+files.MAX_UNPACKED_BYTES = 2**20
 HEADER = b"CONTENT,CLASS\n" + b"".join(b"comment %d,%d\n" % (number, number % 2) for number in range(20))
 
 

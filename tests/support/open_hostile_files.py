@@ -16,10 +16,10 @@ import psutil
 from pmip.errors import ArtifactError, TrainingDataError
 from pmip.model.artifact import Artifact
 from pmip.model.verification import verify
-from pmip.training import comments
+from pmip.training import comments, files
 
 ADDRESS_SPACE, CPU_SECONDS = 6 * 2**30, 150
-comments.MAX_UNPACKED_BYTES = 2**24
+files.MAX_UNPACKED_BYTES = 2**24
 
 
 def trials(folder: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
@@ -31,7 +31,7 @@ def trials(folder: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
         for name, content in getattr(hostile_zips, family).items():
             path = folder / "x.zip"
             path.write_bytes(content)
-            file = comments.CommentFile(path, "x.zip", "s3://bucket/x.zip")
+            file = files.CommentFile(path, "x.zip", "s3://bucket/x.zip")
             yield family, name, lambda file=file: comments.read_comments([file])
 
 

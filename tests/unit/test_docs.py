@@ -17,6 +17,7 @@ from pmip.config import Settings
 SCRIPTS = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
 NOTEBOOKS = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
 SET_BY_OTHERS = {"AWS_BATCH_JOB_ID", "AWS_ENDPOINT_URL", "AWS_LAMBDA_RUNTIME_API", "PROMETHEUS_MULTIPROC_DIR"}
+SET_BY_OTHERS |= {"AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE"}
 SOURCED = {"common.sh", "containers.sh", "aws.sh"}
 
 

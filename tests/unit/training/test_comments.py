@@ -19,9 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmip.errors import TrainingDataError
-from pmip.training import comments
-from pmip.training.comments import CommentFile, describe, read_comments, read_tables
+from pmip.training import comments as reading
+from pmip.training import files
+from pmip.training.comments import contradictory, describe, read_comments
 from pmip.training.data import local_files
+from pmip.training.files import CommentFile
 
 HEADER = "CONTENT,CLASS\n"
 ROWS = "".join(f"comment {number},{number % 2}\n" for number in range(20))
@@ -104,7 +106,9 @@ def packed(content: bytes, ending: str) -> bytes:
 
 
 TEXTS = ["a, b; c\td|e", 'said "so"\nand\n\nwent', " déjà ", "🎉 😀", "NA", "007", *(f"text {n}" for n in range(20))]
-LABELS = [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("ham", "SPAM"), ("false ", " true")]
+LABELS = [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("ham", "SPAM"), ("false ", " true"), ("0.00", "1.00")]
+LABELS += [("0,0", "1,0"), ("Not spam", "Spam"), ("not_spam", "spam"), ("non-spam", "SPAM"), ("no", "yes"), ("N", "Y")]
+LABELS += [("FALSCH", "WAHR"), ("faux", "vrai"), ("FALSO", "VERDADERO"), ("f", "t"), (' "0"', ' "1"')]
 ENDINGS = [".csv", ".tsv", ".csv.gz", ".zip"]
 PANDAS = {"dtype": str, "keep_default_na": False}  # reads a table as it stands there
 FRAME = pd.DataFrame({"CONTENT": TEXTS, "CLASS": [str(number % 2) for number in range(len(TEXTS))]})
@@ -170,9 +174,27 @@ OTHER_KINDS = {
     "a zip file; give it a name that ends in .zip": [zipped({"x.csv": HEADER + ROWS})],
     "a gzip file; give it a name that ends in .csv.gz": [gzip.compress(HEADER.encode(), mtime=0)],
     "a Git LFS pointer, not the file itself; run 'git lfs pull'": [b"version https://git-lfs.github.com/spec/v1\noid"],
-    "a web page; download the file itself, and": [b"\n<!DOCTYPE html><html>", b"<HTML><body>"],
+    "a web page; download the file itself, and": [
+        *(b"\n<!DOCTYPE html><html>", b"<HTML><body>", b"<table><tr><td>CONTENT</td></tr></table>", b"<div class='x'>"),
+        *("<html>".encode("utf-16"), b"\xef\xbb\xbf<!doctype html>", b"<script>"),
+    ],
     "an empty file; save or download it again": [b""],
-    "JSON; save the table as CSV": [b'{"CONTENT": "x"}\n', b'[{"CONTENT": "x"}]'],
+    "JSON; save the table as CSV, in Python": [
+        *(b'{"CONTENT": "x"}\n', b'[{"CONTENT": "x"}]', b'[\n  {\n    "CONTENT": "x"\n  }\n]', b'{\n"a": [1]}'),
+        *(b"[]", b"{}", b'["CONTENT", "CLASS"]', b'\xef\xbb\xbf{ "a": {}}', '[{"a": 1}]'.encode("utf-16")),
+    ],
+    "JSON Lines; save the table as CSV": [
+        b'{ "a": "x", "b": 0}\n{ "a": "y"}\n',
+        b'{"a": 1}\r\n\r\n{"a": 2}',
+        b'{"a":1}{"a":2}',
+    ],
+    "an export of Label Studio as JSON": [b'[{"text": "x", "annotator": 1}]', b'[{"id": 1,\n "annotations": []}]'],
+    "XML; save its table": [b"<?xml version='1.0'?><Workbook>"],
+    "compressed in a way that is not read": [b"BZh9", b"\xfd7zXZ\0", b"(\xb5/\xfd", b"7z\xbc\xaf\x27", b"Rar!\x1a"],
+    "an Arrow file, a database or a document": [b"ARROW1\0", b"SQLite format 3\0", b"%PDF-1.7", b"{\\rtf1"],
+    "an OpenDocument file": [
+        zipped({"mimetype": "application/vnd.oasis.opendocument.spreadsheet"}, zipfile.ZIP_STORED)
+    ],
     "a Parquet file; save the table as CSV": [b"PAR1\x15\x04"],
 }
 
@@ -194,10 +216,15 @@ def test_a_workbook_a_web_page_and_nothing_are_no_zip_or_gzip_file(tmp_path: Pat
     assert "this is an empty file" in refusal(saved(tmp_path, "x.csv.gz", b""))
     plain = refusal(saved(tmp_path, "x.csv.gz", HEADER + ROWS))
     assert re.fullmatch(r"s3://bucket/x.csv.gz: not a readable gzip file \(.*\); remove .gz from its name .*", plain)
-    assert "not a readable gzip file" in refusal(saved(tmp_path, "x.csv.gz", gzip.compress(ROWS.encode())[:-9]))
+    packed = gzip.compress((HEADER + ROWS).encode())
+    assert "not a readable gzip file" in refusal(saved(tmp_path, "x.csv.gz", packed[:-9]))
+    twice = "gzipped twice; unpack it once with gunzip"
+    assert refusal(saved(tmp_path, "x.csv.gz", gzip.compress(packed))) == f"s3://bucket/x.csv.gz: {twice}"
+    in_zip = refusal(saved(tmp_path, "x.zip", zipped({"x.tsv.gz": gzip.compress(packed)})))
+    assert in_zip == f"s3://bucket/x.zip, entry x.tsv.gz: {twice}"
 
 
-@pytest.mark.parametrize("column", ["source", "VIDEO_NAME", "Video_Id"])
+@pytest.mark.parametrize("column", ["source", "VIDEO_NAME", "Video_Id", "videoId", "Video Name"])
 def test_a_column_names_the_source_where_it_tells_several_apart(tmp_path: Path, column: str) -> None:
     """Rows without a value, files without the column, and a column of one value alone fall back on the file's name."""
     head, rows = f"{column},{HEADER}", "".join(f"one,{row}\n" for row in ROWS.splitlines())
@@ -208,16 +235,34 @@ def test_a_column_names_the_source_where_it_tells_several_apart(tmp_path: Path, 
     assert read_comments([one, two, other])["source"].value_counts().to_dict() == {"one": 34, "b": 20, "two": 6}
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_tables_are_read_without_labels(tmp_path: Path, separator: str) -> None:
-    """One column is asked for, in whatever letters; a comment may be empty, or read like the name of the column."""
-    content = f"id{separator}Comment\n1{separator}first\n2{separator}\n"
-    [(name, _, table)] = read_tables([saved(tmp_path, "x.tsv", content)], ("comment",))
-    assert (name, table.to_dict("list")) == ("x.tsv", {"id": ["1", "2"], "comment": ["first", ""]})
-    [(_, _, alone)] = read_tables([saved(tmp_path, "x.csv", "text\ntext\n")], ("text",))
-    assert list(alone["text"]) == ["text"]
-    with pytest.raises(TrainingDataError, match=r"x.csv, line 1: no column words; use --column to name"):
-        list(read_tables([saved(tmp_path, "x.csv", content)], ("words",)))
+@pytest.mark.parametrize(
+    ("column", "values", "reason"),
+    [
+        ("source", ["Twitter Web App", "Twitter for iPhone"], "it names apps or devices"),
+        ("SOURCE", ["YouTube Android app", "Mobile Web", "fifth video"], "it names apps or devices"),
+        ("source", ["Windows", "iPad", "Mac"], "it names apps or devices"),
+        ("video_id", [f"https://x.test/{number}" for number in range(20)], "most of its values occur only once"),
+        ("source", ["a", "a", *"bcdefghijklmnopqrst"], "most of its values occur only once"),
+    ],
+)
+def test_a_column_that_names_no_videos_is_not_used(
+    tmp_path: Path, column: str, values: list[str], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A person hears why; another column that names videos is used instead."""
+    rows = [f"comment {n},{n % 2},{values[n % len(values)]},{'ab'[n % 3 == 0]}" for n in range(20)]
+    file = saved(tmp_path, "x.csv", "\n".join([f"CONTENT,CLASS,{column},videoId", *rows]))
+    alone = saved(tmp_path, "y.csv", "\n".join([f"CONTENT,CLASS,{column}", *(row.rsplit(",", 1)[0] for row in rows)]))
+    assert set(read_comments([file])["source"]) == ({"a", "b"} if column != "video_id" else {"x"})
+    assert set(read_comments([alone])["source"]) == {"y"}
+    told = f"the column {column} is not used as the source of the comments, because {reason}"
+    assert [message.startswith(told) for message in caplog.messages][-1:] == [True]
+
+
+def test_files_of_one_name_in_different_folders_are_different_sources(tmp_path: Path) -> None:
+    """Their whole names tell them apart; other files keep the short name."""
+    names = ["a/comments.csv", "b/comments.csv", "c.csv", "d.tsv", "d.csv"]
+    found = read_comments([saved(tmp_path, "x.zip", zipped(dict.fromkeys(names, HEADER + ROWS)))])["source"].unique()
+    assert list(found) == ["x.zip/a/comments.csv", "x.zip/b/comments.csv", "c", "x.zip/d.tsv", "x.zip/d.csv"]
 
 
 def test_files_with_other_columns_are_read_together(tmp_path: Path) -> None:
@@ -264,18 +309,33 @@ def test_any_bytes_are_comments_or_an_error_of_the_file(
         assert comments["CONTENT"].str.strip().all()
 
 
+BACKSLASHES = [(22, rf'"{MARKER} \"quoted\"",0' + "\n"), (23, SPAM + rf'"{MARKER} 5\"",1' + f"\n{SPAM}")]
+SEVERAL = (
+    f"{MARKER},maybe\n{MARKER},1,2\n,1\n{MARKER},maybe\n{MARKER},Maybe not\n{MARKER},\n{MARKER},-1\n{MARKER},1,2\n"
+)
+NOT_LABELS = "".join(f"{number % 2},first {MARKER} {number}\n" for number in range(20))
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
+        (
+            HEADER + ROWS + SEVERAL,
+            r"line 22: CLASS must be 0 \(not spam\) or 1 \(spam\), not 'maybe' \(and 1 more rows\); "
+            r"line 23: 3 fields where .*\(and 1 more rows\); line 24: CONTENT is empty; line 26: .*not 'Maybe not'; "
+            r"line 27: .*it is empty; and 1 more mistakes of other kinds$",
+        ),
+        (HEADER + NOT_LABELS, r"line 2: CLASS must be .*, but holds 20 different values; .* \(and 19 more rows\)$"),
         *((text + ROWS, "line 1: no column CONTENT and no column CLASS") for text in ("", f"{MARKER},0\n")),
         ("\n" + ROWS, "line 2: no column CONTENT and no column CLASS"),
         ("CONTENT,LABEL\n" + SPAM, "line 1: no column CLASS;"),
         *((HEADER.replace("\n", f",{column}\n"), "line 1: two columns have") for column in ("CLASS", "AUTHOR,AUTHOR")),
-        *((HEADER + ROWS + f"{MARKER},{bad}\n", "line 22: CLASS must be 0") for bad in ("2", "", "yes", "1.5", "-1")),
+        *((HEADER + ROWS + f"{MARKER},{bad}\n", "line 22: CLASS must be 0") for bad in ("2", "", "maybe", "1.5", "-1")),
         (HEADER + ROWS + f"{MARKER},\n", "line 22: CLASS must be 0 .*; it is empty"),
         (HEADER + f"{MARKER},1\n,,\n", "line 3: 3 fields where the header has 2"),
         (HEADER.replace(",", ";") + f"{MARKER}, x;1;1\n", "line 2: 3 fields where the header has 2"),
         *((HEADER + f"{bad},1\n" + SPAM, "line 2: CONTENT is empty") for bad in ("", '"  "', "\ufeff \ufeff \ufeff")),
+        *((HEADER + ROWS + bad, f"line {at}: a quote is written as .*escapechar") for at, bad in BACKSLASHES),
         (HEADER + f'"one\ntwo",0\n"three\n{MARKER},1"\n', "line 4: 1 fields where the header has 2"),
         (HEADER + f"fine,1\n{MARKER},{MARKER},1\n", "line 3: 3 fields where the header has 2"),
         (HEADER + f'fine,1\n"one\ntwo\r\n\r\nfive",0\n\n{MARKER},x\n', "line 8: CLASS must be"),
@@ -298,6 +358,49 @@ def test_a_file_with_a_mistake_is_refused(tmp_path: Path, content: str | bytes, 
     assert packed == plain.replace("x.csv", "x.zip, entry in/x.csv")
 
 
+@pytest.mark.parametrize("header", ["CONTENT,class,probability", "CONTENT,predicted_class,predicted_probability"])
+def test_what_a_model_predicted_is_no_label(tmp_path: Path, header: str) -> None:
+    """A scored file is refused until a person has labelled it; then the labels of the person count."""
+    rows = "".join(f"comment {number},{number % 2},0.5\n" for number in range(20))
+    reason = (
+        "the classes in this file are predictions of 'score' and no labels; add a column CLASS, and fill it by hand"
+    )
+    assert refusal(saved(tmp_path, "x.csv", f"{header}\n{rows}")) == f"s3://bucket/x.csv, line 1: {reason}"
+    labelled = "".join(f"comment {number},1,0.5,{int(number == 7)}\n" for number in range(20))
+    assert read_comments([saved(tmp_path, "x.csv", f"{header},CLASS\n{labelled}")])["CLASS"].sum() == 1
+
+
+WRONG_ENCODINGS = ["café schön", "it’s “fine” – really", "привет", "😀 nice", "日本語", "ça va – voilà"]
+RIGHT = ["São João, NÃO É", "“CAFÉ” à l’été", "voilà\xa0!", "привет", "日本語 😀", "£5 ²"]
+
+
+@pytest.mark.parametrize("text", WRONG_ENCODINGS)
+def test_texts_in_a_wrong_encoding_are_warned_of(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """UTF-8 that was read as Windows-1252 or Latin-1 is told with the number of comments and the first line."""
+    wrong = text.encode().decode("latin-1" if "日" in text or "п" in text else "cp1252", "ignore")
+    read_comments([saved(tmp_path, "x.csv", HEADER + ROWS + f"{wrong},1\n{wrong} {wrong},0\n")])
+    assert caplog.messages[0].startswith("s3://bucket/x.csv: 2 comments look as if UTF-8 had been read in another ")
+    assert "the first in line 22" in caplog.messages[0]
+    caplog.clear()
+    rows = [(text, 1), *((right, 0) for right in RIGHT)]
+    read_comments([saved(tmp_path, "x.csv", HEADER + ROWS + "".join(f'"{right}",{label}\n' for right, label in rows))])
+    assert caplog.messages == []
+
+
+def test_quotes_that_swallow_rows_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two stray quotes make one comment of many rows; a comment of several lines is none."""
+    swallowed = f'" open,0\n{ROWS}the end of it",1\n"a comment\nof, say,\nfour lines, 1\nin all",0\n'
+    assert len(read_comments([saved(tmp_path, "x.csv", HEADER + ROWS + swallowed)])) == 22
+    told = "one comment that holds 21 rows; is there a quote that does not belong there?"
+    assert caplog.messages == [f"s3://bucket/x.csv, lines 22 to 43: {told}"]
+
+
+def test_contradictory_labels_are_counted(tmp_path: Path) -> None:
+    """A text with both classes is contradictory wherever it stands, and spaces around it do not matter."""
+    comments = read_comments([saved(tmp_path, "x.csv", HEADER + ROWS + "comment 3,0\n comment 4 ,0\n")])
+    assert [place for place, is_one in enumerate(contradictory(comments)) if is_one] == [3, 20]
+
+
 def test_what_no_model_can_be_fitted_on_is_refused(tmp_path: Path) -> None:
     """Too few comments, or only one class, is told before a fit fails over it."""
     assert refusal(saved(tmp_path, "x.csv", HEADER)).startswith("0 comments are too few to train on; at least 20")
@@ -313,7 +416,7 @@ ZIP = zipped({"x.csv": HEADER + ROWS + SPAM})
     ("content", "reason"),
     [
         *((text, "not a readable zip") for text in (b"PK", (HEADER + MARKER).encode())),
-        (patched(ZIP, 6, b"\x01"), "not a readable zip .*encrypted"),
+        (patched(ZIP, 6, b"\x01"), "encrypted; unpack the zip with its password, and zip the files again without one"),
         *((patched(ZIP, at, b"\x10\0\0\0"), "not a readable zip .*CRC") for at in (14, 22)),
         (
             zipped({"x.txt": MARKER, ".x.csv": "", "__MACOSX/x.csv": "", "x.csv/": ""}),
@@ -357,7 +460,21 @@ def test_a_file_may_hold_so_much_and_no_more(tmp_path: Path, ending: str, monkey
     file = saved(tmp_path, f"x{ending}", packed(content, ending))
     if ending == ".zip":
         file, size = saved(tmp_path, "x.zip", zipped({"a.csv": content, "b.csv": content})), 2 * size
-    monkeypatch.setattr(comments, "MAX_UNPACKED_BYTES", size)
+    monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", size)
     assert len(read_comments([file, file])) == 2 * size // len(content) * 20
-    monkeypatch.setattr(comments, "MAX_UNPACKED_BYTES", size - 1)
-    assert refusal(file) == f"s3://bucket/x{ending}: holds more than {size - 1} bytes; split it into several files"
+    monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", size - 1)
+    limit = f"holds more than {size - 1} bytes (MAX_UNPACKED_BYTES in pmip/training/files.py)"
+    assert refusal(file) == f"s3://bucket/x{ending}: {limit}; split it into several files"
+
+
+@pytest.mark.parametrize(("limit", "fits"), [("MAX_COMMENTS", 40), ("MAX_CELLS", 80)])
+def test_the_rows_and_cells_of_all_files_are_limited(
+    tmp_path: Path, limit: str, fits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small zip can hold very many rows: how many are read is told with the limit's name, before memory ends."""
+    pair = [saved(tmp_path, name, HEADER + ROWS) for name in ("x.csv", "y.csv")]
+    monkeypatch.setattr(reading, limit, fits)
+    assert len(read_comments(pair)) == 40
+    monkeypatch.setattr(reading, limit, fits - 1)
+    with pytest.raises(TrainingDataError, match=rf"y.csv: the training data holds more than .*{limit}.*take a sample$"):
+        read_comments(pair)
