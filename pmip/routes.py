@@ -72,10 +72,7 @@ def create_app(
         license_url="https://opensource.org/license/mit",
         **_security(api_keys),
     )
-    api.add_namespace(ns)
-    api.add_namespace(service_ns)
-    app.add_url_rule("/openapi.json", view_func=api.openapi)
-    app.add_url_rule("/try", "try_page", partial(try_page, limits))
+    _add_routes(app, api, limits)
     answer_errors(app)
     if cors_origins:
         _let_in(app, cors_origins)
@@ -84,6 +81,14 @@ def create_app(
         n = trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n)  # type: ignore[method-assign]
     return app
+
+
+def _add_routes(app: Flask, api: DocumentedApi, limits: Limits) -> None:
+    """Add the routes that the document describes, then the pages that it does not."""
+    api.add_namespace(ns)
+    api.add_namespace(service_ns)
+    app.add_url_rule("/openapi.json", view_func=api.openapi)
+    app.add_url_rule("/try", "try_page", partial(try_page, limits))
 
 
 @ns.route("/predict")

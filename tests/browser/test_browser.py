@@ -183,7 +183,7 @@ def test_a_person_sees_what_each_word_does(
 ) -> None:
     """The page gives the probability of any model, and for each word the log-odds with it less those without it."""
     LocalModel(tmp_path).save({"linear": artifact, "forest": forest}[classifier])
-    with running_api(tmp_path, TRUST_PICKLES="true") as (port, _):
+    with running_api(tmp_path, TRUST_PICKLES="true", WEB_CONCURRENCY="1") as (port, _):
         caller.visit(f"http://127.0.0.1:{port}/", "try")
         answer = caller.score(TRIED)
         words = TRIED.split()
