@@ -8,5 +8,6 @@
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 help_if_asked "$@"
+if [ $# -gt 0 ]; then refuse "$1"; fi
 base=$(bash scripts/build_training_image.sh)
 build_image "$api_image" Dockerfile "TRAINING_IMAGE=$base"
