@@ -57,7 +57,6 @@ def create_app(
     app = Flask("pmip", static_folder=None)
     app.config.update(RESTX_MASK_HEADER=None, RESTX_MASK_SWAGGER=False)
     metrics = Metrics(reloader, metrics_dir, git_revision)
-    metrics.count_in_flight(app)
     app.extensions["pmip"] = Service(reloader, limits, environment, api_keys, metrics)
     log_requests(app, metrics)
     app.after_request(_tell_browsers)

@@ -8,5 +8,8 @@
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 help_if_asked "$@"
+for argument in "$@"; do
+  case $argument in *[!0-9]* | '') refuse "$argument" ;; esac
+done
 python=$(find_python)
 exec "$python" scripts/benchmark_training.py "$@"

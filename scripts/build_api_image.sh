@@ -10,6 +10,7 @@
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 help_if_asked "$@"
+if [ $# -gt 0 ]; then refuse "$1"; fi
 base=$(bash scripts/build_training_image.sh)
 build_image "$api_image" Dockerfile "TRAINING_IMAGE=$base" "GIT_REVISION=$(git_revision)" \
   ${PYTHON_IMAGE:+"PYTHON_IMAGE=$PYTHON_IMAGE"} ${EXTRAS:+"EXTRAS=$EXTRAS"}

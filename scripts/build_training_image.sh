@@ -8,5 +8,6 @@
 # shellcheck source=scripts/containers.sh
 . "$(dirname "$0")/containers.sh"
 help_if_asked "$@"
+if [ $# -gt 0 ]; then refuse "$1"; fi
 require_engine
 build_image "$training_image" Dockerfile.train "GIT_REVISION=$(git_revision)" ${PYTHON_IMAGE:+"PYTHON_IMAGE=$PYTHON_IMAGE"}

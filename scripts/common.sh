@@ -63,8 +63,8 @@ except BlockingIOError:
     sys.exit(1)' "$2" "${3:-}"
 }
 
-# Prints the first of some ports of 127.0.0.1 on which no server can listen, or nothing.
-unusable_port() { # unusable_port PYTHON PORT ...
+# Prints those of some ports of 127.0.0.1 on which no server can listen.
+unusable_ports() { # unusable_ports PYTHON PORT ...
   "$1" - "${@:2}" <<'PYTHON'
 import socket
 import sys
@@ -76,7 +76,6 @@ for port in map(int, sys.argv[1:]):
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError):
             print(port)
-            break
 PYTHON
 }
 
@@ -85,6 +84,11 @@ usage() { awk 'NR > 1 && (!/^#/ || /^# shellcheck/) { exit } NR > 1 { sub(/^# ?/
 
 help_if_asked() {
   case ${1:-} in -h | --help) usage; exit 0 ;; esac
+}
+
+# Names an option or argument that the script does not have.
+refuse() { # refuse ARGUMENT
+  die -2 "'$1' is not an option or argument of this script; see: bash scripts/$(basename "$script") --help"
 }
 
 # Makes a path absolute: relative paths are those of the caller's folder, but scripts run in the project's root.

@@ -47,6 +47,7 @@ read_arguments() {
   mode=
   help_if_asked "$@"
   case ${1:-} in --bundle-only | --version-only | --redeploy) mode=$1; shift ;; esac
+  case ${1:-} in -*) refuse "$1" ;; esac
   if [ $# -ne 1 ]; then usage >&2; exit 2; fi
   image=$1
   check_image

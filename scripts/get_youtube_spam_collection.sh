@@ -21,7 +21,8 @@ python=${PYTHON:-python3}
 
 main() {
   help_if_asked "$@"
-  [ $# -le 1 ] || die -2 "usage: bash scripts/get_youtube_spam_collection.sh [FILE]"
+  case ${1:-} in -*) refuse "$1" ;; esac
+  if [ $# -gt 1 ]; then refuse "$2"; fi
   file=$(target "$@")
   if [ -e "$file" ] && check "$file"; then
     say "the collection is already there"

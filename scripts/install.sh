@@ -17,6 +17,7 @@
 
 main() {
   help_if_asked "$@"
+  case ${1:-} in --venv) ;; -*) refuse "$1" ;; esac
   python=$(base_python)
   trap 'die -130 "stopped; the next call continues the installation"' INT
   if [ "${1:-}" = --venv ]; then

@@ -31,6 +31,7 @@ main() {
   help_if_asked "$@"
   case "$#:${1:-}" in
     1:start | 1:stop | 1:status | 1:env) ;;
+    1:*) refuse "$1" ;;
     *) die -2 "usage: bash scripts/local_s3.sh start | stop | status | env" ;;
   esac
   if [ "$1" = start ]; then make_folder; fi
@@ -205,7 +206,7 @@ use_moto() {
 
 check_ports_are_free() {
   local taken
-  taken=$(unusable_port "$python" "${ports[@]}")
+  taken=$(unusable_ports "$python" "${ports[@]}" | sed -n 1p)
   [ -z "$taken" ] || die "port $taken is in use; choose another LOCAL_S3_PORT (now $port)"
 }
 

@@ -2,7 +2,7 @@
 # Runs the whole loop on this machine and needs only Python 3.11: installs pmip into .venv, starts a local S3 server,
 # uploads training data, trains a model as in production, serves it on 127.0.0.1 and classifies two comments.
 # Ctrl-C ends everything that it started. A second run keeps the bucket and trains a newer version. The first call takes
-# two to three minutes, mostly to install 0.8 GB; later calls take half a minute.
+# two to three minutes, mostly to install 0.8 GB into .venv; later calls take half a minute.
 #
 # usage: scripts/quickstart.sh [--once] [--port N] [--containers] [ZIP]
 #
@@ -54,7 +54,7 @@ read_arguments() {
       --once) once=true ;;
       --containers) containers=true ;;
       --port) port=${2:-}; if [ $# -gt 1 ]; then shift; fi ;;
-      -*) usage >&2; exit 2 ;;
+      -*) refuse "$1" ;;
       *) zip=$(absolute "$1") ;;
     esac
     shift
@@ -82,13 +82,11 @@ prepare_settings() {
 }
 
 require_free_ports() {
-  require_free_port "$port" "choose another one with --port or PORT"
-  bash scripts/local_s3.sh status >/dev/null 2>&1 ||
-    require_free_port "${LOCAL_S3_PORT:-8333}" "choose another one for the local S3 server with LOCAL_S3_PORT"
-}
-
-require_free_port() { # require_free_port PORT HINT
-  [ -z "$(unusable_port "$python" "$1")" ] || die "port $1 is in use or not allowed; $2"
+  local ports=("$port") unusable
+  bash scripts/local_s3.sh status >/dev/null 2>&1 || ports+=("${LOCAL_S3_PORT:-8333}")
+  unusable=$(unusable_ports "$python" "${ports[@]}" | paste -sd , -)
+  [ -z "$unusable" ] || die "in use or not allowed: port ${unusable//,/ and port };" \
+    "choose another one with --port or PORT for the API, with LOCAL_S3_PORT for the local S3 server"
 }
 
 start_s3() {

@@ -14,6 +14,7 @@ options=()
 for argument in "$@"; do
   case $argument in
     --if-empty) options+=("$argument") ;;
+    -*) refuse "$argument" ;;
     [0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]) options+=(--day "$argument") ;;
     *) files+=("$(absolute "$argument")") ;;
   esac

@@ -13,6 +13,7 @@
 
 main() {
   help_if_asked "$@"
+  if [ $# -gt 0 ]; then refuse "$1"; fi
   local data python report port=${PORT:-8765}
   data=$(absolute "${DATA_DIR:-$root/data}")
   python=$(find_python)

@@ -10,8 +10,9 @@
 #                  program that is missing (an engine, Chromium, nginx, wrk, faketime) are skipped and listed at the end
 # --coverage       report at the end which lines and branches of pmip/ no test ran, in any process; takes half as long
 #                  again
-# PYTEST-ARGUMENT  with a path, only these tests run, without linters: scripts/test.sh tests/unit/test_text.py -k html;
-#                  with --all they run in two processes: scripts/test.sh --all tests/aws
+# PYTEST-ARGUMENT  with a path, only these tests run, without linters, and only what they need is installed:
+#                  scripts/test.sh tests/unit/test_text.py -k html; with --all they run in two processes:
+#                  scripts/test.sh --all tests/aws
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -41,14 +42,21 @@ main() {
   exit "$status"
 }
 
-# Without --all, leave out the extras that only other tests need, because they take 0.7 GB.
+# Prints the extras that the tests need: those of every commit, or those with these paths, or all of them.
 extras() { # extras [PYTEST-ARGUMENT ...]
-  local some=train,local,lambda,test argument
-  if $all; then set -- tests; fi
+  local some=train,local,test argument path
+  if ! names_a_path "$@"; then
+    if $all; then set -- tests; else set -- tests/system/test_lambda_handler.py; fi
+  fi
   for argument in "$@"; do
-    case $argument in
-      tests/unit/*) ;;
-      tests*) echo "$some,dask,test-all,fuzz"; return ;;
+    path=${argument%%::*}
+    case ${path%/} in
+      tests) some=$some,lambda,dask,test-all,fuzz ;;
+      tests/unit | tests/unit/training | tests/unit/training/test_scale.py) some=$some,dask ;;
+      tests/system) some=$some,lambda,test-all ;;
+      tests/system/test_lambda_handler.py) some=$some,lambda ;;
+      tests/system/test_schema.py | tests/aws* | tests/browser*) some=$some,test-all ;;
+      tests/hostile | tests/hostile/test_fuzz.py) some=$some,fuzz ;;
     esac
   done
   echo "$some"

@@ -108,6 +108,7 @@ def asked() -> Asked:
 def log_requests(app: Flask, metrics: "Metrics") -> None:
     """Give each request of an app an id; log each answer and count it in the metrics."""
     app.request_class = Asked
+    metrics.count_in_flight(app)
 
     @app.after_request
     def end(response: Response) -> Response:

@@ -259,6 +259,8 @@ def test_a_cold_start_without_s3_is_not_ready_and_tries_at_each_call(
     assert started.call(v2("/predict", EXAMPLE)).body == CLASSES
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 def test_a_slow_s3_does_not_hold_the_start(
     store: ModelStore, settings: dict[str, str], start: Start, proxy: S3Proxy
 ) -> None:

@@ -70,7 +70,7 @@ def follow_the_page(server: Server, words: str, **replaced: str) -> None:
     for text, other in {"/etc/pmip": str(folder), "8001 8002": " ".join(map(str, ports)), **replaced}.items():
         block = block.replace(text, other)
     environ = os.environ | {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-euc", block], cwd=folder, env=environ, check=True, timeout=90, stdout=subprocess.PIPE)
+    subprocess.run(["bash", "-euc", block], cwd=folder, env=environ, check=True, timeout=300, stdout=subprocess.PIPE)
 
 
 def new_code(folder: Path, version: str) -> None:

@@ -25,6 +25,7 @@ from pmip.store.versions import LocalModel, ModelStore
 from pmip.training.data import seed
 
 SOURCED = ("common.sh", "containers.sh", "aws.sh")
+PASS_ON = ("test.sh", "run_api_container.sh", "run_training_container.sh")  # to pytest, or to a container
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.sh") if path.name not in SOURCED)
 
 
@@ -36,6 +37,17 @@ def test_help_says_what_it_is_for_and_how_to_call_it(script: Path) -> None:
     assert "usage:" in shown.stdout.lower()
     assert script.name in shown.stdout
     assert "shellcheck" not in shown.stdout
+
+
+@pytest.mark.parametrize("script", [path for path in SCRIPTS if path.name not in PASS_ON], ids=lambda path: path.name)
+def test_an_unknown_option_is_named(script: Path, tmp_path: Path) -> None:
+    """Exit 2 before anything else happens."""
+    command(tmp_path, "wrk", "exit 1")
+    data = tmp_path / "data"
+    outcome = run(script, "--no-such-option", DATA_DIR=str(data), PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (outcome.returncode, outcome.stdout) == (2, ""), outcome.stderr
+    assert "--no-such-option" in outcome.stderr
+    assert not data.exists()
 
 
 @pytest.mark.parametrize("shell", [["sh"], ["zsh"], ["bash", "--posix"]], ids=lambda words: words[0])
@@ -173,23 +185,17 @@ def test_on_a_terminal_one_line_tells_how_far_it_is(tmp_path: Path) -> None:
     assert text.endswith("first\r\nsecond\r\nthe reason\r\n")
 
 
-@pytest.mark.parametrize(
-    ("setting", "hint"),
-    [
-        ("PORT", "choose another one with --port or PORT"),
-        ("LOCAL_S3_PORT", "choose another one for the local S3 server with LOCAL_S3_PORT"),
-    ],
-)
-def test_a_port_in_use_stops_the_quick_start_at_once(clone: Path, setting: str, hint: str) -> None:
-    """One line names the port and the setting, before anything is installed."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        ports = {"PORT": str(free_port(20_000, 30_000)), "LOCAL_S3_PORT": str(free_port())}
-        ports[setting] = str(taken.getsockname()[1])
-        outcome = run(clone / "scripts" / "quickstart.sh", "--once", **ports)
+def test_ports_in_use_stop_the_quick_start_at_once(clone: Path) -> None:
+    """One line names both ports and their settings, before anything is installed."""
+    with socket.socket() as api, socket.socket() as s3:
+        for taken in (api, s3):
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+        ports = [str(taken.getsockname()[1]) for taken in (api, s3)]
+        outcome = run(clone / "scripts" / "quickstart.sh", "--once", PORT=ports[0], LOCAL_S3_PORT=ports[1])
     assert outcome.returncode == 1
-    assert f"port {ports[setting]} is in use or not allowed; {hint}" in outcome.stderr
+    told = f"quickstart.sh: in use or not allowed: port {ports[0]} and port {ports[1]}; choose another one"
+    assert outcome.stderr == f"{told} with --port or PORT for the API, with LOCAL_S3_PORT for the local S3 server\n"
     assert not (clone / ".venv").exists()
 
 

@@ -67,6 +67,18 @@ def test_the_parameters_are_those_of_the_notebook() -> None:
     assert names_in_table(NOTEBOOKS, "Parameters") == parameters
 
 
+def test_times_and_sizes_are_those_of_the_help() -> None:
+    """The README tells the minutes and the disk space of its two commands as their --help does."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for script, figures in (
+        ("quickstart.sh", ("two to three minutes", "0.8 GB")),
+        ("test.sh", ("about 3 minutes", "1.1 GB")),
+    ):
+        for figure in figures:
+            assert figure in readme
+            assert figure in (ROOT / "scripts" / script).read_text(encoding="utf-8")
+
+
 def test_each_script_and_command_is_in_the_table() -> None:
     """Who looks for a script or a command finds it on the page of the scripts."""
     files = {path.name for path in (ROOT / "scripts").glob("*.sh")} - SOURCED
