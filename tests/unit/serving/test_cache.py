@@ -83,6 +83,9 @@ def test_the_folder_is_this_users_alone(cache: HostCache, folder: Path) -> None:
     open_folder.chmod(0o755)
     with pytest.raises(CacheError, match=f"{open_folder}: other users can reach it.*MODEL_CACHE_DIR"):
         HostCache(open_folder).acquire_lock()
+    (folder / "file").touch()
+    with pytest.raises(CacheError, match=r"file/a: it cannot be made \(Not a directory\); set MODEL_CACHE_DIR to"):
+        HostCache(folder / "file" / "a" / "b").acquire_lock()
     link = folder.with_name("link")
     link.symlink_to(folder)
     with pytest.raises(CacheError, match="other users can reach it"):
