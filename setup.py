@@ -13,6 +13,7 @@ SERVING = [
     "flask-restx",
     "gunicorn>=27",
     "joblib>=1.6",
+    "msgspec",
     "prometheus-client",
     "scikit-learn",
 ]
