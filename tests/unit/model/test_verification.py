@@ -134,7 +134,7 @@ def test_the_last_digits_of_golden_answers_may_differ(artifact: Artifact, gap: f
 
 @pytest.mark.parametrize("golden", [["text"], [{}], [{"comment": 1, "probability": 0.5}], [{"comment": "a"}], [None]])
 def test_golden_answers_that_cannot_be_replayed_are_refused(artifact: Artifact, golden: list[Any]) -> None:
-    """Whatever stands in their place, it is an error of the artifact."""
+    """Golden comments of any other form are an error of the artifact."""
     with pytest.raises(ArtifactError, match="golden comments cannot be scored"):
         verify(with_metadata(artifact, golden=golden), "20260202", "prod")
 
@@ -162,7 +162,7 @@ def test_a_model_uploaded_by_hand_is_served_and_not_verified(model: Pipeline, wr
     ],
 )
 def test_what_is_no_spam_classifier_is_refused_even_where_pickles_are_trusted(model: Any, reason: str) -> None:
-    """It must score texts, with classes 0 and 1 and probabilities that are ones."""
+    """A trusted model has to score texts, with the classes 0 and 1 and probabilities between 0 and 1."""
     with pytest.raises(ArtifactError, match=reason):
         verify(Artifact(dumps(model), None), "20260202", "prod", trust_pickles=True)
 
