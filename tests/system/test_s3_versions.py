@@ -123,7 +123,7 @@ def test_a_retried_job_finds_its_version_behind_newer_ones(
 
 
 def test_the_metadata_of_the_last_versions_is_listed(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
-    """Versions are listed newest first, published and retired ones apart; one without readable metadata has its id alone."""
+    """Newest first, published and retired ones apart; a version without readable metadata has its id alone."""
     for model_id in ("20260101T000000Z", "20260102T000000Z", "20260103T000000Z"):
         store.publish(with_id(artifact, model_id, training_data_id=model_id[:8]))
     for name, content in (("20260104", b"damaged"), ("20260105", b'{"model_id": "\\ud800"}'), ("20260106", b"")):

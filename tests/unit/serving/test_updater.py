@@ -231,7 +231,7 @@ def test_a_half_published_version_is_taken_up_when_it_is_whole(host: Host) -> No
 
 
 def test_a_rollback_is_seen_on_s3_too(host: Host, bucket: S3Storage) -> None:
-    """Retiring a version, or deleting its model.pkl by hand, brings back the one before, also where S3 lists an empty folder."""
+    """Retiring a version, or deleting its model.pkl by hand, brings back the version before it."""
     host.store = store = ModelStore(bucket, "staging")
     updater = Updater(store, host.cache, host.verify)
     host.publish(FIRST, SECOND)
