@@ -1,5 +1,6 @@
 """Objects by key, in an S3 bucket or in a local folder with the same layout; only this module uses boto3."""
 
+import fcntl
 import logging
 import os
 import tempfile
@@ -99,7 +100,7 @@ class FolderStorage:
 
     def read(self, key: str) -> bytes:
         """Return a file's bytes."""
-        with self.errors_of(key):
+        with self._errors_of(key):
             return (self.root / key).read_bytes()
 
     def download(self, key: str, path: Path, on_bytes: Callable[[int], object]) -> None:
@@ -111,7 +112,7 @@ class FolderStorage:
 
     def write(self, key: str, content: bytes, *, overwrite: bool = True) -> None:
         """Store a file; without `overwrite`, raise `AlreadyExistsError` if it exists."""
-        with self.errors_of(key), written_whole(self.root / key, overwrite=overwrite) as file:
+        with self._errors_of(key), written_whole(self.root / key, overwrite=overwrite) as file:
             file.write(content)
 
     def copy(self, key: str, to: str) -> None:
@@ -121,7 +122,7 @@ class FolderStorage:
     def delete(self, key: str) -> None:
         """Delete a file, if it exists, and the folders that are empty without it."""
         path = self.root / key
-        with self.errors_of(key):
+        with self._errors_of(key):
             path.unlink(missing_ok=True)
         for folder in path.parents:
             if folder == self.root or not folder.is_dir() or any(folder.iterdir()):
@@ -129,8 +130,17 @@ class FolderStorage:
             folder.rmdir()
 
     @contextmanager
-    def errors_of(self, key: str) -> Iterator[None]:
-        """Turn errors of the operating system into ours, with the path."""
+    def locked(self, key: str) -> Iterator[None]:
+        """Hold the lock on a file, which other processes wait for."""
+        path = self.root / key
+        with self._errors_of(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+
+    @contextmanager
+    def _errors_of(self, key: str) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
