@@ -10,26 +10,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    LoginError,
-    NoAuthTokenError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from pmip.errors import (
-    AccessDeniedError,
-    AlreadyExistsError,
-    BucketNotFoundError,
-    ObjectNotFoundError,
-    StorageAwayError,
-    StorageError,
-)
+from pmip.errors import AccessDeniedError, AlreadyExistsError, ObjectNotFoundError, StorageAwayError, StorageError
+from pmip.store.s3_errors import UNUSABLE_CREDENTIALS, code_of, meaning_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -167,33 +151,6 @@ class Patience(NamedTuple):
 PATIENT = Patience(connect_seconds=5, read_seconds=15, attempts=3)
 HURRIED = Patience(connect_seconds=1, read_seconds=1, attempts=2)  # the second if a pause broke the connection
 
-DENIED = "access denied; check the AWS credentials and what their policy allows"
-EXPIRED = "the AWS credentials have expired; renew them, for example with 'aws sso login'"
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-ERROR_BY_CODE: dict[str, tuple[type[StorageError], str]] = {
-    "NoSuchBucket": (BucketNotFoundError, "there is no such bucket; check BUCKET, the region and AWS_ENDPOINT_URL"),
-    "NoSuchKey": (ObjectNotFoundError, "there is no such object"),
-    "404": (ObjectNotFoundError, "there is no such object"),
-    "PreconditionFailed": (AlreadyExistsError, "exists already and is not overwritten"),
-    "ConditionalRequestConflict": (AlreadyExistsError, "is being written by someone else"),
-    "RequestTimeTooSkewed": (StorageAwayError, "refused, because the clock of this machine is wrong; set it"),
-}
-ERROR_BY_CODE |= dict.fromkeys(
-    ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AllAccessDisabled"),
-    (AccessDeniedError, DENIED),
-)
-ERROR_BY_CODE |= dict.fromkeys(
-    ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), (AccessDeniedError, EXPIRED)
-)
-UNUSABLE_CREDENTIALS = (
-    CredentialRetrievalError,
-    LoginError,
-    NoAuthTokenError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
-)
-SERVER_ERROR = 500
 NO_CONDITIONS = "%s: this S3 server has no conditional writes: two runs of the same second could overwrite each other"
 
 
@@ -275,7 +232,7 @@ class S3Storage:
         try:
             put(IfNoneMatch="*")
         except ClientError as error:
-            if _code(error) != "NotImplemented":
+            if code_of(error) != "NotImplemented":
                 raise
             log.warning(NO_CONDITIONS, self.url(key))
             put()
@@ -318,7 +275,7 @@ class S3Storage:
         try:
             yield
         except ClientError as error:
-            error_class, meaning = _meaning(error)
+            error_class, meaning = meaning_of(error)
             raise self._error(error_class, key, meaning) from None
         except NoCredentialsError:
             meaning = "there are no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -337,18 +294,6 @@ class S3Storage:
         if issubclass(error_class, AccessDeniedError):
             self.__dict__.pop("_client", None)
         return error_class(f"{self.url(key)}: {meaning}")
-
-
-def _code(error: ClientError) -> str:
-    return error.response.get("Error", {}).get("Code", "")
-
-
-def _meaning(error: ClientError) -> tuple[type[StorageError], str]:
-    """Return the type of an error that S3 answered, and its meaning in plain words."""
-    code = _code(error)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    other = StorageAwayError if status >= SERVER_ERROR else StorageError
-    return ERROR_BY_CODE.get(code, (other, f"S3 answered {code or 'an error'}"))
 
 
 Storage = S3Storage | FolderStorage
