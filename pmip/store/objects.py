@@ -1,5 +1,6 @@
 """Objects by key, in an S3 bucket or in a local folder with the same layout; only this module uses boto3."""
 
+import fcntl
 import logging
 import os
 import shutil
@@ -10,26 +11,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    LoginError,
-    NoAuthTokenError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from pmip.errors import (
-    AccessDeniedError,
-    AlreadyExistsError,
-    BucketNotFoundError,
-    ObjectNotFoundError,
-    StorageAwayError,
-    StorageError,
-)
+from pmip.errors import AccessDeniedError, AlreadyExistsError, ObjectNotFoundError, StorageAwayError, StorageError
+from pmip.store.s3_errors import UNUSABLE_CREDENTIALS, code_of, meaning_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -100,7 +85,7 @@ class FolderStorage:
 
     def read(self, key: str) -> bytes:
         """Return a file's bytes."""
-        with self.errors_of(key):
+        with self._errors_of(key):
             return (self.root / key).read_bytes()
 
     def download(self, key: str, path: Path, on_bytes: Callable[[int], object]) -> None:
@@ -112,7 +97,7 @@ class FolderStorage:
 
     def write(self, key: str, content: bytes, *, overwrite: bool = True) -> None:
         """Store a file; without `overwrite`, raise `AlreadyExistsError` if it exists."""
-        with self.errors_of(key), written_whole(self.root / key, overwrite=overwrite) as file:
+        with self._errors_of(key), written_whole(self.root / key, overwrite=overwrite) as file:
             file.write(content)
 
     def upload(self, key: str, content: IO[bytes]) -> None:
@@ -127,7 +112,7 @@ class FolderStorage:
     def delete(self, key: str) -> None:
         """Delete a file, if it exists, and the folders that are empty without it."""
         path = self.root / key
-        with self.errors_of(key):
+        with self._errors_of(key):
             path.unlink(missing_ok=True)
         for folder in path.parents:
             if folder == self.root or not folder.is_dir() or any(folder.iterdir()):
@@ -135,8 +120,17 @@ class FolderStorage:
             folder.rmdir()
 
     @contextmanager
-    def errors_of(self, key: str) -> Iterator[None]:
-        """Turn errors of the operating system into ours, with the path."""
+    def locked(self, key: str) -> Iterator[None]:
+        """Hold the lock on a file, which other processes wait for."""
+        path = self.root / key
+        with self._errors_of(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+
+    @contextmanager
+    def _errors_of(self, key: str) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
@@ -163,33 +157,6 @@ class Patience(NamedTuple):
 PATIENT = Patience(connect_seconds=5, read_seconds=15, attempts=3)
 HURRIED = Patience(connect_seconds=1, read_seconds=1, attempts=2)  # the second if a pause broke the connection
 
-DENIED = "access denied; check the AWS credentials and what their policy allows"
-EXPIRED = "the AWS credentials have expired; renew them, for example with 'aws sso login'"
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-ERROR_BY_CODE: dict[str, tuple[type[StorageError], str]] = {
-    "NoSuchBucket": (BucketNotFoundError, "there is no such bucket; check BUCKET, the region and AWS_ENDPOINT_URL"),
-    "NoSuchKey": (ObjectNotFoundError, "there is no such object"),
-    "404": (ObjectNotFoundError, "there is no such object"),
-    "PreconditionFailed": (AlreadyExistsError, "exists already and is not overwritten"),
-    "ConditionalRequestConflict": (AlreadyExistsError, "is being written by someone else"),
-    "RequestTimeTooSkewed": (StorageAwayError, "refused, because the clock of this machine is wrong; set it"),
-}
-ERROR_BY_CODE |= dict.fromkeys(
-    ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AllAccessDisabled"),
-    (AccessDeniedError, DENIED),
-)
-ERROR_BY_CODE |= dict.fromkeys(
-    ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), (AccessDeniedError, EXPIRED)
-)
-UNUSABLE_CREDENTIALS = (
-    CredentialRetrievalError,
-    LoginError,
-    NoAuthTokenError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
-)
-SERVER_ERROR = 500
 NO_CONDITIONS = "%s: this S3 server has no conditional writes: two runs of the same second could overwrite each other"
 
 
@@ -271,7 +238,7 @@ class S3Storage:
         try:
             put(IfNoneMatch="*")
         except ClientError as error:
-            if _code(error) != "NotImplemented":
+            if code_of(error) != "NotImplemented":
                 raise
             log.warning(NO_CONDITIONS, self.url(key))
             put()
@@ -319,7 +286,7 @@ class S3Storage:
         try:
             yield
         except ClientError as error:
-            error_class, meaning = _meaning(error)
+            error_class, meaning = meaning_of(error)
             raise self._error(error_class, key, meaning) from None
         except NoCredentialsError:
             meaning = "there are no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -338,18 +305,6 @@ class S3Storage:
         if issubclass(error_class, AccessDeniedError):
             self.__dict__.pop("_client", None)
         return error_class(f"{self.url(key)}: {meaning}")
-
-
-def _code(error: ClientError) -> str:
-    return error.response.get("Error", {}).get("Code", "")
-
-
-def _meaning(error: ClientError) -> tuple[type[StorageError], str]:
-    """Return the type of an error that S3 answered, and its meaning in plain words."""
-    code = _code(error)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    other = StorageAwayError if status >= SERVER_ERROR else StorageError
-    return ERROR_BY_CODE.get(code, (other, f"S3 answered {code or 'an error'}"))
 
 
 Storage = S3Storage | FolderStorage

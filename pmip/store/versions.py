@@ -1,11 +1,10 @@
 """The versions of the model in a bucket, or in a folder with the same layout."""
 
-import fcntl
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -289,18 +288,9 @@ class LocalModel:
 
     def save(self, artifact: Artifact) -> None:
         """Replace the local model; if two runs end at the same time, one complete model remains."""
-        with self._locked():
+        with self._folder.locked(".model.lock"):
             if artifact.metadata:
                 self._folder.write(METADATA, artifact.metadata.to_json())
             else:
                 self._folder.delete(METADATA)
             self._folder.write(MODEL, artifact.model)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = self._folder.root / ".model.lock"
-        with self._folder.errors_of(lock.name):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with lock.open("w") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                yield

@@ -47,7 +47,7 @@ def rehearse(model: Augmented, comments: NDArray[Any], labels: NDArray[Any]) -> 
         raise ArtifactError(f"`pipeline` cannot be fitted ({type(error).__name__}: {error})") from error
     if b"__main__" in pickled:
         return "The model holds a class or function of this notebook, which no API can load: move it to pmip/steps.py."
-    reason = verify_and_load(pack(fitted, Metadata("rehearsal"))).reason
+    reason = ready(pack(fitted, Metadata("rehearsal"))).reason
     return reason and (
         f"The API cannot read this model as data ({reason}): it is saved and published, but an API "
         "serves it only with TRUST_PICKLES=true, and cannot explain its answers."
@@ -63,7 +63,7 @@ def _pickled(pipeline: Pipeline) -> bytes:
         ) from None
 
 
-def verify_and_load(artifact: Artifact) -> Scorer:
+def ready(artifact: Artifact) -> Scorer:
     """Return the scorer that the API would use for a model of this run, whose pickle is trusted."""
     assert artifact.metadata  # noqa: S101 - `pack` sets it
     return load(artifact, artifact.metadata.model_id, artifact.metadata.ENVIRONMENT, trust_pickles=True)

@@ -1,13 +1,11 @@
-"""The reader on many models, on those of other releases of scikit-learn, and on pickles of all its classes."""
+"""The reader on models of other releases of scikit-learn, and on pickles of all its classes."""
 
 import ast
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
@@ -15,9 +13,7 @@ import pytest
 import scipy.sparse
 import sklearn
 from conftest import ROOT
-from fitted_models import COMMENTS, WRITERS, check, pipelines
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from fitted_models import WRITERS
 from sklearn.pipeline import Pipeline
 
 from pmip.model.artifact import Artifact, Metadata
@@ -25,21 +21,6 @@ from pmip.model.verification import load
 
 RELEASES = ("1.5", "1.6", "1.7")
 WRITE = Path(__file__).parent.parent / "support" / "write_models.py"
-
-
-@pytest.mark.filterwarnings("ignore:The parameter:UserWarning", "ignore:Your stop_words:UserWarning")
-@settings(max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    pipelines(),
-    st.sampled_from([*WRITERS.values()]),
-    st.lists(COMMENTS, min_size=6, max_size=6),
-    st.lists(COMMENTS, min_size=1, max_size=5),
-)
-def test_a_thousand_read_models_answer_as_their_pipelines_do(
-    model: tuple[Pipeline, bool], write: Callable[[Any], bytes], corpus: list[str], others: list[str]
-) -> None:
-    """Whatever the settings, the file, the texts of the fit and those that are scored, the probabilities are equal."""
-    check(*model, write, corpus, others)
 
 
 @pytest.fixture(scope="module", params=RELEASES)

@@ -227,25 +227,16 @@ MISUSING: Files = {
     "an array of objects": pickle.dumps(np.array([TfidfVectorizer()], dtype=object)),
     "an array with objects": pickle.dumps(np.zeros(1, "i4,O")),
     "laughs": b"\x80\x02]q\x00" + b"".join(b"](h%ch%ceq%c0h%c" % (n, n, n + 1, n + 1) for n in range(40)) + b".",
-    "extension 1": b"\x80\x02\x82\x01.",
-    "extension 2": b"\x80\x02\x83\x01\x00.",
-    "extension 4": b"\x80\x02\x84\x01\x00\x00\x00.",
-    "an outside object": b"Pmarker\n.",
-    "an outside object, shown": b"S'marker'\nQ.",
-    "an outside buffer": b"\x80\x05\x97.",
-    "an outside buffer, sealed": b"\x80\x05\x97\x98.",
 }
 
 # Each of these went past an allow-list of scikit-learn's classes.
 _STATE_OF_PAIRS = b"csklearn.feature_extraction.text\nTfidfVectorizer\n)\x81" + body([("input", "filename")]) + b"b"
-_ARRAY = body(np.zeros(2))
 TRICKING: Files = {
     "methods named by a state": pickle.dumps(StackingClassifier([("a", LogisticRegression())])),
     "any function as a transformer": pickle.dumps(FunctionTransformer(np.ndarray.tofile)),
     "a grid of anything": pickle.dumps(GridSearchCV(LogisticRegression(), {"C": [1]})),
     "a cache that is loaded": _changed("", memory=Memory("marker", verbose=0)),
     "a method of its own": _changed("classifier", predict_proba=np.ndarray.tofile),
-    "an array that is built twice": b"\x80\x02" + _ARRAY + _ARRAY.partition(b"Rq\x09")[2] + b".",
     "a state of pairs": b"\x80\x02" + _STATE_OF_PAIRS + b".",
     "sparse coefficients out of range": _changed("classifier", coef_=_out_of_range()),
     "terms out of range": _changed_vectorizer(vocabulary_={"spam": 2**40}),

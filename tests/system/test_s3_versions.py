@@ -45,7 +45,7 @@ def test_only_real_versions_are_listed_newest_first(store: ModelStore, storage: 
 
 
 def test_what_is_newer_than_a_version_comes_with_it(store: ModelStore, storage: Storage) -> None:
-    """Each with the mark by which it is told from another file under its id; no half version, nothing older."""
+    """`versions(since=…)` lists that version and newer ones with their marks, and no incomplete or older version."""
     for name in ("20191231", "20200101", "20200101T000000Z", "20200102", "latest"):
         storage.write(f"models/staging/{name}/model.pkl", name.encode())
     storage.write("models/staging/20200102/metadata.json", b"{}")
@@ -57,7 +57,7 @@ def test_what_is_newer_than_a_version_comes_with_it(store: ModelStore, storage: 
 
 
 def test_an_empty_store_has_no_versions(store: ModelStore) -> None:
-    """Nothing there is no error until a model is wanted."""
+    """Listing an empty store gives an empty list; fetching its newest version says how to train one."""
     assert store.versions() == []
     with pytest.raises(ModelNotFoundError, match=r"train\.sh"):
         store.fetch_newest()
@@ -123,7 +123,7 @@ def test_a_retried_job_finds_its_version_behind_newer_ones(
 
 
 def test_the_metadata_of_the_last_versions_is_listed(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
-    """Newest first, of those in service and of the retired ones; what is not readable has its id alone."""
+    """Newest first, published and retired ones apart; a version without readable metadata has its id alone."""
     for model_id in ("20260101T000000Z", "20260102T000000Z", "20260103T000000Z"):
         store.publish(with_id(artifact, model_id, training_data_id=model_id[:8]))
     for name, content in (("20260104", b"damaged"), ("20260105", b'{"model_id": "\\ud800"}'), ("20260106", b"")):
@@ -152,7 +152,7 @@ def test_files_too_large_are_not_read(
 
 
 def test_least_privilege_hides_nothing_that_is_there(bucket: S3Storage, proxy: S3Proxy, artifact: Artifact) -> None:
-    """To who may list some prefixes only S3 says 403 for what is missing; models are found, or not, all the same."""
+    """S3 answers 403 for a missing object to callers who may list only some prefixes; models are found all the same."""
     bucket.write("models/staging/20190101/model.pkl", artifact.model)
     bucket.write("models/staging/20190102/metadata.json", b"{}")
     proxy.fault = "hiding"

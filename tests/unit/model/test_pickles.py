@@ -52,7 +52,7 @@ def test_only_names_of_the_tables_and_functions_of_pmip_text_are_known(path: str
 @pytest.mark.parametrize("named", [text.normalised, steps.CommentFeatures, LogisticRegression, np.float64])
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_a_name_stays_a_name(named: Any, protocol: int) -> None:
-    """Nothing is looked up."""
+    """A class or function in a pickle stays a name, which is never imported."""
     found = opened(pickle.dumps(named, protocol))
     assert type(found) is Name
     assert found.path == f"{named.__module__}.{named.__name__}"
@@ -76,7 +76,7 @@ CHANGES = {
 
 
 def test_a_model_of_another_text_is_refused_by_the_name_that_is_gone() -> None:
-    """It could not be run here either, so nobody is told to trust it."""
+    """The model could not be run here either, so the message does not advise TRUST_PICKLES."""
     with pytest.raises(OtherTextError, match=r"this one has no pmip\.text\.consonant_ngrams; deploy the API with"):
         opened(b"\x80\x04cpmip.text\nconsonant_ngrams\n.")
 
@@ -134,14 +134,14 @@ def test_arrays_come_back_from_their_bytes(dtype: str, writer: str) -> None:
 @pytest.mark.parametrize("value", [set("ab"), frozenset("ab"), set()])
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_sets_are_read_as_lists(value: Any, protocol: int) -> None:
-    """Nothing is hashed."""
+    """A set becomes a list, so none of its members is hashed."""
     assert sorted(opened(pickle.dumps(value, protocol))) == sorted(value)
 
 
 @pytest.mark.parametrize("value", [{(1, 2): 3}, {2**61: 1}, {1.5: 1}, {b"": 1}, {None: 1}, {True: 1}])
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_only_texts_and_small_numbers_are_keys(value: Any, protocol: int) -> None:
-    """Others can be chosen such that a dict of them takes forever, or ends the process."""
+    """A dict with other keys is refused, because a hostile file could choose keys that hash slowly or crash."""
     with pytest.raises(ArtifactError, match="keys that are not texts"):
         opened(pickle.dumps(value, protocol))
 
@@ -178,7 +178,7 @@ def test_a_bomb_is_refused_before_it_takes_the_memory(compress: Callable[[bytes]
     ],
 )
 def test_other_formats_are_refused_by_name(content: bytes, reason: str) -> None:
-    """The reader says what it does read."""
+    """The message says which formats are read."""
     with pytest.raises(ArtifactError, match=re.escape(reason)):
         opened(content)
 
@@ -193,7 +193,7 @@ def test_any_bytes_are_a_model_or_an_error_of_it(content: bytes) -> None:
 
 @pytest.mark.parametrize("writer", ["joblib 0", "pickle 2", "pickle 5"])
 def test_a_damaged_byte_is_an_error_or_another_model(model: Pipeline, writer: str) -> None:
-    """Whatever byte of a file is changed."""
+    """A changed byte of a file gives another model or an ArtifactError, and never another exception."""
     content = WRITERS[writer](model)
     for place in np.random.default_rng(0).integers(0, len(content), 100):
         damaged = bytearray(content)

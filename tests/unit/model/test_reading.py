@@ -178,7 +178,7 @@ def test_what_look_ups_cannot_give_is_refused_with_the_way_out(
 
 @pytest.mark.parametrize(("model", "fault"), DAMAGED.values(), ids=DAMAGED)
 def test_what_no_fit_leaves_behind_is_damaged(model: Callable[[], Any], fault: str) -> None:
-    """Running such a model would not help, so that no way out is told."""
+    """Running such a model would not help, so the message does not advise TRUST_PICKLES."""
     with pytest.raises(ArtifactError, match=fault) as refusal:
         read(joblib_dumps(model()))
     assert not isinstance(refusal.value, NotReadableError)
@@ -200,7 +200,7 @@ def test_the_settings_of_the_fit_count() -> None:
 
 
 def test_unions_that_hold_one_another_end() -> None:
-    """What would be walked 2^60 times is refused after twenty steps."""
+    """A union that would be walked 2^60 times is refused after twenty transformers."""
     union = FeatureUnion([("no", "drop")])
     for _ in range(60):
         union = FeatureUnion([("a", union), ("b", union)])

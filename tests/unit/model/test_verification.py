@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from sklearn.svm import LinearSVC
 from pmip.errors import ArtifactError, NotReadableError, VerificationError
 from pmip.model.artifact import GOLDEN_COMMENTS, METADATA, MODEL, SCORER, Artifact, Metadata, dumps, pack, run_pickle
 from pmip.model.scorer import Scorer
-from pmip.model.verification import load, verify, verify_folder, verify_in_child
+from pmip.model.verification import SLOWEST_SECONDS, load, verify, verify_folder, verify_in_child
 
 SPAM = ["Check it out this free stuff", "I take issue with your characterization"]
 
@@ -133,7 +134,7 @@ def test_the_last_digits_of_golden_answers_may_differ(artifact: Artifact, gap: f
 
 @pytest.mark.parametrize("golden", [["text"], [{}], [{"comment": 1, "probability": 0.5}], [{"comment": "a"}], [None]])
 def test_golden_answers_that_cannot_be_replayed_are_refused(artifact: Artifact, golden: list[Any]) -> None:
-    """Whatever stands in their place, it is an error of the artifact."""
+    """Golden comments of any other form are an error of the artifact."""
     with pytest.raises(ArtifactError, match="golden comments cannot be scored"):
         verify(with_metadata(artifact, golden=golden), "20260202", "prod")
 
@@ -161,7 +162,7 @@ def test_a_model_uploaded_by_hand_is_served_and_not_verified(model: Pipeline, wr
     ],
 )
 def test_what_is_no_spam_classifier_is_refused_even_where_pickles_are_trusted(model: Any, reason: str) -> None:
-    """It must score texts, with classes 0 and 1 and probabilities that are ones."""
+    """A trusted model has to score texts, with the classes 0 and 1 and probabilities between 0 and 1."""
     with pytest.raises(ArtifactError, match=reason):
         verify(Artifact(dumps(model), None), "20260202", "prod", trust_pickles=True)
 
@@ -242,14 +243,33 @@ def test_smaller_limits_of_the_shell_stay(tmp_path: Path, artifact: Artifact, li
     assert (tmp_path / SCORER).exists()
 
 
-def test_a_model_that_takes_too_long_is_refused(tmp_path: Path) -> None:
-    """It would take as long again at each check."""
-    (tmp_path / MODEL).write_bytes(b"\x80\x04" + b"N0" * 2**24 + b"N.")
+def test_a_model_that_is_slow_to_score_is_refused(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason tells how much processor time a long comment takes; a real model takes far less than is allowed."""
+    began = time.thread_time()
+    verify(artifact, "20260202", "prod")
+    assert time.thread_time() - began < SLOWEST_SECONDS / 2
+    monkeypatch.setattr("pmip.model.verification.SLOWEST_SECONDS", 1e-6)
+    with pytest.raises(ArtifactError, match=r"too slow: a comment of 10,000 characters takes 0\.. s of processor time"):
+        verify(artifact, "20260202", "prod")
+
+
+@pytest.mark.parametrize(
+    ("limit", "content", "reason"),
+    [
+        ("-t 1", b"\x80\x04" + b"N0" * 2**24 + b"N.", "took more than 60 seconds of processor time"),
+        ("-v 250000", bytes(2**28), "needs more memory than it may use"),
+    ],
+)
+def test_a_model_that_takes_too_much_time_or_memory_is_refused(
+    tmp_path: Path, limit: str, content: bytes, reason: str
+) -> None:
+    """It would take as much again at each check."""
+    (tmp_path / MODEL).write_bytes(content)
     script = """if True:
         import pathlib, sys
         from pmip.model.verification import verify_in_child
         verify_in_child(pathlib.Path(sys.argv[1]), "20260202", "prod")
     """
-    run = ["bash", "-c", 'ulimit -S -t 1; exec "$0" "$@"', sys.executable, "-c", script, str(tmp_path)]
+    run = ["bash", "-c", f'ulimit -S {limit}; exec "$0" "$@"', sys.executable, "-c", script, str(tmp_path)]
     ended = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert "ArtifactError: its verification took more than" in ended.stderr
+    assert f"ArtifactError: its verification {reason}" in ended.stderr

@@ -83,6 +83,9 @@ def test_the_folder_is_this_users_alone(cache: HostCache, folder: Path) -> None:
     open_folder.chmod(0o755)
     with pytest.raises(CacheError, match=f"{open_folder}: other users can reach it.*MODEL_CACHE_DIR"):
         HostCache(open_folder).acquire_lock()
+    (folder / "file").touch()
+    with pytest.raises(CacheError, match=r"file/a: it cannot be made \(Not a directory\); set MODEL_CACHE_DIR to"):
+        HostCache(folder / "file" / "a" / "b").acquire_lock()
     link = folder.with_name("link")
     link.symlink_to(folder)
     with pytest.raises(CacheError, match="other users can reach it"):
@@ -107,7 +110,7 @@ def test_what_another_user_planted_is_not_read(cache: HostCache, folder: Path) -
 
 
 def test_what_the_leader_tells_is_read_by_all(cache: HostCache, folder: Path) -> None:
-    """The whole state comes back, and a look tells that it is another one."""
+    """Every worker reads the whole state that the leader saved, and `changed` differs after each `save`."""
     entry = adopted(cache, "20260101")
     moment, fault = "2026-01-01T00:00:00+00:00", Fault("damaged", "a reason")
     state = State(entry, moment, moment, "an error", {"away": 1}, {"damaged": 3}, {"20260202 mark": fault})
@@ -125,13 +128,13 @@ def test_what_the_leader_tells_is_read_by_all(cache: HostCache, folder: Path) ->
     "content", ["", "{", "[]", "null", '{"current": 1}', '{"current": {}}', '{"other": 1}', "\xff"]
 )
 def test_a_damaged_state_counts_as_none(cache: HostCache, folder: Path, content: str) -> None:
-    """The leader starts anew."""
+    """A state file that cannot be read counts as an empty state, and the leader starts anew."""
     (folder / STATE).write_bytes(content.encode("latin-1"))
     assert cache.state() == State()
 
 
 def test_an_entry_is_read_as_it_was_verified(cache: HostCache, folder: Path, artifact: Artifact) -> None:
-    """Each byte of it counts."""
+    """An entry with one changed byte, or without its file, is refused by name."""
     with cache.incoming() as incoming:
         artifact.write(incoming)
         verify_folder(incoming, "20260101", "staging")
@@ -172,7 +175,7 @@ def test_what_nobody_needs_is_removed(cache: HostCache, folder: Path) -> None:
 
 
 def test_the_folders_of_other_releases_go_when_long_unused(folder: Path) -> None:
-    """One that was used lately stays."""
+    """The folder of another release is removed after 30 days without use, and not before."""
     month = 31 * 24 * 3600
     for name, age in (("recent", 0), ("old", month)):
         other = HostCache(folder.with_name(name))

@@ -36,7 +36,7 @@ def follower(leader: Reloader, store: ModelStore, tmp_path: Path) -> Reloader:
 
 
 def test_before_the_first_look_it_is_not_ready(store: ModelStore, tmp_path: Path) -> None:
-    """Nothing is asked when a reloader is made."""
+    """Making a reloader opens no connection and makes no folder; its scorer raises until a model is loaded."""
     with pytest.raises(ModelNotReadyError, match="no model is loaded yet"):
         _ = reloader_of(store, tmp_path).scorer
     assert not (tmp_path / "cache").exists()
@@ -102,7 +102,7 @@ def test_a_cache_that_cannot_be_used_is_told_once(
 
 
 def test_the_thread_looks_by_itself(store: ModelStore, artifact: Artifact, tmp_path: Path) -> None:
-    """start() returns as soon as a first model serves."""
+    """`start` returns as soon as a first model is loaded, because a thread polls the store."""
     publish(store, artifact, FIRST)
     reloader = reloader_of(store, tmp_path, poll_seconds=3600)
     reloader.start(wait_seconds=30)

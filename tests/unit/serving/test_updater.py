@@ -66,7 +66,7 @@ def host(tmp_path: Path, artifact: Artifact) -> Host:
 
 
 def test_an_empty_store_is_told_as_such(host: Host) -> None:
-    """It says how to mend it, and when it looked."""
+    """The error says how to publish a version, and the state has the time of the check."""
     host.check()
     state = host.state
     assert (state.current, state.load_failures, state.check_errors) == (None, {}, {"no_version": 1})
@@ -75,10 +75,10 @@ def test_an_empty_store_is_told_as_such(host: Host) -> None:
 
 
 def test_the_newest_version_is_verified_once(host: Host) -> None:
-    """Further checks find nothing to do, and a newer version is taken up."""
+    """A check returns the version that it took up, loaded; further checks do nothing until a newer one is published."""
     host.publish(FIRST)
-    for _ in range(3):
-        host.check()
+    loaded = [host.updater.check() for _ in range(3)]
+    assert [taken and (taken[0], taken[1].model_id) for taken in loaded] == [(host.state.current, FIRST), None, None]
     assert (host.current, host.verified) == (FIRST, [FIRST])
     host.publish(SECOND)
     host.check()
@@ -86,7 +86,7 @@ def test_the_newest_version_is_verified_once(host: Host) -> None:
 
 
 def test_a_broken_version_is_refused_once_and_the_old_one_stays(host: Host, caplog: Any) -> None:
-    """The refusal is logged once, told in last_error, and over when a good version follows."""
+    """The refusal is logged once, stays in `last_error`, and disappears when a good version follows."""
     host.publish(FIRST)
     host.check()
     host.publish(SECOND, broken=True)
@@ -145,7 +145,7 @@ def test_a_version_whose_verification_dies_twice_is_refused_for_good(host: Host)
 
 
 def test_each_refusal_is_told_when_it_happens(host: Host, caplog: pytest.LogCaptureFixture) -> None:
-    """However many refused versions come before a good one, none waits for the end of the search to be known."""
+    """Each refusal is logged and saved before the next version is tried, however many versions are refused."""
     host.publish(FIRST)
     broken = [f"20260401T0000{second:02}Z" for second in range(20)]
     host.publish(*broken, broken=True)
@@ -187,7 +187,7 @@ def test_a_fault_in_one_version_never_ends_the_search(host: Host, metadata: byte
 
 
 def test_a_fault_that_nobody_foresaw_never_ends_the_search(host: Host) -> None:
-    """It is told by its class alone, as its text may hold anything, and tried again at the next check."""
+    """The error names only the class of the exception, whose text may hold anything; the next check tries again."""
     host.publish(FIRST, SECOND)
     host.meanwhile = lambda: len(host.verified) == 1 and [][1]
     host.check()
@@ -207,7 +207,7 @@ def test_a_process_whose_code_is_older_than_its_files_refuses_the_version(host: 
 
 
 def test_an_api_with_newer_text_says_that_all_versions_are_older(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until a version is trained with the same code, the message tells both ways out."""
+    """Until a version is trained with the same code, the message names both remedies."""
     host.publish(FIRST, SECOND)
     monkeypatch.setattr(text, "_TOKEN", re.compile(r"\w"))
     for _ in range(2):
@@ -231,7 +231,7 @@ def test_a_half_published_version_is_taken_up_when_it_is_whole(host: Host) -> No
 
 
 def test_a_rollback_is_seen_on_s3_too(host: Host, bucket: S3Storage) -> None:
-    """By `retire`, whose emptied folder some servers go on listing, and when only model.pkl is deleted by hand."""
+    """Retiring a version, or deleting its model.pkl by hand, brings back the version before it."""
     host.store = store = ModelStore(bucket, "staging")
     updater = Updater(store, host.cache, host.verify)
     host.publish(FIRST, SECOND)

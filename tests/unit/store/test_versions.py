@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pmip.errors import ModelNotFoundError
+from pmip.errors import ModelNotFoundError, StorageError
 from pmip.model.artifact import Artifact
 from pmip.store.versions import LOCAL, LocalModel, is_model_id, new_model_id, next_model_id
 
@@ -40,6 +40,13 @@ def test_without_a_local_model_fetch_says_how_to_make_one(tmp_path: Path) -> Non
     """The message names the file and the command."""
     with pytest.raises(ModelNotFoundError, match=r"model\.pkl.*train\.sh"):
         LocalModel(tmp_path).fetch()
+
+
+def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path, artifact: Artifact) -> None:
+    """The error is one line with the path, as for a folder of another user, and no traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file/data/\.model\.lock: Not a directory"):
+        LocalModel(tmp_path / "file" / "data").save(artifact)
 
 
 @pytest.mark.parametrize("text", ["20190101", "20260228T235959Z", "20240229", "20260101T000000Z"])
