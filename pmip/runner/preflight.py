@@ -70,8 +70,13 @@ def run(root: Path, sample: Path) -> None:
         settings = ["-u", "BUCKET", "-u", "AWS_BATCH_JOB_ID", "ENVIRONMENT=dev", f"DATA_DIR={folder}"]
         train = ["bash", str(root / "scripts" / "train.sh"), *QUICK, *ANY_MODEL]
         command = ["env", *settings, f"PYTHON={sys.executable}", *train]
-        outcome = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # noqa: S603
-        if outcome.returncode:
+        with subprocess.Popen(  # noqa: S603
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            for line in process.stderr or ():
+                if not line.removeprefix("==> ").startswith("report: "):  # it is removed with the folder
+                    sys.stderr.write(line)
+        if process.returncode:
             raise PreflightError("the notebook does not run on a small sample, for the reason above")
 
 

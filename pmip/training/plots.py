@@ -294,7 +294,7 @@ _CONTACT = re.compile(
 
 def without_contacts(text: str) -> str:
     """Return a text without mail addresses and telephone numbers, for a report that other people read."""
-    return _CONTACT.sub(lambda found: "[mail]" if "@" in found[0] or "%40" in found[0] else "[number]", text)
+    return _CONTACT.sub(lambda match: "[mail]" if "@" in match[0] or "%40" in match[0] else "[number]", text)
 
 
 def _box(axes: Axes, lengths: pd.Series, place: float, colour: str) -> None:
