@@ -32,14 +32,14 @@ FIGURES = {
     "log_loss": "log-loss",
     "calibration_error": "calibration error",
 }
-LETTERS = ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
 MOST_ROWS = 20
 EVIDENCE = 15  # features on each side
 LONGEST_LABEL = 40
 NEARLY_PERFECT = 0.98  # precision or recall
 
 plt.rcParams["text.parse_math"] = False  # a $ in the name of a file does not start a formula
-plt.rcParams.update(dict.fromkeys(LETTERS, 10) | {"figure.dpi": 100})
+plt.rcParams["axes.titlesize"] = plt.rcParams["font.size"]  # all other letters have this size by default
+plt.rcParams["figure.dpi"] = 100
 
 
 def comments(table: pd.DataFrame) -> None:
@@ -326,5 +326,5 @@ def _label(text: str) -> str:
 def _show(figure: Any, alternative: str) -> None:
     """Display a figure once, with a text for people who cannot see it."""
     figure.tight_layout()
-    display(figure, metadata={"image/png": {"alt": alternative}})
+    display(figure, metadata={"image/png": {"alt": alternative}})  # type: ignore[no-untyped-call]
     plt.close(figure)  # otherwise the notebook would show it again after the cell
