@@ -1,8 +1,10 @@
 """Scaling of a training run: all cores or a Dask cluster, and limited memory for very many comments."""
 
+import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -98,9 +100,11 @@ def _client(scheduler: str) -> Any:
     try:
         from distributed import Client
 
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost connection is told by a ClusterError
         address = urlsplit(scheduler)
         create_connection((address.hostname or "", address.port or 0), SECONDS_TO_CONNECT).close()
-        return Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=True)
+        with warnings.catch_warnings(action="ignore"):  # of other versions, which are compared below
+            return Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=True)
     except ImportError as error:
         raise ClusterError("DASK_SCHEDULER needs 'bash scripts/install.sh train,dask'") from error
     except (OSError, ValueError) as error:
