@@ -80,11 +80,11 @@ def workers(step: str, scheduler: str = "") -> Iterator[None]:
 def _cluster(scheduler: str) -> Iterator[None]:
     """Let joblib use the workers of a cluster, whose software is compared with this machine's before and after."""
     client = _client(scheduler)
-    ended = Event()
+    ended, names = Event(), list[str]()
     with client:
-        names = _require_same_software(client, scheduler)
-        Thread(target=_close_without_workers, args=(client, ended), daemon=True).start()
         try:
+            names = _require_same_software(client, scheduler)
+            Thread(target=_close_without_workers, args=(client, ended), daemon=True).start()
             with parallel_config("dask", n_jobs=-1, wait_for_workers_timeout=SECONDS_TO_CONNECT):
                 yield
             _require_same_software(client, scheduler)  # a worker may have joined meanwhile
