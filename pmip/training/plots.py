@@ -183,14 +183,15 @@ def learning_curve(sizes: Sequence[int], test_scores: NDArray[np.float64]) -> No
 def evidence(average: Mapping[int, Mapping[str, float]]) -> None:
     """Show the average contributions of features to the log-odds, in spam and in good comments.
 
-    Left are the features that differ most towards good comments, right those towards spam; both have one scale.
+    Left are features that speak against spam, right those that speak for it: where the averages differ most. Both sides
+    have one scale.
     """
     table = pd.DataFrame(average).fillna(0)
-    difference = table[1] - table[0]
+    difference, speaks_for_spam = table[1] - table[0], table.sum(axis=1) > 0
     figure, sides = plt.subplots(1, 2, figsize=(WIDTH, 5.5), sharex=True)
     for axes, strongest, title in (
-        (sides[0], difference.nsmallest(EVIDENCE), "features of good comments"),
-        (sides[1], difference.nlargest(EVIDENCE), "features of spam"),
+        (sides[0], difference[~speaks_for_spam].nlargest(EVIDENCE), "against spam"),
+        (sides[1], difference[speaks_for_spam].nlargest(EVIDENCE), "for spam"),
     ):
         rows = np.arange(len(strongest))
         for label, colour, place, name in ((0, GOOD, -0.2, "in good comments"), (1, SPAM, 0.2, "in spam")):
@@ -200,8 +201,8 @@ def evidence(average: Mapping[int, Mapping[str, float]]) -> None:
         axes.set(yticks=rows, yticklabels=labels, xlabel="log-odds: against spam < 0 < for spam", title=title)
         axes.invert_yaxis()
     sides[0].legend(loc="lower right")
-    most, least = ascii(difference.idxmax()), ascii(difference.idxmin())
-    _show(figure, f"Average contributions of features to the log-odds; {most} speaks most for spam, {least} least.")
+    first = ", ".join(ascii(feature) for feature in difference[speaks_for_spam].nlargest(3).index)
+    _show(figure, f"Average contributions of features to the log-odds; strongest for spam: {first}.")
 
 
 def over_versions(versions: pd.DataFrame) -> None:

@@ -126,7 +126,7 @@ def test_evidence_has_one_scale_on_both_sides(scorer: Scorer, drawn: Drawn) -> N
     texts = {0: ["I love this song", "great song"], 1: ["check out my channel $5", "subscribe $$$"]}
     plots.evidence({label: plots.average_evidence(scorer, comments) for label, comments in texts.items()})
     left, right = axes(drawn)
-    assert (left.get_title(), right.get_title()) == ("features of good comments", "features of spam")
+    assert (left.get_title(), right.get_title()) == ("against spam", "for spam")
     assert left.get_xlim() == right.get_xlim()
     assert len(right.containers) == 2
 
