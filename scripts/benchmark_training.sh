@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Measures how training scales: generates comments, runs scripts/train.sh on them, and prints the seconds and the peak
 # memory of all processes for each number of comments. scripts/benchmark_training.py describes the generated comments.
-# Needs psutil (scripts/install.sh train,test), 1 kB for each comment in the temporary folder, and about 8 GB of memory
-# for a million comments. Nothing is published.
+# Needs psutil (scripts/install.sh train,test), 1 kB for each comment in the temporary folder, and 2.5 kB of memory for
+# each comment. Nothing is published.
 #
 # usage: scripts/benchmark_training.sh [COMMENTS ...]      default: 10000 100000 1000000
 # shellcheck source=scripts/common.sh

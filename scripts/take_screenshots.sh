@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Takes the two screenshots in README.md: the page /try of an API that it starts for DATA_DIR/model.pkl, and the newest
-# report in DATA_DIR. Writes .github/images/try.png and report.png.
+# Takes the two screenshots in README.md: the page /try of an API that it starts for DATA_DIR/model.pkl, and the top of
+# the newest report in DATA_DIR, which should be a full one on real comments (scripts/get_youtube_spam_collection.sh).
+# Writes .github/images/try.png and report.png.
 #
 # usage: scripts/take_screenshots.sh
 #
@@ -19,6 +20,7 @@ main() {
   python=$(find_python)
   report=$(find "$data" -maxdepth 1 -name 'model-training-*.html' | sort | tail -n 1)
   [ -n "$report" ] || die "there is no report in $data; 'bash scripts/train.sh' makes one"
+  ! grep -q 'training data sample' "$report" || die "$report is about the sample; train on real comments first"
   command -v "${CHROMIUM:-chromium}" >/dev/null || die "${CHROMIUM:-chromium} is not installed"
   ENVIRONMENT=dev DATA_DIR=$data HOST=127.0.0.1 PORT=$port "$python" -m gunicorn -c python:pmip.gunicorn_conf \
     pmip.wsgi:app >/dev/null 2>&1 &
@@ -59,9 +61,8 @@ with sync_playwright() as playwright:
     page.get_by_role("button", name="Score").click()
     page.locator("#result").wait_for()
     save(page.screenshot(), "try.png")
+    page.set_viewport_size({"width": 1000, "height": 1000})
     page.goto(report)
-    page.get_by_text("How good is it?").last.scroll_into_view_if_needed()
-    page.evaluate("window.scrollBy(0, 560)")
     page.wait_for_timeout(500)
     save(page.screenshot(), "report.png")
     browser.close()

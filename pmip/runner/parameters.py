@@ -78,12 +78,12 @@ def _is_id(value: Any, length: int) -> bool:
     return isinstance(value, str) and len(value) == length and is_model_id(value)
 
 
-def _value(name: str, text: str, kind: type) -> Any:
+def _value(name: str, text: str, expected: type) -> Any:
     try:
-        value = kind(text) if kind in (str, int, float) else ast.literal_eval(text)
-        if isinstance(value, kind):
+        value = expected(text) if expected in (str, int, float) else ast.literal_eval(text)
+        if isinstance(value, expected):
             return value
         raise ValueError
     except (ValueError, SyntaxError):
-        noun = {int: "a whole number", float: "a number", bool: "True or False"}.get(kind, f"a {kind.__name__}")
+        noun = {int: "a whole number", float: "a number", bool: "True or False"}.get(expected, f"a {expected.__name__}")
         raise SettingsError(f"{name}={text}: must be {noun}") from None

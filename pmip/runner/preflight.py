@@ -42,8 +42,8 @@ CONNECTS = re.compile(  # modules that start programs or open connections; pmip 
 )
 STARTS_PROGRAM = re.compile(r"(?:(?:os|get_ipython\(\))\.)?(?:system|popen|getoutput\w*|spawn\w+|exec[lv]\w*)")
 DOWNLOADS = re.compile(r"fetch_(?!newest)\w+|download|urlretrieve|load_dataset|snapshot_download|from_pretrained")
-SHELL_MAGICS = ("system", "sx", "pip", "conda", "mamba", "uv", "cat", "cp", "ls", "mkdir", "mv", "rm")
-SHELL_MAGICS += ("bash", "sh", "script", "perl", "ruby")
+SHELL_MAGICS = ("system", "sx", "pip", "conda", "mamba", "uv", "bash", "sh", "script", "perl", "ruby")
+FILE_MAGICS = ("cat", "cp", "ls", "mkdir", "mv", "rm")  # commands of the shell too
 PARAMETERS_TAG, DATA_TAG, MODEL_TAG, RESULT_TAG = TAGS = ("parameters", "training-data", "model", "model-id")
 PUBLISHING = ("gate", "publish")  # functions that the notebook has to call
 
@@ -70,8 +70,13 @@ def run(root: Path, sample: Path) -> None:
         settings = ["-u", "BUCKET", "-u", "AWS_BATCH_JOB_ID", "ENVIRONMENT=dev", f"DATA_DIR={folder}"]
         train = ["bash", str(root / "scripts" / "train.sh"), *QUICK, *ANY_MODEL]
         command = ["env", *settings, f"PYTHON={sys.executable}", *train]
-        outcome = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # noqa: S603
-        if outcome.returncode:
+        with subprocess.Popen(  # noqa: S603
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            for line in process.stderr or ():
+                if not line.removeprefix("==> ").startswith("report: "):  # it is removed with the folder
+                    sys.stderr.write(line)
+        if process.returncode:
             raise PreflightError("the notebook does not run on a small sample, for the reason above")
 
 
@@ -195,7 +200,7 @@ def _bad_call(call: ast.Call) -> Iterator[str]:
     first = str(arguments[0]) if arguments else ""
     if name in STOPS or (name == "run_line_magic" and first in ("debug", "pdb")):
         yield f"waits for a person ({name}), but in a scheduled run there is nobody"
-    elif name in ("run_line_magic", "run_cell_magic") and first in SHELL_MAGICS:
+    elif name in ("run_line_magic", "run_cell_magic") and first in (*SHELL_MAGICS, *FILE_MAGICS):
         yield _connects(f"%{first}")
     elif name == "run_cell_magic":  # such as %%time
         yield from _bad_code(str(arguments[2]))

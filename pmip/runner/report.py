@@ -49,6 +49,14 @@ TEMPLATE = """
 </style>
 {%- endblock html_head_css -%}
 
+{%- block data_png scoped -%}
+<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
+<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
+{%- set alternative = output | get_metadata('alt', 'image/png') -%}
+{%- if alternative %} alt="{{ alternative | escape_html }}"{% endif %}>
+</div>
+{%- endblock data_png -%}
+
 {%- block input -%}
 <details class="code"><summary>code</summary>
 {{ super() }}

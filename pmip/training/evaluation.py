@@ -208,11 +208,17 @@ def spam_caught(y: NDArray[Any], probability: NDArray[np.float64]) -> float:
     return float(caught[blocked <= BLOCKED_HAM].max())
 
 
+def calibration(y: NDArray[Any], probability: NDArray[np.float64]) -> pd.DataFrame:
+    """Return for each of ten bins of equal width that is not empty: mean `probability`, `spam` and `comments`."""
+    bins = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    table = pd.DataFrame({"probability": probability, "spam": y, "comments": 1}).groupby(bins)
+    return table.agg({"probability": "mean", "spam": "sum", "comments": "sum"})
+
+
 def calibration_error(y: NDArray[Any], probability: NDArray[np.float64]) -> float:
     """Return the mean difference of probability and share of spam over ten bins of equal width (ECE)."""
-    bins = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=y - probability, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(y))
+    bins = calibration(y, probability)
+    return float((bins["spam"] - bins["comments"] * bins["probability"]).abs().sum() / len(y))
 
 
 def summarise(y: NDArray[Any], probability: NDArray[np.float64], parts: Iterable[Rows]) -> dict[str, Any]:

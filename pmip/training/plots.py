@@ -8,15 +8,20 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import display
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from pandas.io.formats.style import Styler
+from scipy.stats import binomtest
 from sklearn import metrics
 from sklearn.model_selection import GridSearchCV
 
 from pmip.model.scorer import SPAM_THRESHOLD, Scorer
+from pmip.training import evaluation
 
-HAM, SPAM = "tab:blue", "tab:orange"
+# A colour means the same in all plots; people who confuse red and green can tell them apart (Okabe and Ito).
+GOOD, SPAM, MODEL, BASELINE = "#0072b2", "#d55e00", "#009e73", "#555555"
+WIDTH = 10  # inches; all pictures have it, so that a page shows letters of one size
 FIGURES = {
     "accuracy": "accuracy",
     "f1": "F1",
@@ -28,19 +33,23 @@ FIGURES = {
     "calibration_error": "calibration error",
 }
 MOST_ROWS = 20
+EVIDENCE = 15  # features on each side
 LONGEST_LABEL = 40
+NEARLY_PERFECT = 0.98  # precision or recall
 
 plt.rcParams["text.parse_math"] = False  # a $ in the name of a file does not start a formula
+plt.rcParams["axes.titlesize"] = plt.rcParams["font.size"]  # all other letters have this size by default
+plt.rcParams["figure.dpi"] = 100
 
 
 def comments(table: pd.DataFrame) -> None:
     """Show for each source the number of comments and their lengths, by class."""
     sources = sorted(table["source"].unique())[:MOST_ROWS]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 1.2 + 0.42 * len(sources)), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 1.2 + 0.42 * len(sources)), sharey=True)
     for row, source in enumerate(sources):
         of_source = table[table["source"] == source]
         lengths = [of_source.loc[of_source["CLASS"] == label, "CONTENT"].str.len() for label in (0, 1)]
-        for label, colour in ((0, HAM), (1, SPAM)):
+        for label, colour in ((0, GOOD), (1, SPAM)):
             left.barh(row, len(lengths[label]), left=label * len(lengths[0]), color=colour)
             _box(right, lengths[label], row + (0.2 if label else -0.2), colour)
     left.set(yticks=range(len(sources)), yticklabels=map(_label, sources), xlabel="comments", title="How many")
@@ -49,103 +58,164 @@ def comments(table: pd.DataFrame) -> None:
     left.invert_yaxis()
     right.set(xscale="log", xlabel="characters (25 to 75 % as box, 5 to 95 % as line)", title="How long")
     _ticks(right, [5, 10, 30, 100, 300, 1000])
-    _show(figure)
+    spam = table["CLASS"].mean()
+    _show(figure, f"Number and length of the comments of {len(sources)} sources, by class; {spam:.0%} of all are spam.")
 
 
-def search(found: GridSearchCV) -> None:
+def search(grid_search: GridSearchCV) -> None:
     """Show the mean log-loss of each candidate, with the standard deviation over the folds."""
-    names = [name for name in found.cv_results_ if name.startswith("param_")]
-    mean, spread = -found.cv_results_["mean_test_score"], found.cv_results_["std_test_score"]
-    values = list(found.cv_results_[names[0]]) if len(names) == 1 else []
+    results = grid_search.cv_results_
+    names = [name for name in results if name.startswith("param_")]
+    mean, spread = -results["mean_test_score"], results["std_test_score"]
+    values = list(results[names[0]]) if len(names) == 1 else []
     if len(values) > 1 and all(isinstance(value, int | float | np.number) and value > 0 for value in values):
-        figure, axes = plt.subplots(figsize=(6, 3))
-        axes.errorbar(values, mean, spread, marker="o", capsize=3)
-        axes.axvline(values[found.best_index_], color="grey", linestyle=":")
+        figure, axes = plt.subplots(figsize=(WIDTH, 3))
+        axes.errorbar(values, mean, spread, marker="o", capsize=3, color=MODEL)
+        axes.axvline(values[grid_search.best_index_], color=BASELINE, linestyle=":")
         axes.set(xscale="log", xlabel=names[0].removeprefix("param_"), ylabel="log-loss", title="Smaller is better")
         _ticks(axes, values)
     else:
         order = np.argsort(mean)[:MOST_ROWS]
-        labels = [_label(", ".join(map(str, found.cv_results_["params"][row].values())) or "as it is") for row in order]
-        figure, axes = plt.subplots(figsize=(8, 1.2 + 0.35 * len(order)))
-        axes.errorbar(mean[order], range(len(order)), xerr=spread[order], fmt="o", capsize=3)
+        labels = [_label(_candidate(results["params"][row])) for row in order]
+        figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.35 * len(order)))
+        axes.errorbar(mean[order], range(len(order)), xerr=spread[order], fmt="o", capsize=3, color=MODEL)
         axes.set(yticks=range(len(order)), yticklabels=labels, xlabel="log-loss", title="Smaller is better")
         axes.invert_yaxis()
-    _show(figure)
+    best = _candidate(grid_search.best_params_)
+    _show(figure, f"Log-loss of {len(mean)} candidates; the best one, {best}, has {mean[grid_search.best_index_]:.3f}.")
 
 
-def by_source(sources: Iterable[str], y: NDArray[Any], probability: NDArray[np.float64], title: str) -> None:
-    """Show the accuracy of each source, the lowest first."""
-    right = (probability > SPAM_THRESHOLD) == y
-    accuracy = pd.Series(right).groupby(np.asarray(sources)).mean().sort_values().head(MOST_ROWS)
-    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.35 * len(accuracy)))
-    bars = axes.barh([_label(source) for source in accuracy.index], accuracy, color="tab:green")
-    axes.bar_label(bars, fmt="{:.1%}", padding=3)
-    axes.set(xlim=(0, 1.1), xlabel="accuracy", title=title)
+def candidates(grid_search: GridSearchCV) -> pd.DataFrame:
+    """Return the mean log-loss of each candidate, and the standard deviation over the folds, the best first."""
+    results = grid_search.cv_results_
+    losses = {"log-loss": -results["mean_test_score"], "±": results["std_test_score"]}
+    table = pd.DataFrame({"candidate": map(_candidate, results["params"])} | losses)
+    return table.sort_values("log-loss", ignore_index=True)
+
+
+def _candidate(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.rpartition('__')[2]}={value}" for name, value in parameters.items()) or "as it is"
+
+
+def by_source(
+    sources: Iterable[str],
+    y: NDArray[Any],
+    probability: NDArray[np.float64],
+    title: str,
+    baseline: NDArray[np.float64] | None = None,
+) -> None:
+    """Show the accuracy of each source and its number of comments, the lowest first; a line marks the baseline's."""
+    right = pd.DataFrame({"model": (probability > SPAM_THRESHOLD) == y})
+    if baseline is not None:
+        right["baseline"] = (baseline > SPAM_THRESHOLD) == y
+    of_source = right.groupby(np.asarray(sources))
+    accuracy = of_source.mean().sort_values("model").head(MOST_ROWS)
+    labels = [f"{_label(source)} ({size})" for source, size in of_source.size()[accuracy.index].items()]
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.4 + 0.35 * len(accuracy)))
+    bars = axes.barh(range(len(accuracy)), accuracy["model"], color=MODEL, label="this model")
+    axes.bar_label(bars, fmt="{:.1%}", padding=5)
+    if baseline is not None:
+        axes.plot(accuracy["baseline"], range(len(accuracy)), "|", color=BASELINE, ms=20, mew=3, label="baseline")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set(yticks=range(len(accuracy)), yticklabels=labels, xlim=(0, 1.15), xlabel="accuracy", title=title)
     axes.invert_yaxis()
-    _show(figure)
+    lowest = f"{accuracy['model'].iloc[0]:.1%} for {accuracy.index[0]}"
+    _show(figure, f"Accuracy of {len(accuracy)} sources, with their numbers of comments; the lowest is {lowest}.")
 
 
 def held_out(y: NDArray[Any], probability: NDArray[np.float64], baseline: NDArray[np.float64] | None) -> None:
     """Show precision and recall, calibration and the confusion matrix of the held-out comments."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4))
-    metrics.PrecisionRecallDisplay.from_predictions(y, probability, ax=left, name="this model")
-    if baseline is not None:
-        metrics.PrecisionRecallDisplay.from_predictions(y, baseline, ax=left, name="baseline")
-    left.set(
-        xlabel="recall (share of spam found)",
-        ylabel="precision (share of spam in what is found)",
-        title="Precision and recall",
-    )
-    left.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    left.legend(loc="lower left")
-    middle.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    bins = pd.DataFrame({"said": probability, "spam": y}).groupby(np.minimum((probability * 10).astype(int), 9))
-    middle.plot(bins["said"].mean(), bins["spam"].mean(), color=SPAM)
-    middle.scatter(bins["said"].mean(), bins["spam"].mean(), 4 + 500 * bins.size() / len(y), color=SPAM, alpha=0.6)
-    middle.set(xlabel="probability of spam", ylabel="share that is spam", title="Calibration")
-    names = ["not spam", "spam"]
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 3.8))
+    _precision_recall(left, y, {"this model": probability} | ({} if baseline is None else {"baseline": baseline}))
+    _calibration(middle, y, probability)
     decision = (probability > SPAM_THRESHOLD).astype(int)
-    metrics.ConfusionMatrixDisplay.from_predictions(
-        y, decision, labels=[0, 1], display_labels=names, colorbar=False, cmap="Blues", ax=right
+    display = metrics.ConfusionMatrixDisplay.from_predictions(
+        y, decision, labels=[0, 1], display_labels=["not spam", "spam"], colorbar=False, cmap="Greys", ax=right
     )
     right.set(xlabel="answer", ylabel="label", title=f"Threshold {SPAM_THRESHOLD}")
-    _show(figure)
+    (_, blocked), (missed, caught) = display.confusion_matrix
+    precision = metrics.average_precision_score(y, probability)
+    _show(
+        figure,
+        f"{len(y)} held-out comments: average precision {precision:.3f}; at the threshold {SPAM_THRESHOLD}, "
+        f"{caught} spam comments are caught, {missed} are missed, and {blocked} good comments are blocked.",
+    )
+
+
+def _precision_recall(axes: Axes, y: NDArray[Any], probabilities: Mapping[str, NDArray[np.float64]]) -> None:
+    """Draw the part of the curves in which they leave the corner of a perfect classifier."""
+    recalls, precisions = [1.0], [1.0]
+    for name, colour in zip(probabilities, (MODEL, BASELINE), strict=False):
+        precision, recall, _ = metrics.precision_recall_curve(y, probabilities[name], drop_intermediate=True)
+        axes.step(recall, precision, where="post", color=colour, label=name)
+        recalls += recall[(precision < NEARLY_PERFECT) & (recall > 0)].tolist()
+        precisions += precision[(recall > 0) & (recall <= NEARLY_PERFECT)].tolist()
+    low = [np.floor(10 * min(values) - 1e-9) / 10 for values in (recalls, precisions)]
+    axes.set(xlim=(max(low[0], 0), 1.01), ylim=(max(low[1], 0), 1.01))
+    title = "Precision and recall" + ("\n(the axes do not begin at 0)" if max(low) > 0 else "")
+    axes.set(xlabel="recall: share of spam caught", ylabel="precision: share of spam in it", title=title)
+    axes.legend(loc="lower left")
+
+
+def _calibration(axes: Axes, y: NDArray[Any], probability: NDArray[np.float64]) -> None:
+    """Draw the share of spam in each bin of probabilities, with its 95 % confidence interval."""
+    bins = evaluation.calibration(y, probability)
+    intervals = [
+        binomtest(int(spam), int(n)).proportion_ci(method="wilson") for spam, n in bins[["spam", "comments"]].to_numpy()
+    ]
+    share = bins["spam"] / bins["comments"]
+    ends = np.array([[low, high] for low, high in intervals]).T
+    axes.plot([0, 1], [0, 1], color=BASELINE, linestyle=":")
+    axes.errorbar(bins["probability"], share, np.abs(ends - share.to_numpy()), fmt="o", color=MODEL, capsize=3)
+    axes.set(xlabel="probability of spam", ylabel="share that is spam", title="Calibration\n(lines: 95 % intervals)")
 
 
 def learning_curve(sizes: Sequence[int], test_scores: NDArray[np.float64]) -> None:
     """Show the log-loss on the held-out comments for each size of the training set."""
-    figure, axes = plt.subplots(figsize=(6, 3))
-    axes.plot(sizes, -np.asarray(test_scores).mean(axis=1), marker="o")
+    losses = -np.asarray(test_scores).mean(axis=1)
+    figure, axes = plt.subplots(figsize=(WIDTH, 3))
+    axes.plot(sizes, losses, marker="o", color=MODEL)
     axes.set(xlabel="comments in the training set", ylabel="log-loss, held out", title="Would more comments help?")
     axes.set_ylim(bottom=0)
-    _show(figure)
+    _show(figure, f"Log-loss {losses[0]:.3f} with {sizes[0]} comments, and {losses[-1]:.3f} with {sizes[-1]}.")
 
 
 def evidence(average: Mapping[int, Mapping[str, float]]) -> None:
-    """Show the features whose average contributions to the log-odds differ most between spam and good comments."""
+    """Show the average contributions of features to the log-odds, in spam and in good comments.
+
+    Left are features that speak against spam, right those that speak for it: where the averages differ most. Both sides
+    have one scale.
+    """
     table = pd.DataFrame(average).fillna(0)
     difference, speaks_for_spam = table[1] - table[0], table.sum(axis=1) > 0
-    figure, sides = plt.subplots(1, 2, figsize=(11, 5))
-    for axes, strongest, colour, title in (
-        (sides[0], difference[~speaks_for_spam].nlargest(15), HAM, "for a good comment"),
-        (sides[1], difference[speaks_for_spam].nlargest(15), SPAM, "for spam"),
+    figure, sides = plt.subplots(1, 2, figsize=(WIDTH, 5.5), sharex=True)
+    for axes, strongest, title in (
+        (sides[0], difference[~speaks_for_spam].nlargest(EVIDENCE), "against spam"),
+        (sides[1], difference[speaks_for_spam].nlargest(EVIDENCE), "for spam"),
     ):
-        axes.barh(range(len(strongest)), strongest, color=colour)
+        rows = np.arange(len(strongest))
+        for label, colour, place, name in ((0, GOOD, -0.2, "in good comments"), (1, SPAM, 0.2, "in spam")):
+            axes.barh(rows + place, table.loc[strongest.index, label], 0.4, color=colour, label=name)
         labels = [_label(ascii(feature)[1:-1]) for feature in strongest.index]
-        axes.set(yticks=range(len(strongest)), yticklabels=labels, xlabel="log-odds", title=title)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set(yticks=rows, yticklabels=labels, xlabel="log-odds: against spam < 0 < for spam", title=title)
         axes.invert_yaxis()
-    _show(figure)
+    sides[0].legend(loc="lower right")
+    first = ", ".join(ascii(feature) for feature in difference[speaks_for_spam].nlargest(3).index)
+    _show(figure, f"Average contributions of features to the log-odds; strongest for spam: {first}.")
 
 
 def over_versions(versions: pd.DataFrame) -> None:
     """Show accuracy and MCC of the versions, oldest first; a label says that the axis does not begin at zero."""
-    figure, axes = plt.subplots(figsize=(9, 3.6))
-    for name in ("accuracy, a new video", "MCC, a new video", "accuracy, held out", "MCC, held out"):
-        axes.plot(range(len(versions)), versions[name].astype(float), marker="o", label=name)
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
+    for metric, line in (("accuracy", "-"), ("MCC", "--")):
+        for where, marker in (("a new video", "o"), ("held out", "s")):
+            values = versions[f"{metric}, {where}"].astype(float)
+            axes.plot(range(len(versions)), values, line, marker=marker, color=MODEL, label=f"{metric}, {where}")
     axes.set_xticks(range(len(versions)), versions["model id"], rotation=30, ha="right")
     axes.set(ylabel="does not begin at 0", title="The last versions")
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    _show(figure)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    _show(figure, f"Accuracy and MCC of the last {len(versions)} versions, which the table below gives as numbers.")
 
 
 def figures(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> pd.DataFrame:
@@ -225,7 +295,7 @@ _CONTACT = re.compile(
 
 def without_contacts(text: str) -> str:
     """Return a text without mail addresses and telephone numbers, for a report that other people read."""
-    return _CONTACT.sub(lambda found: "[mail]" if "@" in found[0] or "%40" in found[0] else "[number]", text)
+    return _CONTACT.sub(lambda match: "[mail]" if "@" in match[0] or "%40" in match[0] else "[number]", text)
 
 
 def _box(axes: Axes, lengths: pd.Series, place: float, colour: str) -> None:
@@ -254,6 +324,8 @@ def _label(text: str) -> str:
     return shown.replace("$", r"\$")
 
 
-def _show(figure: Any) -> None:
+def _show(figure: Any, alternative: str) -> None:
+    """Display a figure once, with a text for people who cannot see it."""
     figure.tight_layout()
-    plt.show()
+    display(figure, metadata={"image/png": {"alt": alternative}})  # type: ignore[no-untyped-call]
+    plt.close(figure)  # otherwise the notebook would show it again after the cell

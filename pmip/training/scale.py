@@ -1,10 +1,14 @@
 """Scaling of a training run: all cores or a Dask cluster, and limited memory for very many comments."""
 
+import logging
+import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
+from pathlib import Path
 from socket import create_connection
 from threading import Event, Thread
 from typing import Any
@@ -18,7 +22,7 @@ from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from pmip.errors import ClusterError
+from pmip.errors import ClusterError, TrainingDataError
 from pmip.model.artifact import loaded_software, software
 from pmip.training import evaluation
 from pmip.training.augmentation import Augmented, fit_weighted, with_copies
@@ -28,6 +32,28 @@ SECONDS_TO_ANSWER = 60
 LOOKS_WITHOUT_WORKERS, SECONDS_BETWEEN_LOOKS = 3, 5  # a worker that is started again has this time to return
 MANY = 50_000  # comments; for more, steps whose cost grows faster than the number are done differently
 ROWS_A_PART = 20_000
+BYTES_A_COMMENT = 2_500  # of all processes; a million comments of the benchmark needed 2.34 GB in all
+MEMORY_OF_CONTAINER = ("memory.max", "memory/memory.limit_in_bytes")  # of cgroups 2 and 1
+
+
+def require_memory(comments: int, available: int | None = None) -> None:
+    """Raise `TrainingDataError` if so many comments do not fit into `available` bytes, by default this machine's."""
+    available = _memory() if available is None else available
+    if comments > available // BYTES_A_COMMENT:
+        raise TrainingDataError(
+            f"{comments:,} comments need about {comments * BYTES_A_COMMENT / 1e9:.0f} GB of memory; the "
+            f"{available / 1e9:.1f} GB here fit {available // BYTES_A_COMMENT:,} comments: give the run more memory or "
+            "fewer comments"
+        )
+
+
+def _memory() -> int:
+    """Return the bytes of memory of this machine, or of the container if it may use less."""
+    amounts = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for name in MEMORY_OF_CONTAINER:
+        with suppress(OSError, ValueError):  # another version of cgroups, or "max"
+            amounts.append(int((Path("/sys/fs/cgroup") / name).read_text()))
+    return min(amounts)
 
 
 @contextmanager
@@ -54,11 +80,11 @@ def workers(step: str, scheduler: str = "") -> Iterator[None]:
 def _cluster(scheduler: str) -> Iterator[None]:
     """Let joblib use the workers of a cluster, whose software is compared with this machine's before and after."""
     client = _client(scheduler)
-    ended = Event()
+    ended, names = Event(), list[str]()
     with client:
-        names = _require_same_software(client, scheduler)
-        Thread(target=_close_without_workers, args=(client, ended), daemon=True).start()
         try:
+            names = _require_same_software(client, scheduler)
+            Thread(target=_close_without_workers, args=(client, ended), daemon=True).start()
             with parallel_config("dask", n_jobs=-1, wait_for_workers_timeout=SECONDS_TO_CONNECT):
                 yield
             _require_same_software(client, scheduler)  # a worker may have joined meanwhile
@@ -74,9 +100,11 @@ def _client(scheduler: str) -> Any:
     try:
         from distributed import Client
 
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost connection is told by a ClusterError
         address = urlsplit(scheduler)
         create_connection((address.hostname or "", address.port or 0), SECONDS_TO_CONNECT).close()
-        return Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=True)
+        with warnings.catch_warnings(action="ignore"):  # of other versions, which are compared below
+            return Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=True)
     except ImportError as error:
         raise ClusterError("DASK_SCHEDULER needs 'bash scripts/install.sh train,dask'") from error
     except (OSError, ValueError) as error:

@@ -1,7 +1,9 @@
 """The preflight: what it refuses, with the cell or the line, and that the project's notebook passes."""
 
+import re
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,19 @@ from pmip.errors import PreflightError
 from pmip.runner import preflight
 
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
-GOOD = 'ID = ""  # blank: the newest\nSHARE = -0.3\nLIST = [1, 2.0]\nON = True'
+CELLS = nbformat.read(NOTEBOOK, as_version=4).cells
+[PARAMETERS] = [cell.source for cell in CELLS if "parameters" in cell.metadata.get("tags", [])]
 
 
-def write(folder: Path, parameters: str = GOOD, *others: str, **of_last: Any) -> Path:
-    cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]}), *map(new_code_cell, others)]
-    cells[-1].update(of_last)
-    nbformat.write(new_notebook(cells=cells), folder / "a.ipynb")
+def write(folder: Path, parameters: str = PARAMETERS, *others: str, **of_last: Any) -> Path:
+    """Write the project's notebook with other parameters, and with further cells before all of its own."""
+    cells = deepcopy(CELLS)
+    for cell in cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = parameters
+    added = [*map(new_code_cell, others)]
+    (added or cells)[-1].update(of_last)
+    nbformat.write(new_notebook(cells=[*added, *cells], metadata={}), folder / "a.ipynb")
     return folder / "a.ipynb"
 
 
@@ -33,10 +41,10 @@ def test_literals_relative_paths_and_stripped_outputs_pass(tmp_path: Path) -> No
         r'TfidfVectorizer(token_pattern="\\w+|[!?]+", tokenizer=None)',
         'key = os.environ["API_KEY"]; token = os.environ.get("TOKEN"); f"Bearer {token}"',
         'if kind == "password":\n    import platform; platform.system()',
-        "%%time\n%matplotlib inline\nsubprocess.run(['ls'], check=True)",
-        "%%bash\nset -euo pipefail\nls",
+        "%%time\n%matplotlib inline\nfrom urllib.parse import urlsplit",
+        'pd.read_csv("data/x.csv"); store.fetch_newest()',
     )
-    preflight.check(write(tmp_path, GOOD, *fine))
+    preflight.check(write(tmp_path, PARAMETERS, *fine))
     preflight.check(NOTEBOOK)
 
 
@@ -45,8 +53,8 @@ def test_literals_relative_paths_and_stripped_outputs_pass(tmp_path: Path) -> No
 )
 def test_what_papermill_cannot_replace_is_refused(line: str, tmp_path: Path) -> None:
     """The message names the line of the parameters cell."""
-    with pytest.raises(PreflightError, match=r"parameters cell .*(line 5|is not NAME = literal)"):
-        preflight.check(write(tmp_path, f"{GOOD}\n{line}"))
+    with pytest.raises(PreflightError, match=r"(line \d+ of the )?parameters cell .*(line \d+|is not NAME = literal)"):
+        preflight.check(write(tmp_path, f"{PARAMETERS}\n{line}"))
 
 
 PATHS = ['open("/home/ada/x.csv")', "open('~/x.csv')", 'path = "C:\\\\Users\\\\ada"', "# see /tmp/x"]
@@ -67,15 +75,17 @@ SECRETS += ['x = "eyJhbcabcabcabc.eyJabcabc"', "# -----BEGIN RSA PRIVATE KEY----
 )
 def test_paths_and_secrets_are_refused_without_being_told(source: str, what: str, tmp_path: Path) -> None:
     """The message names the cell, and does not repeat what it found."""
-    with pytest.raises(PreflightError, match=rf"cell 2 .* seems to hold {what}$") as failure:
-        preflight.check(write(tmp_path, GOOD, source))
+    with pytest.raises(PreflightError, match=rf"cell 1 .* seems to hold {what}$") as failure:
+        preflight.check(write(tmp_path, PARAMETERS, source))
     assert "abc" not in str(failure.value).removeprefix("a.ipynb")
 
 
-UNNOTICED = "runs a shell command and ignores its failure; use subprocess.run([…], check=True)"
+FETCHES = ") installs, downloads or starts another program ("
 COMMANDS = ["!ls", "files = !ls", "for name in names:\n    !rm {name}", "!!ls", "%system ls", "%sx ls", "%rm x"]
-COMMANDS += ["%%sx\nls", "%%time\n!ls", "%pip install x", "os.system('ls')", "%%bash\nls\necho done"]
-COMMANDS += ["%%script sh\nls", "%%bash --no-raise-error\nset -e\nls"]
+COMMANDS += ["%%sx\nls", "%%time\n!ls", "%pip install x", "os.system('ls')", "%%bash\nset -e\nls", "os.popen('ls')"]
+COMMANDS += ["import subprocess, sys\nsubprocess.check_call([sys.executable, '-m', 'pip', 'install', 'x'])"]
+COMMANDS += ["from urllib import request", "from urllib.request import urlopen", "import requests as r", "import boto3"]
+COMMANDS += ["pd.read_csv('https://example.com/x.csv')", "datasets.fetch_openml('x')", "nltk.download('stopwords')"]
 
 
 @pytest.mark.parametrize(
@@ -86,22 +96,44 @@ COMMANDS += ["%%script sh\nls", "%%bash --no-raise-error\nset -e\nls"]
         ("%%time\nname = input('?')", "waits for a person (input)"),
         ("%debug", "waits for a person (run_line_magic)"),
         ("x = ", "is not valid Python (line 1)"),
-        *((source, UNNOTICED) for source in COMMANDS),
+        *((source, FETCHES) for source in COMMANDS),
     ],
 )
-def test_what_waits_for_a_person_or_hides_a_failure_is_refused(source: str, what: str, tmp_path: Path) -> None:
-    """The message names the cell, and for a command the way that tells its failure."""
-    with pytest.raises(PreflightError) as failure:
-        preflight.check(write(tmp_path, GOOD, source))
-    assert str(failure.value).endswith(
-        f") {what}" + (", but in a scheduled run there is nobody" if "person" in what else "")
-    )
+def test_what_waits_for_a_person_or_fetches_is_refused(source: str, what: str, tmp_path: Path) -> None:
+    """The message names the cell; the check would run it on the machine of the person who commits."""
+    with pytest.raises(PreflightError, match=rf"^a.ipynb: cell 1 \(.*{re.escape(what)}"):
+        preflight.check(write(tmp_path, PARAMETERS, source))
+
+
+@pytest.mark.parametrize("tag", preflight.TAGS)
+def test_a_deleted_tag_is_named(tag: str, tmp_path: Path) -> None:
+    """The scripts find the notebook's parameters, its data and its result by these tags."""
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace(f'"{tag}"', '"other"'))
+    with pytest.raises(PreflightError, match=f"0 cells are tagged {tag}, not one"):
+        preflight.check(path)
+
+
+def test_a_renamed_parameter_is_named(tmp_path: Path) -> None:
+    """Schedules set it by its old name."""
+    renamed = PARAMETERS.replace("FOLDS =", "SPLITS =").replace("SEED =", "RANDOM_STATE =")
+    with pytest.raises(PreflightError, match="the parameters cell lacks FOLDS, SEED, which scripts and schedules set"):
+        preflight.check(write(tmp_path, renamed))
+
+
+@pytest.mark.parametrize("function", preflight.PUBLISHING)
+def test_a_removed_cell_of_publishing_is_named(function: str, tmp_path: Path) -> None:
+    """The run would end without an error and without a version."""
+    path = write(tmp_path)
+    path.write_text(re.sub(rf"\b\w+\.{function}\(", "print(", path.read_text()))
+    with pytest.raises(PreflightError, match=rf"no cell calls {function}\(…\)"):
+        preflight.check(path)
 
 
 def test_a_cell_that_may_fail_is_refused(tmp_path: Path) -> None:
     """A failed gate would pass unnoticed in Jupyter."""
-    wrong = write(tmp_path, GOOD, "evaluation.require(checks)", metadata={"tags": ["raises-exception"]})
-    with pytest.raises(PreflightError, match=r"cell 2 .* is tagged raises-exception"):
+    wrong = write(tmp_path, PARAMETERS, "evaluation.require(checks)", metadata={"tags": ["raises-exception"]})
+    with pytest.raises(PreflightError, match=r"cell 1 .* is tagged raises-exception"):
         preflight.check(wrong)
 
 
@@ -134,15 +166,15 @@ def test_a_notebook_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_mark_of_a_merge_inside_a_cell_is_refused(tmp_path: Path) -> None:
     """A tool that merges notebooks leaves it there; the file is a notebook all the same."""
-    with pytest.raises(PreflightError, match=r"cell 2 \(.*\) holds the mark of an unfinished merge"):
-        preflight.read_parameters(write(tmp_path, GOOD, "a = 1\n>>>>>>> theirs"))
+    with pytest.raises(PreflightError, match=r"cell 1 \(.*\) holds the mark of an unfinished merge"):
+        preflight.read_parameters(write(tmp_path, PARAMETERS, "a = 1\n>>>>>>> theirs"))
 
 
 def test_outputs_are_refused(tmp_path: Path) -> None:
     """Outputs belong to reports; the message says how to take them out."""
     for left in ({"execution_count": 1}, {"outputs": [new_output("stream", text="hello")]}):
         with pytest.raises(PreflightError, match="clear-output"):
-            preflight.check(write(tmp_path, GOOD, "1", **left))
+            preflight.check(write(tmp_path, PARAMETERS, "1", **left))
 
 
 def test_there_is_one_cell_of_parameters(tmp_path: Path) -> None:
@@ -155,25 +187,28 @@ def test_there_is_one_cell_of_parameters(tmp_path: Path) -> None:
 
 def test_the_command_tells_all_mistakes_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line for the person who is about to commit."""
-    wrong = write(tmp_path, "N = len('')", 'password = "abc"')
+    wrong = write(tmp_path, f"{PARAMETERS}\nN = len('')", 'password = "abc"')
     assert main(["check", "--only-read", str(wrong)]) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert "a.ipynb: line 1 of the parameters cell" in line
+    assert re.search(r"a.ipynb: line \d+ of the parameters cell", line)
     assert "seems to hold a secret" in line
 
 
 @pytest.mark.slow
-def test_the_whole_notebook_runs_on_a_small_sample(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is printed when all is well, and nobody waits long for it."""
+def test_the_whole_notebook_runs_on_a_small_sample(capfd: pytest.CaptureFixture[str]) -> None:
+    """The steps of the run are written to stderr while they last, nothing to stdout, and nobody waits long for it."""
     started = time.monotonic()
     assert main(["check"]) == 0
-    assert capsys.readouterr() == ("", "")
+    written = capfd.readouterr()
+    assert written.out == ""
+    assert "==> search started" in written.err
     assert time.monotonic() - started < 90  # 12 on a quiet machine
 
 
 @pytest.mark.slow
-def test_a_notebook_that_does_not_run_says_why(tmp_path: Path) -> None:
-    """Without comments there is nothing to learn from."""
+def test_a_notebook_that_does_not_run_says_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without comments there is nothing to learn from; the reason stands above the error."""
     (tmp_path / "empty.csv").write_text("CONTENT,CLASS\n")
-    with pytest.raises(PreflightError, match="0 comments are too few to train on"):
+    with pytest.raises(PreflightError, match="does not run on a small sample, for the reason above"):
         preflight.run(ROOT, tmp_path)
+    assert "0 comments are too few to train on" in capfd.readouterr().err

@@ -111,7 +111,8 @@ def test_the_newest_reports_stay_in_the_folder(settings: Settings, tmp_path: Pat
 def page(tmp_path: Path) -> str:
     bar = new_output("stream", name="stderr", text="search:   0%|  | 0/2\rsearch: 100%|██| 2/2")
     script = new_output("display_data", data={"text/plain": "<script>alert(1)</script>"})
-    cells = [new_markdown_cell("# The title"), new_code_cell("answer = 6 * 7", outputs=[bar, script])]
+    plot = new_output("display_data", data={"image/png": "AAAA"}, metadata={"image/png": {"alt": 'caught "1" & <2>'}})
+    cells = [new_markdown_cell("# The title"), new_code_cell("answer = 6 * 7", outputs=[bar, script, plot])]
     nbformat.write(new_notebook(cells=cells), tmp_path / "report.ipynb")
     return to_html(tmp_path / "report.ipynb")
 
@@ -134,3 +135,10 @@ def test_what_an_output_says_is_shown_and_not_run(page: str) -> None:
     """A comment's text is hostile input."""
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
+
+
+def test_a_picture_has_its_alternative_text(page: str) -> None:
+    """A screen reader reads what the plot's function wrote."""
+    [image] = re.findall(r"<img [^>]*>", page)
+    assert 'src="data:image/png;base64,AAAA"' in image
+    assert "caught &quot;1&quot; &amp; &lt;2&gt;" in image or 'caught "1" &amp; &lt;2&gt;' in image

@@ -1,6 +1,5 @@
 """The pictures and tables of the report: drawn for data of all kinds, and telling nobody's telephone number."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -23,17 +22,30 @@ TABLE = pd.DataFrame(
 )
 
 
+Drawn = list[tuple[Any, str]]
+
+
 @pytest.fixture(autouse=True)
-def _drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Draw each picture as far as its last letter; warnings are errors."""
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """Draw each picture as far as its last letter; return the pictures with their alternative texts."""
     plt.switch_backend("agg")
-    monkeypatch.setattr(plt, "show", lambda: plt.gcf().canvas.draw())
-    yield
-    plt.close("all")
+    figures: Drawn = []
+
+    def display(figure: Any, metadata: dict[str, dict[str, str]]) -> None:
+        figure.canvas.draw()
+        figures.append((figure, metadata["image/png"]["alt"]))
+
+    monkeypatch.setattr(plots, "display", display)
+    return figures
 
 
-def axes() -> list[Axes]:
-    return list(plt.gcf().axes)
+def axes(drawn: Drawn) -> list[Axes]:
+    """Return the axes of the last picture, which has the width of all, and which nothing draws a second time."""
+    figure, alternative = drawn[-1]
+    assert figure.get_figwidth() == plots.WIDTH
+    assert plt.get_fignums() == []
+    assert alternative.endswith(".")
+    return list(figure.axes)
 
 
 @pytest.fixture
@@ -42,12 +54,13 @@ def scorer(artifact: Artifact) -> Scorer:
 
 
 @pytest.mark.parametrize("name", ["cheap $50 \\mix $60", "x" * 300, "видео", "a_b^c{d"])
-def test_any_name_of_a_source_can_be_drawn(name: str) -> None:
+def test_any_name_of_a_source_can_be_drawn(name: str, drawn: Drawn) -> None:
     """Signs of formulas are plain text, and long names are cut."""
     table = TABLE.replace({"source": {"a": name}})
     plots.comments(table)
-    plots.by_source(table["source"], Y, P, f"By source ({'a new video'})")
-    assert axes()[0].get_xlim()[0] == 0
+    plots.by_source(table["source"], Y, P, "By source (a new video)", baseline=P[::-1])
+    assert axes(drawn)[0].get_yticklabels()[0].get_text().endswith(" (4)")
+    assert axes(drawn)[0].get_xlim()[0] == 0
 
 
 def found(space: dict[str, list[Any]]) -> GridSearchCV:
@@ -64,45 +77,66 @@ def found(space: dict[str, list[Any]]) -> GridSearchCV:
         ({"class_weight": [None, "balanced"]}, "linear"),
     ],
 )
-def test_any_search_can_be_drawn(space: dict[str, list[Any]], scale: str) -> None:
+def test_any_search_can_be_drawn(space: dict[str, list[Any]], scale: str, drawn: Drawn) -> None:
     """One parameter of numbers makes an axis; anything else, a line for each candidate."""
     plots.search(found(space))
-    [only] = axes()
+    [only] = axes(drawn)
     assert only.get_xscale() == scale
     assert "log-loss" in (only.get_xlabel(), only.get_ylabel())
 
 
 @pytest.mark.parametrize("baseline", [None, P[::-1]])
-def test_the_held_out_comments_are_drawn_with_and_without_a_baseline(baseline: Any) -> None:
+def test_the_held_out_comments_are_drawn_with_and_without_a_baseline(baseline: Any, drawn: Drawn) -> None:
     """A probability of exactly 1 has its place in the calibration."""
     plots.held_out(Y, P, baseline)
-    left, middle, right = axes()[:3]
+    left, middle, right = axes(drawn)[:3]
     assert len(left.get_lines()) == (1 if baseline is None else 2)
-    assert (left.get_ylim()[0], right.get_title()) == (0, "Threshold 0.5")
-    assert middle.collections[0].get_offsets().shape == (8, 2)
+    assert right.get_title() == "Threshold 0.5"
+    assert len(middle.containers[0].lines[0].get_xdata()) == 8
+    assert drawn[-1][1].endswith("3 spam comments are caught, 1 are missed, and 1 good comments are blocked.")
 
 
-def test_the_learning_curve_begins_at_zero() -> None:
+def test_precision_and_recall_are_drawn_where_they_differ(drawn: Drawn) -> None:
+    """The axes begin where the first of the curves leaves the corner, and the title says so."""
+    y = np.repeat([0, 1], 100)
+    plots.held_out(y, y * 0.8 + 0.1 - 0.75 * (np.arange(200) == 150), None)
+    left = axes(drawn)[0]
+    assert left.get_xlim()[0] == pytest.approx(0.9)
+    assert left.get_title().endswith("(the axes do not begin at 0)")
+
+
+def test_the_candidates_have_a_positive_log_loss() -> None:
+    """The table has the sign of the picture, and its first line is the chosen candidate."""
+    grid_search = found({"C": [1, 100]})
+    table = plots.candidates(grid_search)
+    assert table["candidate"][0] == f"C={grid_search.best_params_['C']}"
+    assert table["log-loss"].tolist() == sorted(-grid_search.cv_results_["mean_test_score"])
+
+
+def test_the_learning_curve_begins_at_zero(drawn: Drawn) -> None:
     """The log-loss is drawn, which scikit-learn gives with a minus."""
     plots.learning_curve([10, 20], np.array([[-0.4], [-0.2]]))
-    [only] = axes()
+    [only] = axes(drawn)
     assert only.get_lines()[0].get_ydata().tolist() == [0.4, 0.2]
     assert only.get_ylim()[0] == 0
 
 
-def test_evidence_is_drawn(scorer: Scorer) -> None:
-    """For each class, the features that speak for it."""
+def test_evidence_has_one_scale_on_both_sides(scorer: Scorer, drawn: Drawn) -> None:
+    """Each feature shows what it contributes in spam and in good comments, for and against."""
     texts = {0: ["I love this song", "great song"], 1: ["check out my channel $5", "subscribe $$$"]}
     plots.evidence({label: plots.average_evidence(scorer, comments) for label, comments in texts.items()})
-    assert [side.get_title() for side in axes()] == ["for a good comment", "for spam"]
+    left, right = axes(drawn)
+    assert (left.get_title(), right.get_title()) == ("against spam", "for spam")
+    assert left.get_xlim() == right.get_xlim()
+    assert len(right.containers) == 2
 
 
-def test_versions_are_drawn_in_their_order() -> None:
+def test_versions_are_drawn_in_their_order(drawn: Drawn) -> None:
     """The axis says that it does not begin at zero; a figure that a version lacks leaves a gap."""
     names = ["accuracy, a new video", "MCC, a new video", "accuracy, held out", "MCC, held out"]
     lines = [{"model id": "one"} | dict.fromkeys(names, 0.9), {"model id": "two"} | dict.fromkeys(names)]
     plots.over_versions(pd.DataFrame(lines))
-    assert axes()[0].get_ylabel() == "does not begin at 0"
+    assert axes(drawn)[0].get_ylabel() == "does not begin at 0"
 
 
 def test_a_table_of_figures_shows_the_spread() -> None:

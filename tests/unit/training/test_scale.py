@@ -1,11 +1,13 @@
 """Scale: work on all cores or on a Dask cluster, and a fit to very many comments in parts."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 
 from pmip import steps, text
-from pmip.errors import ClusterError
+from pmip.errors import ClusterError, TrainingDataError
 from pmip.model.artifact import dumps
 from pmip.model.reading import read
 from pmip.training import evaluation, scale
@@ -115,49 +117,101 @@ Cluster = Callable[..., str]
 
 
 @pytest.fixture
-def start_cluster(tmp_path: Path) -> Iterator[Cluster]:
+def running() -> dict[str, subprocess.Popen[bytes]]:
+    """Hold the scheduler of a test's cluster, and its last worker."""
+    return {}
+
+
+@pytest.fixture
+def start_cluster(tmp_path: Path, running: dict[str, subprocess.Popen[bytes]]) -> Iterator[Cluster]:
     """Start a Dask scheduler with worker processes of its own, and end them with the test."""
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
-    running: list[subprocess.Popen[bytes]] = []
+    processes: list[subprocess.Popen[bytes]] = []
 
     def start(workers: int = 2, **environ: str) -> str:
         address = f"tcp://127.0.0.1:{free_port()}"
         script = "from distributed.cli.dask_{0} import main; main()"
         run_scheduler = ["-c", script.format("scheduler"), "--host", address, "--no-dashboard"]
-        running.append(subprocess.Popen([sys.executable, *run_scheduler], cwd=tmp_path))
+        running["scheduler"] = subprocess.Popen([sys.executable, *run_scheduler], cwd=tmp_path)
+        processes.append(running["scheduler"])
         for _ in range(workers):
             worker = ["-c", script.format("worker"), address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
             command = [sys.executable, *worker, "--local-directory", str(tmp_path)]
-            running.append(subprocess.Popen(command, cwd=tmp_path, env=os.environ | environ))
+            running["worker"] = subprocess.Popen(command, cwd=tmp_path, env=os.environ | environ)
+            processes.append(running["worker"])
         with distributed.Client(address, timeout=60) as client:
             if workers:
                 client.wait_for_workers(workers, timeout=60)
         return address
 
     yield start
-    for process in running:
+    for process in processes:
         process.kill()  # asked to end while its scheduler does, a worker may wait for ever
-    for process in running:
+    for process in processes:
         process.wait(30)
+
+
+def path_of(package: Path) -> dict[str, str]:
+    return {"PYTHONPATH": f"{package}:{os.environ.get('PYTHONPATH', '')}"}
 
 
 def test_two_dask_workers_give_the_same_as_this_machine(start_cluster: Cluster) -> None:
     """The work is done by them, and the results come in the order of the tasks."""
-    address = start_cluster(2, PYTHONPATH=f"{ROOT}:{os.environ.get('PYTHONPATH', '')}")
+    address = start_cluster(2, **path_of(ROOT))
     tasks = [(divmod, number, 7) for number in range(20)]
     assert share_out(tasks, address) == [divmod(*task[1:]) for task in tasks]
     assert os.getpid() not in share_out([(os.getpid,)] * 8, address)
 
 
-def test_workers_that_cannot_import_the_package_are_refused(start_cluster: Cluster, tmp_path: Path) -> None:
-    """Within seconds, where joblib alone would wait for ever."""
-    (tmp_path / "without" / "pmip").mkdir(parents=True)
-    (tmp_path / "without" / "pmip" / "__init__.py").write_text("raise ImportError('it is not here')")
-    address = start_cluster(1, PYTHONPATH=f"{tmp_path / 'without'}:{os.environ.get('PYTHONPATH', '')}")
-    started = time.monotonic()
-    with pytest.raises(ClusterError, match=r"cannot import pmip .*install it there too"):
+def changed_line(package: Path) -> None:
+    (package / "pmip" / "text.py").write_text((package / "pmip" / "text.py").read_text() + "# changed\n")
+
+
+def other_numpy(package: Path) -> None:
+    (package / "numpy-1.99.dist-info").mkdir()
+    (package / "numpy-1.99.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.99\n")
+
+
+def no_pmip(package: Path) -> None:
+    (package / "pmip" / "__init__.py").write_text("raise ImportError('it is not here')")
+
+
+@pytest.mark.filterwarnings("ignore:Mismatched versions")
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (changed_line, r"has pmip's sources \w+, not \w+;"),
+        (other_numpy, r"has numpy 1\.99, not \d"),
+        (no_pmip, r"cannot import pmip \(.*it is not here.*\);"),
+    ],
+)
+def test_a_worker_with_other_software_is_refused_by_name(
+    change: Callable[[Path], None], difference: str, start_cluster: Cluster, tmp_path: Path
+) -> None:
+    """It would train another model, and joblib alone would wait for ever for one without the package."""
+    package = tmp_path / "other"
+    shutil.copytree(ROOT / "pmip", package / "pmip")
+    change(package)
+    address = start_cluster(1, **path_of(package))
+    with pytest.raises(ClusterError, match=rf"the Dask worker tcp://\S+ {difference}.*start all workers anew"):
         share_out([(os.getpid,)], address)
-    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("killed", "lost"),
+    [
+        ("worker", r"1 of 1 workers of the Dask scheduler \S+ are lost \(tcp://\S+\);"),
+        ("scheduler", r"the Dask scheduler \S+ does not answer any more;"),
+    ],
+)
+def test_a_lost_part_of_the_cluster_ends_the_step_in_one_sentence(
+    killed: str, lost: str, start_cluster: Cluster, running: dict[str, subprocess.Popen[bytes]]
+) -> None:
+    """The error names what is lost, where joblib alone would wait for ever."""
+    address = start_cluster(1, **path_of(ROOT))
+    Timer(5, running[killed].kill).start()
+    with pytest.raises(ClusterError, match=rf"{lost} start the cluster again"):
+        share_out([(time.sleep, 600)] * 2, address)
 
 
 def test_a_cluster_without_workers_or_scheduler_is_refused(start_cluster: Cluster) -> None:
@@ -167,3 +221,11 @@ def test_a_cluster_without_workers_or_scheduler_is_refused(start_cluster: Cluste
     for address in ("tcp://127.0.0.1:1", "cluster", "tcp://127.0.0.1:http"):
         with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address}; give an address such as tcp"):
             share_out([(os.getpid,)], address)
+
+
+def test_comments_that_do_not_fit_into_memory_are_refused_with_the_number_that_does() -> None:
+    """A machine with 8 GB trains on three million comments; a small number fits into any machine."""
+    scale.require_memory(3_000_000, 8 * 10**9)
+    scale.require_memory(1_000)
+    with pytest.raises(TrainingDataError, match=r"10,000,000 comments need about 25 GB .*8\.0 GB here fit 3,200,000"):
+        scale.require_memory(10_000_000, 8 * 10**9)
