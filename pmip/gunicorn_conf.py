@@ -36,6 +36,7 @@ worker_class = "gevent"  # slow and idle callers cost a greenlet each
 worker_connections = 900  # of each worker; below 1024, the usual limit of open files
 keepalive = 75  # longer than that of nginx and AWS's load balancer: if we closed first, a request could be lost
 timeout = 30
+graceful_timeout = 8  # how long idle connections may delay an end; `docker stop` kills after 10 seconds
 limit_request_line = 8190  # the most that gunicorn can limit it to
 forwarder_headers = ""  # no header may set the path prefix: the setting URL_PREFIX does
 preload_app = True  # the workers share what was imported before they were forked
@@ -53,13 +54,13 @@ def post_fork(_server: Any, _worker: Any) -> None:
     atexit.unregister(shutil.rmtree)
 
 
-def when_ready(_arbiter: Any) -> None:
-    """Remove the metrics of killed servers: only one server can listen at this address, and that is this one.
+def when_ready(arbiter: Any) -> None:
+    """Remove the metrics of killed servers: only this one can listen at this address, or after USR2 its parent too.
 
     Exempt the imported modules from garbage collection: otherwise each worker would copy their memory when it ends.
     """
     for folder in Path(_metrics_dir).parent.glob(f"{glob.escape(_prefix)}*"):
-        if folder != Path(_metrics_dir):
+        if folder != Path(_metrics_dir) and not arbiter.master_pid:
             shutil.rmtree(folder, ignore_errors=True)
     gc.freeze()
 

@@ -1,10 +1,12 @@
 """Metrics for Prometheus: the sums over all workers, and the state of the worker that answers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,8 +30,28 @@ KINDS = {  # the `kind` of each error in pmip.errors, and "unexpected" for any o
 }
 
 
+log = logging.getLogger(__name__)
+
+
+def _harmless(count: Callable[..., None]) -> Callable[..., None]:
+    """Let a fault, such as a folder that somebody removed, be logged once in each process and fail no request."""
+
+    @wraps(count)
+    def call(metrics: "Metrics", *args: Any) -> None:
+        try:
+            count(metrics, *args)
+        except Exception as error:
+            if not metrics.is_faulty:
+                log.error("the metrics of this process are incomplete: %s", error)
+            metrics.is_faulty = True
+
+    return call
+
+
 class Metrics:
     """The metrics of one app; in `folder` the workers of one server share theirs."""
+
+    is_faulty = False
 
     def __init__(self, reloader: Reloader, folder: Path | None = None) -> None:
         counted = CollectorRegistry()
@@ -49,10 +71,12 @@ class Metrics:
         )
         self._kills = Counter("pmip_worker_kills", "Workers that gunicorn ended because they hung", registry=counted)
 
+    @_harmless
     def answered(self, route: str | None, status: int, seconds: float) -> None:
         """Count an answer of a route."""
         self._seconds(route or OTHER, status).observe(seconds)
 
+    @_harmless
     def scored(self, model_id: str, probabilities: Sequence[float]) -> None:
         """Count scored comments by class, and their probabilities of spam by model."""
         observe = self._spam(model_id).observe
@@ -62,6 +86,7 @@ class Metrics:
         self._comments(0).inc(len(probabilities) - spam)
         self._comments(1).inc(spam)
 
+    @_harmless
     def killed(self) -> None:
         """Count a worker that hung and was ended; gunicorn's master calls this."""
         self._kills.inc()

@@ -18,7 +18,7 @@ import pytest
 from api import EXAMPLE, ask, running_api
 from conftest import ROOT, without
 
-from pmip.http.requests import ANSWER_TYPES
+from pmip.http.answers import ANSWER_TYPES
 from pmip.model.artifact import Artifact
 from pmip.store.versions import LocalModel
 

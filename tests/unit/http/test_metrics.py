@@ -7,7 +7,7 @@ from api import figures_in
 from conftest import reloader_of
 from flask.testing import FlaskClient
 
-from pmip.http.requests import Limits
+from pmip.config import Limits
 from pmip.http.swagger import EXAMPLE
 from pmip.model.artifact import Artifact
 from pmip.routes import create_app
