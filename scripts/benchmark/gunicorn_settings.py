@@ -1,19 +1,16 @@
-"""The settings by which gunicorn runs the API, without its hooks and its worker, for the apps that it is compared with.
+"""The settings of gunicorn for the apps that the API is compared with: its default worker, as a tutorial starts them.
 
-Those run on gunicorn's own worker, as a tutorial starts them; so did the API of version 0.1.0, and the ratios of the
-two versions can be compared.
+The API's own configuration must not be imported here, because gevent would patch these apps too.
 """
 
 import os
 
-from pmip import gunicorn_conf
+from pmip.config import Settings
 
-OWN = ("worker_class", "logger_class", "threads", "keepalive")
-globals().update(
-    {
-        name: value
-        for name, value in vars(gunicorn_conf).items()
-        if name[0] != "_" and name not in OWN and not callable(value)
-    }
-)
+_settings = Settings.from_environ()
+bind = f"{_settings.host}:{_settings.port}"
+workers = _settings.workers
+loglevel = "warning"
+control_socket_disable = True
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108 - keeps the heartbeat off the disk
 preload_app = not os.environ["PLAIN_MODEL"]  # plain code loads its model in each worker

@@ -64,7 +64,6 @@ CHUNKS += [b"5;\rx\r\nhello\r\n0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n", b'5;
 CHUNKS += [
     b"5 a\r\nhello\r\n0\r\n\r\n",
     b"F" * 20 + b"\r\n",
-    b"5;" + b"a" * 9000 + b"\r\nhello\r\n0\r\n\r\n",
     b"\r\n0\r\n\r\n",
 ]
 LINES = [
