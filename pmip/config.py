@@ -3,10 +3,10 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pmip.errors import SettingsError
 
@@ -15,102 +15,9 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 MEBIBYTE = 2**20
 
 
-@dataclass(frozen=True)
-class Settings:
-    """All settings; scripts/README.md has a table of them."""
-
-    environment: str
-    bucket: str | None
-    endpoint: str | None
-    data_dir: Path
-    pinned_model_id: str | None
-    model_poll_seconds: float
-    model_cache_dir: Path | None
-    trust_pickles: bool
-    max_comments: int
-    max_comment_chars: int
-    max_total_chars: int
-    max_explained_chars: int
-    max_body_bytes: int
-    api_keys: tuple[str, ...] = field(repr=False)
-    api_keys_file: Path | None
-    workers: int
-    host: str
-    port: int
-    log_level: str
-    trusted_proxies: int
-    url_prefix: str
-    cors_origins: tuple[str, ...]
-    git_revision: str | None
-    batch_job_id: str | None
-    batch_array_index: int | None
-    batch_array_size: int | None
-    dask_scheduler: str
-    metrics_dir: Path | None
-    on_lambda: bool
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the settings; an empty variable counts as unset. Raise one `SettingsError` with all mistakes."""
-        read = _Reader(environ)
-        environment = read("ENVIRONMENT", "dev", _one_of(ENVIRONMENTS))
-        settings = cls(
-            environment=environment,
-            bucket=read("BUCKET", None, _bucket_name, required=environment in ("staging", "prod")),
-            endpoint=read("AWS_ENDPOINT_URL", None, str),
-            data_dir=read("DATA_DIR", Path("data"), Path),
-            pinned_model_id=read("PINNED_MODEL_ID", None, str),
-            model_poll_seconds=read("MODEL_POLL_SECONDS", 60.0, _number(float, minimum=0.1)),
-            model_cache_dir=read("MODEL_CACHE_DIR", None, Path),
-            trust_pickles=read("TRUST_PICKLES", False, _trust),
-            max_comments=read("MAX_COMMENTS", 1000, _number(int, minimum=1)),
-            max_comment_chars=read("MAX_COMMENT_CHARS", 10_000, _number(int, minimum=1)),
-            max_total_chars=read("MAX_TOTAL_CHARS", 300_000, _number(int, minimum=1)),
-            max_explained_chars=read("MAX_EXPLAINED_CHARS", 100_000, _number(int, minimum=1)),
-            max_body_bytes=read("MAX_BODY_BYTES", 8 * MEBIBYTE, _number(int, minimum=1)),
-            api_keys=read("API_KEYS", (), keys_in),
-            api_keys_file=read("API_KEYS_FILE", None, Path),
-            workers=read("WEB_CONCURRENCY", 3, _number(int, minimum=1)),
-            host=read("HOST", "127.0.0.1", str),
-            port=read("PORT", 8000, _number(int, minimum=1, maximum=65535)),
-            log_level=read("LOG_LEVEL", "info", _one_of(LOG_LEVELS)),
-            trusted_proxies=read("TRUSTED_PROXIES", 0, _number(int, minimum=0)),
-            url_prefix=read("URL_PREFIX", "", _path),
-            cors_origins=read("CORS_ORIGINS", (), _origins),
-            git_revision=read("GIT_REVISION", None, str),
-            batch_job_id=read("AWS_BATCH_JOB_ID", None, str),
-            batch_array_index=read("AWS_BATCH_JOB_ARRAY_INDEX", None, _number(int, minimum=0)),
-            batch_array_size=read("AWS_BATCH_JOB_ARRAY_SIZE", None, _number(int, minimum=1)),
-            dask_scheduler=read("DASK_SCHEDULER", "", str),
-            metrics_dir=read("PROMETHEUS_MULTIPROC_DIR", None, Path),  # set by gunicorn_conf.py
-            on_lambda=read("AWS_LAMBDA_RUNTIME_API", False, bool),  # Lambda sets it
-        )
-        read.raise_for_mistakes()
-        return settings
-
-
-class _Reader:
-    """Reads one variable for each call and collects the mistakes, so that all are reported at once."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self._mistakes: list[str] = []
-
-    def __call__(self, name: str, default: Any, parse: Callable[[str], Any], *, required: bool = False) -> Any:
-        text = self._environ.get(name, "").strip()
-        if not text:
-            if required:
-                self._mistakes.append(f"{name} is missing: it is required when ENVIRONMENT is staging or prod")
-            return default
-        try:
-            return parse(text)
-        except ValueError as error:
-            self._mistakes.append(f"{name}={text!r}: {error}")
-            return default
-
-    def raise_for_mistakes(self) -> None:
-        if self._mistakes:
-            raise SettingsError("bad settings: " + "; ".join(self._mistakes))
+def read(name: str, default: Any, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
+    """Declare a setting: its variable, its default, and how a text becomes its value."""
+    return field(default=default, repr=not secret, metadata={"name": name, "parse": parse})
 
 
 def _one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
@@ -184,3 +91,65 @@ def _origins(text: str) -> tuple[str, ...]:
     if not origins or not all(re.fullmatch("https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", origin) for origin in origins):
         raise ValueError("must be origins such as https://example.org, separated by commas; * is not allowed")
     return origins
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one request; the slowest request within them takes about one second of one core.
+
+    A body of `max_body_bytes` holds the largest request also where each character is two escapes of six bytes.
+    """
+
+    max_comments: int = read("MAX_COMMENTS", 1000, _number(int, minimum=1))
+    max_comment_chars: int = read("MAX_COMMENT_CHARS", 10_000, _number(int, minimum=1))
+    max_total_chars: int = read("MAX_TOTAL_CHARS", 300_000, _number(int, minimum=1))
+    max_explained_chars: int = read("MAX_EXPLAINED_CHARS", 100_000, _number(int, minimum=1))
+    max_body_bytes: int = read("MAX_BODY_BYTES", 4 * MEBIBYTE, _number(int, minimum=1))
+
+
+@dataclass(frozen=True)
+class Settings(Limits):
+    """All settings, each declared once; scripts/README.md has a table of them."""
+
+    environment: str = read("ENVIRONMENT", "dev", _one_of(ENVIRONMENTS))
+    bucket: str | None = read("BUCKET", None, _bucket_name)
+    endpoint: str | None = read("AWS_ENDPOINT_URL", None, str)
+    data_dir: Path = read("DATA_DIR", Path("data"), Path)
+    pinned_model_id: str | None = read("PINNED_MODEL_ID", None, str)
+    model_poll_seconds: float = read("MODEL_POLL_SECONDS", 60.0, _number(float, minimum=0.1))
+    model_cache_dir: Path | None = read("MODEL_CACHE_DIR", None, Path)
+    trust_pickles: bool = read("TRUST_PICKLES", False, _trust)
+    api_keys: tuple[str, ...] = read("API_KEYS", (), keys_in, secret=True)
+    api_keys_file: Path | None = read("API_KEYS_FILE", None, Path)
+    workers: int = read("WEB_CONCURRENCY", 3, _number(int, minimum=1))
+    host: str = read("HOST", "127.0.0.1", str)
+    port: int = read("PORT", 8000, _number(int, minimum=1, maximum=65535))
+    log_level: str = read("LOG_LEVEL", "info", _one_of(LOG_LEVELS))
+    trusted_proxies: int = read("TRUSTED_PROXIES", 0, _number(int, minimum=0))
+    url_prefix: str = read("URL_PREFIX", "", _path)
+    cors_origins: tuple[str, ...] = read("CORS_ORIGINS", (), _origins)
+    git_revision: str | None = read("GIT_REVISION", None, str)
+    batch_job_id: str | None = read("AWS_BATCH_JOB_ID", None, str)
+    batch_array_index: int | None = read("AWS_BATCH_JOB_ARRAY_INDEX", None, _number(int, minimum=0))
+    batch_array_size: int | None = read("AWS_BATCH_JOB_ARRAY_SIZE", None, _number(int, minimum=1))
+    dask_scheduler: str = read("DASK_SCHEDULER", "", str)
+    metrics_dir: Path | None = read("PROMETHEUS_MULTIPROC_DIR", None, Path)  # set by gunicorn_conf.py
+    on_lambda: bool = read("AWS_LAMBDA_RUNTIME_API", False, bool)  # Lambda sets it
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings; an empty variable counts as unset. Raise one `SettingsError` with all mistakes."""
+        values, mistakes = {}, []
+        for setting in fields(cls):
+            name = setting.metadata["name"]
+            text = environ.get(name, "").strip()
+            try:
+                if text:
+                    values[setting.name] = setting.metadata["parse"](text)
+            except ValueError as error:
+                mistakes.append(f"{name}={text!r}: {error}")
+        if values.get("environment") in ("staging", "prod") and not environ.get("BUCKET", "").strip():
+            mistakes.append("BUCKET is missing: it is required when ENVIRONMENT is staging or prod")
+        if mistakes:
+            raise SettingsError("bad settings: " + "; ".join(mistakes))
+        return cls(**values)

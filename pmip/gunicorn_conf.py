@@ -36,6 +36,7 @@ worker_class = "gevent"  # slow and idle callers cost a greenlet each
 worker_connections = 900  # of each worker; below 1024, the usual limit of open files
 keepalive = 75  # longer than that of nginx and AWS's load balancer: if we closed first, a request could be lost
 timeout = 30
+graceful_timeout = 8  # how long idle connections may delay an end; `docker stop` kills after 10 seconds
 limit_request_line = 8190  # the most that gunicorn can limit it to
 forwarder_headers = ""  # no header may set the path prefix: the setting URL_PREFIX does
 preload_app = True  # the workers share what was imported before they were forked

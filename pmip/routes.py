@@ -1,6 +1,5 @@
 """The routes of the API: who may call each of them, and what each answers."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +13,15 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from pmip.config import Limits
 from pmip.errors import ModelNotReadyError
 from pmip.http import swagger
+from pmip.http.answers import answer
 from pmip.http.errors import answer_errors
 from pmip.http.keys import HEADER, ApiKeys
 from pmip.http.log import asked, log_requests
 from pmip.http.metrics import CONTENT_TYPE, Metrics
-from pmip.http.requests import Limits, Question, body_of, comments_of, question_in
+from pmip.http.requests import Question, body_of, comments_of, drain, question_in
 from pmip.http.swagger import DocumentedApi, error_model, ns, service_ns
 from pmip.http.try_page import try_page
 from pmip.serving.reloader import Reloader
@@ -59,6 +60,7 @@ def create_app(
     metrics = Metrics(reloader, metrics_dir, git_revision)
     app.extensions["pmip"] = Service(reloader, limits, environment, api_keys, metrics)
     log_requests(app, metrics)
+    app.after_request(drain)
     app.after_request(_tell_browsers)
     if api_keys:
         app.before_request(_require_key)
@@ -72,13 +74,13 @@ def create_app(
         **_security(api_keys),
     )
     _add_routes(app, api, limits)
+    app.after_request(api.compress)
     answer_errors(app)
     if cors_origins:
         _let_in(app, cors_origins)
     app.wsgi_app = _below(url_prefix, app.wsgi_app)  # type: ignore[method-assign]
     if trusted_proxies:
-        n = trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n)  # type: ignore[method-assign]
+        app.wsgi_app = _behind(trusted_proxies, app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
@@ -99,7 +101,6 @@ class Predict(Resource):
     @ns.response(200, "One answer for each comment, in the same order", swagger.predictions_model)
     @ns.response(400, "A wrong payload or query", error_model)
     @ns.response(401, "An API key is required, and no accepted key was sent", error_model)
-    @ns.response(408, "The body did not arrive in time", error_model)
     @ns.response(413, "The body is too large, or the comments have too many characters", error_model)
     @ns.response(415, "The body is not JSON, or is compressed", error_model)
     @ns.response(503, "No model is loaded yet", error_model)
@@ -107,14 +108,13 @@ class Predict(Resource):
         """Return for each comment whether it is spam."""
         service, this = _service(), asked()
         question = question_in(this.args) if this.query_string else Question()  # reading no arguments takes 3 %
-        comments = comments_of(body_of(this, service.limits), service.limits, question.kind)
+        comments = comments_of(body_of(this, service.limits), service.limits, *question)
         this.comments = len(comments)
         scorer = service.reloader.scorer
-        rows, spam = scorer.answers(question.kind, comments, question.top)
-        answer = json.dumps({"result": rows}) + "\n"
+        body, spam = answer(question.kind, scorer, comments, question.top)
         this.model_id = scorer.model_id
         service.metrics.scored(scorer.model_id, spam)
-        return Response(answer, mimetype="application/json")
+        return Response(body, mimetype="application/json")
 
 
 @service_ns.route("/model-info")
@@ -213,6 +213,19 @@ def _below(prefix: str, app: Callable[..., Any]) -> Callable[..., Any]:
         return app(environ, start_response)
 
     return below if prefix else app
+
+
+def _behind(proxies: int, app: Callable[..., Any]) -> Callable[..., Any]:
+    """Take the caller's address, scheme and host from the headers of so many trusted proxies."""
+    fixed = ProxyFix(app, x_for=proxies, x_proto=proxies, x_host=proxies)
+
+    def behind(environ: dict[str, Any], start_response: Any) -> Any:
+        for name in ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST"):
+            if name in environ:  # a caller's quote would join his text and the proxy's
+                environ[name] = environ[name].replace('"', "")
+        return fixed(environ, start_response)
+
+    return behind
 
 
 def _security(api_keys: ApiKeys) -> dict[str, Any]:

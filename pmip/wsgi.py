@@ -10,7 +10,6 @@ from pmip.config import Settings
 from pmip.errors import SettingsError
 from pmip.http.keys import ApiKeys
 from pmip.http.log import log_to_stderr
-from pmip.http.requests import Limits
 from pmip.model.verification import SECONDS, verify_in_child
 from pmip.routes import create_app
 from pmip.serving.cache import HostCache, cache_folder
@@ -38,7 +37,7 @@ def build(settings: Settings) -> tuple[Flask, Reloader]:
     reloader = _reloader(settings)
     app = create_app(
         reloader,
-        Limits(*(getattr(settings, name) for name in Limits._fields)),
+        settings,
         environment=settings.environment,
         url_prefix=settings.url_prefix,
         trusted_proxies=settings.trusted_proxies,

@@ -39,7 +39,7 @@ SAMPLE = sorted((ROOT / "notebooks" / "sample-training-data").glob("*.csv"))
 QUICK_SYSTEM_FILES = ["test_get_youtube_spam_collection", "test_lambda_handler", "test_local_s3", "test_main"]
 QUICK_SYSTEM_FILES += ["test_s3_objects", "test_s3_versions", "test_scripts"]
 SLOW_FIXTURES = ("start_cluster",)  # needs the extra 'dask'
-ALONE_FILES = ("test_load", "test_benchmark", "test_behind_nginx", "test_serving", "test_worker", "test_scoring")
+ALONE_FILES = ("test_load", "test_benchmark", "test_behind_nginx", "test_serving", "test_callers", "test_scoring")
 # Files whose tests stay in one process of pytest-xdist: the containers' images and the emulator are made once.
 ON_THE_EMULATOR = ("test_aws_page", "test_cloudformation", "test_iam")
 

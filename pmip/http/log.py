@@ -72,13 +72,17 @@ def log_to_stderr(level: str) -> None:
 
 
 def _unquoted(record: logging.LogRecord) -> bool:
-    """Cut off what a message of gunicorn quotes of a request, which may be a comment or a key."""
+    """Cut off what a message of gunicorn quotes of a request, which may be a comment or a key.
+
+    Leave out the end of an idle connection when a worker stops, which gunicorn logs as an error.
+    """
+    kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
     if re.search("request|client", str(record.msg)):
         record.msg, record.args = QUOTE.split(str(record.msg))[0].strip(), ()
-        if record.exc_info and record.exc_info[0]:
-            error = RuntimeError(f"{record.exc_info[0].__name__} (its text is left out)")
+        if record.exc_info and kind:
+            error = RuntimeError(f"{kind} (its text is left out)")
             record.exc_info = (RuntimeError, error, record.exc_info[2])
-    return True
+    return kind != "GreenletExit"
 
 
 class Asked(Request):

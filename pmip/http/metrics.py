@@ -1,13 +1,15 @@
 """Metrics for Prometheus: the sums over all workers, and the state of the worker that answers."""
 
+import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial, wraps
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -33,8 +35,28 @@ KINDS = {  # the `kind` of each error in pmip.errors, and "unexpected" for any o
 }
 
 
+log = logging.getLogger(__name__)
+
+
+def _harmless(count: Callable[..., None]) -> Callable[..., None]:
+    """Let a fault, such as a folder that somebody removed, be logged once in each process and fail no request."""
+
+    @wraps(count)
+    def call(metrics: "Metrics", *args: Any) -> None:
+        try:
+            count(metrics, *args)
+        except Exception as error:
+            if not metrics.is_faulty:
+                log.error("the metrics of this process are incomplete: %s", error)
+            metrics.is_faulty = True
+
+    return call
+
+
 class Metrics:
     """The metrics of one app; in `folder` the workers of one server share theirs."""
+
+    is_faulty = False
 
     def __init__(self, reloader: Reloader, folder: Path | None = None, revision: str | None = None) -> None:
         counted = CollectorRegistry()
@@ -60,13 +82,19 @@ class Metrics:
 
     def count_in_flight(self, app: Flask) -> None:
         """Count the requests of an app from their headers on until their answer is made."""
-        app.before_request(self._in_flight.inc)
-        app.teardown_request(lambda _: self._in_flight.dec())
+        app.before_request(partial(self._add_in_flight, 1))
+        app.teardown_request(lambda _: self._add_in_flight(-1))
 
+    @_harmless
+    def _add_in_flight(self, requests: int) -> None:
+        self._in_flight.inc(requests)
+
+    @_harmless
     def answered(self, route: str | None, status: int, seconds: float) -> None:
         """Count an answer of a route."""
         self._seconds(route or OTHER, status).observe(seconds)
 
+    @_harmless
     def scored(self, model_id: str, probabilities: Sequence[float]) -> None:
         """Count scored comments by class, and their probabilities of spam by model."""
         observe = self._spam(model_id).observe
@@ -76,6 +104,7 @@ class Metrics:
         self._comments(0).inc(len(probabilities) - spam)
         self._comments(1).inc(spam)
 
+    @_harmless
     def killed(self) -> None:
         """Count a worker that hung and was ended; gunicorn's master calls this."""
         self._kills.inc()

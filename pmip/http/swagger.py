@@ -1,45 +1,36 @@
 """The contents of the Swagger page: schemas of requests and answers, and examples."""
 
+import gzip
 import json
 import secrets
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from flask import Response, render_template_string
 from flask_restx import Namespace, fields
 
+from pmip.config import Limits
+from pmip.http.answers import ANSWER_TYPES
 from pmip.http.errors import QuietApi
 from pmip.http.keys import HEADER
+from pmip.http.log import asked
 from pmip.http.openapi import openapi_of
-from pmip.http.requests import ANSWER_TYPES, MAX_TOP, TOP, Limits
+from pmip.http.requests import MAX_LISTED, MAX_TOP, TOP
 
 EXAMPLE = ["Check it out this free stuff", "I take issue with your characterization"]
 ANSWER = [{"class": 1}, {"class": 0}]
-EXPLAINED = {
-    "class": 1,
-    "probability": [0.08, 0.92],
-    "intercept": -0.4,
-    "contributions": [{"feature": "check it out", "contribution": 1.9}],
-    "remainder": 0.94,
-}
-TYPE = (
-    "what to return for each comment: its `class` (1 is spam, 0 is not), the `probability` of class 0 and class 1, "
-    "or an `explanation`: what each word adds to the log-odds of spam"
+ANSWERS = """Return for each comment whether it is spam.
+
+The answer has one item for each comment, in the same order. For one comment, by type:
+
+""" + "".join(
+    f"- `{kind}`, {of.about}: `{json.dumps({'result': [of.example]})}`\n" for kind, of in ANSWER_TYPES.items()
 )
-ANSWERS = f"""Return for each comment whether it is spam.
-
-The answer has one item for each comment, in the same order. Examples for one comment, by type:
-
-- `class`: `{json.dumps({"result": [{"class": 1}]})}`
-- `probability` of class 0 and class 1: `{json.dumps({"result": [{"probability": [0.08, 0.92]}]})}`
-- `explanation`: `{json.dumps({"result": [EXPLAINED]})}`. The intercept, all contributions and the remainder, which is
-  the sum of the contributions that are not listed, add up to the log-odds of spam.
-"""
 ERRORS = {  # an example message for each status
     "400": "'comments' must be a list of at least one text",
     "401": "send one of the API keys in the header X-API-Key or as Authorization: Bearer",
-    "408": "the body did not arrive completely and in time; send it without pauses",
-    "413": "the body is larger than 8388608 bytes (MAX_BODY_BYTES); send fewer comments",
+    "413": "the body is larger than 4194304 bytes (MAX_BODY_BYTES); send fewer comments",
     "415": "send JSON with the header Content-Type: application/json",
     "503": "not ready: no model is loaded yet; see /model-info and the log for the reason",
 }
@@ -51,7 +42,12 @@ POLICY = (
 )
 
 QUESTION = {
-    "type": {"in": "query", "enum": list(ANSWER_TYPES), "default": "class", "description": TYPE},
+    "type": {
+        "in": "query",
+        "enum": list(ANSWER_TYPES),
+        "default": "class",
+        "description": "what to return for each comment",
+    },
     "top": {
         "in": "query",
         "type": "integer",
@@ -141,7 +137,8 @@ One request may have at most
 
 - {limits.max_comments} comments, and {limits.max_comment_chars} characters in one of them,
 - {limits.max_total_chars} characters in all comments together; {limits.max_explained_chars} for explanations,
-- {limits.max_body_bytes} bytes, which must arrive without a pause of two seconds and at 16 kB a second or more.
+- {MAX_LISTED} contributions in all explanations: the number of comments times `top`,
+- {limits.max_body_bytes} bytes of JSON in UTF-8.
 
 Send an API key, if one is required, in the header `{HEADER}` or as `Authorization: Bearer`.
 """
@@ -165,9 +162,25 @@ class DocumentedApi(QuietApi):
         """Return the same document as OpenAPI 3."""
         return openapi_of(self.__schema__)
 
+    def compress(self, response: Response) -> Response:
+        """Compress the scripts and styles of the page, which are 1.8 MB, once for each of them."""
+        this = asked()
+        if this.endpoint == "restx_doc.static":
+            response.headers["Vary"] = "Accept-Encoding"
+            if response.status_code == 200 and this.method == "GET" and this.accept_encodings["gzip"]:
+                response.direct_passthrough = False
+                response.set_data(_gzipped(response.get_data()))
+                response.headers["Content-Encoding"] = "gzip"
+        return response
+
     def render_doc(self) -> Response:
         """Return our page: that of flask-restx declares no language, and its inline scripts have no nonce."""
         nonce = secrets.token_urlsafe(16)
         page = render_template_string(PAGE, title=self.title, document=self.specs_url, nonce=nonce)
         headers = {"Content-Security-Policy": POLICY.format(nonce=nonce), "X-Frame-Options": "DENY"}
         return Response(page, mimetype="text/html", headers=headers)
+
+
+@cache
+def _gzipped(content: bytes) -> bytes:
+    return gzip.compress(content)

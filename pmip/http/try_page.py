@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flask import Response, render_template_string
 
-from pmip.http.requests import Limits
+from pmip.config import Limits
 
 PAGE = Path(__file__).with_name("try.html").read_text(encoding="utf-8")
 
@@ -18,6 +18,7 @@ def _hash_of(element: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
+LIMITS = ("max_comments", "max_comment_chars", "max_total_chars")
 POLICY = (
     f"default-src 'none'; script-src {_hash_of('script')}; style-src {_hash_of('style')}; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -26,6 +27,7 @@ POLICY = (
 
 def try_page(limits: Limits) -> Response:
     """Return the page, which keeps its requests within these limits."""
-    page = render_template_string(PAGE, limits=limits._asdict())
+    # The limits alone, by name: they may be an object that holds all settings, and so the API keys.
+    page = render_template_string(PAGE, limits={name: getattr(limits, name) for name in LIMITS})
     headers = {"Content-Security-Policy": POLICY, "X-Frame-Options": "DENY"}
     return Response(page, mimetype="text/html", headers=headers)

@@ -58,29 +58,26 @@ class Scorer:
 
     def classes(self, comments: Sequence[str]) -> list[int]:
         """Return 1 (spam) or 0 (not spam) for each comment."""
-        return [_class(probability) for probability in self.spam(comments)]
+        return [class_of(probability) for probability in self.spam(comments)]
 
     def probabilities(self, comments: Sequence[str]) -> list[list[float]]:
         """Return the probabilities of the classes 0 and 1 for each comment."""
-        return [_both(probability) for probability in self.spam(comments)]
+        return [probabilities_of(probability) for probability in self.spam(comments)]
 
     def explanations(self, comments: Sequence[str], top: int | None = None) -> list[dict[str, Any]]:
-        """Return for each comment its class, probabilities and the contributions of its features to the log-odds.
+        """Return what `explain` yields."""
+        return list(self.explain(comments, top))
+
+    def explain(self, comments: Sequence[str], top: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield for each comment its class, probabilities and the contributions of its features to the log-odds.
 
         The `top` largest contributions are listed, and `remainder` is the sum of the others. Raise
         `NotExplainableError` with the reason if the model is not linear in its features.
         """
         if not isinstance(self.backend, Lookup):
             raise NotExplainableError(f"this model's answers cannot be explained: {self.reason}")
-        return [self._explanation(self.backend, comment, top) for comment in _giving_way(comments)]
-
-    def answers(self, kind: str, comments: Sequence[str], top: int | None) -> tuple[list[dict[str, Any]], list[float]]:
-        """Return one answer for each comment, of the type `kind`, and the probabilities of spam."""
-        if kind == "explanation":
-            rows = self.explanations(comments, top)
-            return rows, [row["probability"][1] for row in rows]
-        spam, form = self.spam(comments), _class if kind == "class" else _both
-        return [{kind: form(probability)} for probability in spam], spam
+        for comment in _giving_way(comments):
+            yield self._explanation(self.backend, comment, top)
 
     @staticmethod
     def _explanation(lookup: Lookup, comment: str, top: int | None) -> dict[str, Any]:
@@ -88,8 +85,8 @@ class Scorer:
         intercept, contributions = lookup.explain(comment)
         top = len(contributions) if top is None else top
         return {
-            "class": _class(probability),
-            "probability": _both(probability),
+            "class": class_of(probability),
+            "probability": probabilities_of(probability),
             "intercept": intercept,
             "contributions": [{"feature": name, "contribution": value} for name, value in contributions[:top]],
             "remainder": sum(value for _, value in contributions[top:]),
@@ -107,9 +104,11 @@ def _giving_way(comments: Iterable[str]) -> Iterator[str]:
             time.sleep(0)
 
 
-def _class(spam_probability: float) -> int:
+def class_of(spam_probability: float) -> int:
+    """Return 1 (spam) or 0 (not spam)."""
     return int(spam_probability > SPAM_THRESHOLD)
 
 
-def _both(spam_probability: float) -> list[float]:
+def probabilities_of(spam_probability: float) -> list[float]:
+    """Return the probabilities of the classes 0 and 1."""
     return [1.0 - spam_probability, spam_probability]

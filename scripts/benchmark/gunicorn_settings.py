@@ -1,4 +1,7 @@
-"""Run the apps that the API is compared with on gunicorn's default worker, as a tutorial starts them."""
+"""Run the apps that the API is compared with on gunicorn's default worker, as a tutorial starts them.
+
+The API's own configuration must not be imported here, because gevent would patch these apps too.
+"""
 
 import os
 from pathlib import Path

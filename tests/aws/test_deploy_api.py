@@ -164,8 +164,8 @@ def test_the_api_itself_refuses_what_is_too_large() -> None:
     """A little more than MAX_BODY_BYTES passes nginx, whose own refusal would not be JSON."""
     nginx = (ROOT / "scripts" / "beanstalk" / ".platform" / "nginx" / "conf.d" / "pmip.conf").read_text()
     [megabytes] = re.findall(r"^client_max_body_size (\d+)m;$", nginx, re.MULTILINE)
-    assert int(megabytes) == 8 + 1
-    assert 'read("MAX_BODY_BYTES", 8 * MEBIBYTE,' in (ROOT / "pmip" / "config.py").read_text()
+    assert int(megabytes) == 4 + 1
+    assert 'read("MAX_BODY_BYTES", 4 * MEBIBYTE,' in (ROOT / "pmip" / "config.py").read_text()
 
 
 def test_a_version_is_uploaded_deployed_and_told_where_it_is(project: Path, label: str, aws: AwsRecorder) -> None:

@@ -97,6 +97,7 @@ def running_api(
     until: Callable[[int], bool] = is_ready,
     ends_with: int = 0,
     root: Path = ROOT,
+    stderr: int = subprocess.STDOUT,
     **environ: str,
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Run the API by its one start command, from when it serves a model; it has to end well, or by a signal.
@@ -106,7 +107,7 @@ def running_api(
     port = int(environ.get("PORT", free_port(20_000, 30_000)))
     settings = {"PORT": str(port), "DATA_DIR": str(folder), "MODEL_CACHE_DIR": str(folder / "cache")} | environ
     with (folder / f"api-{port}.log").open("wb") as log:
-        process = subprocess.Popen(COMMAND, cwd=root, env=os.environ | settings, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(COMMAND, cwd=root, env=os.environ | settings, stdout=log, stderr=stderr)
     try:
         wait_for(lambda: until(port), 60)
         yield port, process

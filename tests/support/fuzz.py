@@ -18,9 +18,10 @@ with atheris.instrument_imports(include=["pmip", "json", "zipfile", "csv", "html
     import hostile_zips
 
     from pmip import text
+    from pmip.config import Limits
     from pmip.disguises import undisguised
     from pmip.errors import ArtifactError, PayloadError, TrainingDataError
-    from pmip.http.requests import Limits, comments_of
+    from pmip.http.requests import comments_of
     from pmip.model.artifact import Metadata
     from pmip.model.lookups import Lookup
     from pmip.model.reading import read

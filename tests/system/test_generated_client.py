@@ -11,7 +11,7 @@ import pytest
 from api import EXAMPLE, ask, running_api
 from openapi_spec_validator import validate
 
-from pmip.http.requests import ANSWER_TYPES
+from pmip.http.answers import ANSWER_TYPES
 from pmip.model.artifact import Artifact
 from pmip.store.versions import LocalModel
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from api import COMMAND, direct, figures_in, is_ready, running_api, wait_for
+from api import COMMAND, Load, direct, figures_in, is_ready, running_api, wait_for
 from conftest import ROOT, free_port
 
 from pmip.http.swagger import EXAMPLE
@@ -120,6 +121,71 @@ def test_sigterm_finishes_the_requests_in_hand(api: Api) -> None:
     assert {answer.splitlines()[0] for answer in answers} == {b"HTTP/1.1 200 OK"}
     assert {answer.splitlines()[-1] for answer in answers} == {b'{"result": [{"class": 1}, {"class": 0}]}'}
     assert api.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
+def test_a_restart_resets_no_connection(api: Api, number: signal.Signals) -> None:
+    """At load, beside idle kept connections: requests are answered, or after the end refused, within ten seconds."""
+    before = api.workers()
+    with ExitStack() as stack:
+        for _ in range(6):
+            stack.enter_context(api.call(b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")).recv(65536)
+        with Load(api.port) as load:
+            wait_for(lambda: len(load.answers) > 20, 30)
+            api.process.send_signal(number)
+            seconds = wait_for(lambda: not api.workers() & before, 30)
+            wait_for(lambda: load.answers[-1].status == (0 if number == signal.SIGTERM else 200), 30)
+    lost = {answer.model_id for answer in load.answers if answer.status != 200}
+    assert all("refused" in reason for reason in lost)
+    assert bool(lost) == (number == signal.SIGTERM)
+    assert seconds < 20
+
+
+def test_an_aborted_upgrade_leaves_the_metrics_of_the_running_server(api: Api) -> None:
+    """SIGUSR2 starts a second server beside the first one; when it is killed, the first one counts on."""
+    api.predict(20)
+    folders = {path.parent for path in api.figure_files()}
+    workers = api.workers()
+    api.process.send_signal(signal.SIGUSR2)
+    wait_for(lambda: any(child.children() for child in api.workers() - workers), 30)
+    [upgrade] = api.workers() - workers
+    for process in [upgrade, *upgrade.children()]:
+        process.kill()
+    assert all(folder.is_dir() for folder in folders)
+    api.predict(10)
+    assert figures_in(api.get("/metrics"))[COUNT] == 30
+
+
+def test_without_the_folder_of_the_metrics_requests_are_answered(api: Api) -> None:
+    """New workers log once that their metrics are incomplete."""
+    api.predict(20)
+    for folder in {path.parent for path in api.figure_files()}:
+        shutil.rmtree(folder)
+    killed = api.workers()
+    for worker in killed:
+        worker.kill()
+    wait_for(lambda: len(api.workers()) == 3 and not api.workers() & killed and is_ready(api.port), 30)
+    api.predict(100)
+    api.get("/metrics")
+    assert 1 <= api.log.read_text().count("the metrics of this process are incomplete") <= 3
+
+
+def test_a_log_that_nobody_reads_stops_no_request(tmp_path: Path, artifact: Artifact) -> None:
+    """Lines are dropped while the pipe is full; its reader gets whole lines, and then how many are missing."""
+    LocalModel(tmp_path).save(artifact)
+    reading, writing = os.pipe()
+    with running_api(tmp_path, stderr=writing) as (port, process), os.fdopen(reading, "rb") as log:
+        api = Api(port, process, tmp_path)
+        api.predict(600)
+        os.set_blocking(reading, False)
+        read = log.read(2**16 - 4096)
+        api.predict(30)
+        lines = [json.loads(line) for line in (read + log.read()).splitlines()]
+        os.close(writing)
+        os.set_blocking(reading, True)
+        wait_for(lambda: is_ready(port), 30)
+    assert len(lines) < 600
+    assert any("lines were dropped" in line["message"] for line in lines)
 
 
 def rest(caller: socket.socket) -> bytes:

@@ -23,7 +23,7 @@ VARIABLES = {
     "MAX_COMMENT_CHARS": ("max_comment_chars", 10_000, "2", 2),
     "MAX_TOTAL_CHARS": ("max_total_chars", 300_000, "4", 4),
     "MAX_EXPLAINED_CHARS": ("max_explained_chars", 100_000, "5", 5),
-    "MAX_BODY_BYTES": ("max_body_bytes", 8 * 2**20, "3", 3),
+    "MAX_BODY_BYTES": ("max_body_bytes", 4 * 2**20, "3", 3),
     "API_KEYS": ("api_keys", (), "key", ("key",)),
     "API_KEYS_FILE": ("api_keys_file", None, "/etc/pmip/keys", Path("/etc/pmip/keys")),
     "WEB_CONCURRENCY": ("workers", 3, "4", 4),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+from dataclasses import asdict
 from html import unescape
 from importlib.metadata import version
 from io import BytesIO
@@ -19,7 +20,8 @@ from flask.testing import FlaskClient
 from flask_restx import schemas
 from sklearn.base import BaseEstimator
 
-from pmip.http.requests import ANSWER_TYPES, Limits
+from pmip.config import Limits
+from pmip.http.answers import ANSWER_TYPES
 from pmip.http.swagger import EXAMPLE
 from pmip.model.artifact import Artifact, Metadata, pack
 from pmip.routes import create_app
@@ -27,7 +29,7 @@ from pmip.serving.reloader import Reloader
 from pmip.store.objects import FolderStorage
 from pmip.store.versions import ModelStore
 
-LIMITS = Limits(3, max_comment_chars=100, max_total_chars=200, max_explained_chars=110, max_body_bytes=500)
+LIMITS = Limits(max_comments=3, max_comment_chars=100, max_total_chars=200, max_explained_chars=110, max_body_bytes=500)
 SECRET = "s3cr3t comment"
 LINEAGE = "model_id ENVIRONMENT training_data_id training_files trained_at parameters metrics git_revision libraries"
 STATE = "sha256 report batch_job_id verified scorer loaded_at version last_check_at last_error"
@@ -98,14 +100,14 @@ def client(reloader: Reloader, request: pytest.FixtureRequest) -> FlaskClient:
 def test_classes_are_the_default_answer(client: FlaskClient) -> None:
     """One class a comment, in their order, with the id of the model that gave them."""
     for url in ("/predict", "/predict?type=class", "/predict?"):
-        answer = client.post(url, json={"comments": EXAMPLE, "other": 1}, headers={"X-Fields": "nothing"})
+        answer = client.post(url, json={"comments": EXAMPLE}, headers={"X-Fields": "nothing"})
         assert (answer.status_code, answer.json) == (200, {"result": [{"class": 1}, {"class": 0}]})
         assert answer.headers["X-Model-Id"] == "20260101T000000Z"
 
 
 def test_probabilities_are_the_scorers(reloader: Reloader, tmp_path: Path, artifact: Artifact) -> None:
     """Two numbers a comment, in class order, to the last digit, even if the model computes them in float32."""
-    comments = [*EXAMPLE, "\ud800"]
+    comments = [*EXAMPLE, "\0 😍"]
     for served in (reloader, serving(tmp_path, of_another_kind(HalfPrecise()))):
         answer = client_of(served).post("/predict?type=probability", json={"comments": comments})
         assert [row["probability"] for row in answer.json["result"]] == served.scorer.probabilities(comments)
@@ -250,10 +252,10 @@ def test_the_document_shows_each_answer_and_error(client: FlaskClient) -> None:
     document = client.get("/swagger.json").json
     told = document["info"]
     assert (told["version"], told["license"]["name"]) == (version("pmip"), "MIT")
-    for limit in LIMITS:
+    for limit in asdict(LIMITS).values():
         assert str(limit) in told["description"]
     responses = document["paths"]["/predict"]["post"]["responses"]
-    assert responses.keys() == {"200", "400", "401", "408", "413", "415", "503"}
+    assert responses.keys() == {"200", "400", "401", "413", "415", "503"}
     assert {bool(answer["examples"]["application/json"]["message"]) for code, answer in responses.items() if code > "3"}
     for kind in ANSWER_TYPES:
         assert f"- `{kind}`" in document["paths"]["/predict"]["post"]["description"]

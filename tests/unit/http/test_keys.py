@@ -8,9 +8,9 @@ from conftest import reloader_of
 from flask import Request
 from flask.testing import FlaskClient
 
+from pmip.config import Limits
 from pmip.errors import SettingsError
 from pmip.http.keys import ApiKeys
-from pmip.http.requests import Limits
 from pmip.model.artifact import Artifact
 from pmip.routes import create_app
 from pmip.store.versions import LocalModel

@@ -10,8 +10,8 @@ from api import figures_in
 from conftest import reloader_of
 from flask.testing import FlaskClient
 
+from pmip.config import Limits
 from pmip.http.metrics import _dates
-from pmip.http.requests import Limits
 from pmip.http.swagger import EXAMPLE
 from pmip.model.artifact import Artifact, Metadata
 from pmip.routes import create_app

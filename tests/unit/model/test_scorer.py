@@ -48,18 +48,6 @@ def test_an_explanation_lists_the_largest_and_sums_up_the_others(scorer: Scorer,
         assert short["remainder"] == pytest.approx(rest)
 
 
-@given(st.lists(st.sampled_from(GOLDEN_COMMENTS) | st.text(), max_size=4))
-def test_each_type_of_answer_has_its_form(scorer: Scorer, comments: list[str]) -> None:
-    """Classes, probabilities and explanations, one a comment, and beside them the probabilities of spam."""
-    expected = {
-        "class": [{"class": label} for label in scorer.classes(comments)],
-        "probability": [{"probability": pair} for pair in scorer.probabilities(comments)],
-        "explanation": scorer.explanations(comments, 2),
-    }
-    for kind, rows in expected.items():
-        assert scorer.answers(kind, comments, 2) == (rows, scorer.spam(comments))
-
-
 def test_a_model_that_is_not_linear_answers_by_itself() -> None:
     """Any classifier of texts serves, more slowly, and says why it cannot be explained."""
     comments, labels = ["free stuff", "nice song"] * 4, [1, 0] * 4

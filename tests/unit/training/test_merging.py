@@ -76,8 +76,8 @@ def test_contradictory_labels_are_listed_and_only_the_newer_may_win(day: Storage
         added(day, new)
     assert str(raised.value) == (
         "the same text has two labels: new.csv, comment 1: 0, but x.csv, comment 2: 1; new.csv, comment 3: 1, but "
-        "x.csv, comment 3: 0; new.csv, comment 4: 1, but new.csv, comment 2: 0; correct the labels, or use --newer-wins "
-        "to replace the older ones"
+        "x.csv, comment 3: 0; new.csv, comment 4: 1, but new.csv, comment 2: 0; correct the labels, or use "
+        "--newer-wins to replace the older ones"
     )
     assert list(day.prefixes("training/")) == ["20260101"]
     added(day, new, newer_wins=True)
