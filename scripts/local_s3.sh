@@ -10,9 +10,9 @@
 #              eval "$(bash scripts/local_s3.sh env)"
 #
 # It listens only on 127.0.0.1 and requires random credentials, which the first start creates. Objects, credentials and
-# the log of the last start are in DATA_DIR/local-s3. S3 requests and the filer require a password. But the maintenance
-# calls of SeaweedFS require none and can delete a bucket, and every program on this machine can call them. So keep a
-# copy of all data elsewhere.
+# the log of the last start are in DATA_DIR/local-s3. HTTP requests to S3 and to the filer require a password. But the gRPC
+# ports of SeaweedFS require none: every program on this machine can read, write and delete objects through them. So keep
+# a copy of all data elsewhere, and use the server on a machine whose users you trust.
 #
 # Settings: LOCAL_S3_PORT  port of the S3 API (default 8333); nine more ports are derived from it
 #           DATA_DIR       the data folder (default data)
@@ -36,6 +36,7 @@ main() {
   esac
   if [ "$1" = start ]; then make_folder; fi
   if [ -d "$folder" ]; then folder=$(cd "$folder" && pwd -P); fi
+  require_own_files
   objects=$folder/objects
   credentials=$folder/credentials
   log=$folder/server.log
@@ -84,10 +85,11 @@ status_server() {
 
 # A profile, a session token or an address only for S3 would override these settings. A proxy cannot reach this machine.
 env_server() {
+  local name value
   must_run
   echo "unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL_S3"
-  echo "export AWS_ENDPOINT_URL=$endpoint"
-  sed 's/^/export /' "$credentials"
+  printf 'export AWS_ENDPOINT_URL=%q\n' "$endpoint"
+  while IFS='=' read -r name value; do printf 'export %q=%q\n' "$name" "$value"; done <"$credentials"
   echo "export AWS_DEFAULT_REGION=us-east-1"
   if [ -n "${HTTP_PROXY:-}${http_proxy:-}" ]; then
     printf 'export NO_PROXY=%q\n' "127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}"
@@ -141,6 +143,17 @@ make_folder() {
   mkdir -p "$data_dir"
   umask 077
   mkdir -p "$folder"
+}
+
+# The credentials are run by a shell, so nobody else may have made or changed them.
+require_own_files() {
+  local path
+  for path in "$folder" "$folder/credentials" "$folder/server.pid"; do
+    if [ ! -e "$path" ]; then continue; fi
+    if [ ! -O "$path" ] || [ -n "$(find "$path" -prune \( -perm -020 -o -perm -002 \))" ]; then
+      die "$path belongs to another user, or others may write to it; delete $folder, or choose another DATA_DIR"
+    fi
+  done
 }
 
 check_port_setting() {

@@ -169,6 +169,22 @@ def test_stop_spares_a_process_that_is_not_its_own(tmp_path: Path) -> None:
     assert "not running" in stopped.stderr
 
 
+@pytest.mark.parametrize(("name", "mode"), [("", 0o777), ("credentials", 0o666), ("server.pid", 0o620)])
+@pytest.mark.parametrize("word", ["start", "env", "stop"])
+def test_files_that_others_may_change_are_not_used(tmp_path: Path, name: str, mode: int, word: str) -> None:
+    """Whoever can write there could have a command run by the shell that takes the credentials."""
+    path = tmp_path / "local-s3" / name
+    path.parent.mkdir(exist_ok=True)
+    (tmp_path / "local-s3" / "credentials").write_text(f"touch {tmp_path}/marker\n")
+    (tmp_path / "local-s3" / "server.pid").write_text("1 $(touch marker)\n")
+    path.chmod(mode)
+    refused = script_in(tmp_path, 8333)(word)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    told = "belongs to another user, or others may write to it; delete "
+    assert f"{str(path).rstrip('/')} {told}" in refused.stderr
+    assert not (tmp_path / "marker").exists()
+
+
 def test_concurrent_starts_make_one_server(tmp_path: Path) -> None:
     """Of starts at the same time one starts the server, the others wait and find it."""
     script = script_in(tmp_path, free_port())

@@ -74,11 +74,10 @@ def test_contradictory_labels_are_listed_and_only_the_newer_may_win(day: Storage
     new = saved(tmp_path, "new.csv", "CONTENT,CLASS\ncomment 1,0\nfresh,0\ncomment 2,1\nfresh,1\n")
     with pytest.raises(TrainingDataError) as raised:
         added(day, new)
-    assert str(raised.value) == (
-        "the same text has two labels: new.csv, comment 1: 0, but x.csv, comment 2: 1; new.csv, comment 3: 1, but "
-        "x.csv, comment 3: 0; new.csv, comment 4: 1, but new.csv, comment 2: 0; correct the labels, or use "
-        "--newer-wins to replace the older ones"
-    )
+    first = "new.csv, comment 1: 0, but x.csv, comment 2: 1; new.csv, comment 3: 1, but x.csv, comment 3: 0"
+    mend = "correct the labels, or use --newer-wins to replace the older ones"
+    last = f"new.csv, comment 4: 1, but new.csv, comment 2: 0; {mend}"
+    assert str(raised.value) == f"the same text has two labels: {first}; {last}"
     assert list(day.prefixes("training/")) == ["20260101"]
     added(day, new, newer_wins=True)
     labels = newest(day, tmp_path).set_index("CONTENT")["CLASS"]
