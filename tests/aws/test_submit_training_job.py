@@ -93,10 +93,10 @@ def test_a_job_that_fails_ends_the_script_as_it_ended(
 def test_a_job_that_waits_says_for_what(aws: AwsRecorder) -> None:
     """The reason that Batch gives is shown when it changes, not only when the job has ended."""
     runnable(aws)
-    reasons = ("", "CAPACITY:X - full", "CAPACITY:X - full", "MISCONFIGURATION:Y - too large", "")
+    reasons = ("CAPACITY:X - full", "CAPACITY:X - full", "MISCONFIGURATION:Y - too large")
     aws.answer("DescribeJobs", *(job("RUNNABLE", why=why) for why in reasons), job("SUCCEEDED"))
     told = run(SCRIPT).stderr.splitlines()
-    states = ("RUNNABLE", "RUNNABLE: CAPACITY:X - full", "RUNNABLE: MISCONFIGURATION:Y - too large", "RUNNABLE")
+    states = ("RUNNABLE: CAPACITY:X - full", "RUNNABLE: MISCONFIGURATION:Y - too large")
     assert told == [f"==> {line}" for line in ("job job-1", *states, "SUCCEEDED", "its log has no model id")]
 
 
