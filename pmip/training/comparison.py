@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import matthews_corrcoef
 
 from pmip.errors import ArtifactError, ModelNotFoundError
 from pmip.model.artifact import Metadata
 from pmip.model.scorer import SPAM_THRESHOLD
 from pmip.store.versions import LocalModel, ModelStore
 from pmip.training.evaluation import resamples, summarise
+from pmip.training.spam_share import comment_weights
 from pmip.training.table import row
 
 SHOWN = 10  # versions in the report
@@ -79,16 +81,19 @@ def compare(
     if len(test) < least or len(np.unique(y)) < 2:
         return result | {"mcc_drop": None, "flipped": None, "spread": {"mcc_drop": None, "flipped": None}}
 
-    def differences(rows: NDArray[Any]) -> tuple[float, float]:
-        models = [summarise(y[rows], scored[rows], share=share)["mcc"] for scored in (now, then)]
-        drop = np.nan if None in models else models[1] - models[0]
-        return drop, float(flipped(now[rows], then[rows]).mean())
+    def differences(rows: Any) -> tuple[float, float]:
+        before, after = (_mcc(y[rows], scored[rows], share) for scored in (then, now))
+        return before - after, float(flipped(now[rows], then[rows]).mean())
 
     drop, flips = differences(np.arange(len(y)))
     draws = np.array([differences(rows) for rows in resamples(test["group"].to_numpy(), ROUNDS, 0)])
-    spread = dict(zip(("mcc_drop", "flipped"), np.nanstd(draws, axis=0).round(6).tolist(), strict=True))
+    spread = dict(zip(("mcc_drop", "flipped"), draws.std(axis=0).round(6).tolist(), strict=True))
     models = {"this_model": summarise(y, now, share=share), "previous": summarise(y, then, share=share)}
     return result | {"mcc_drop": round(drop, 6), "flipped": round(flips, 6), "spread": spread} | models
+
+
+def _mcc(y: NDArray[Any], probability: Probabilities, share: float | None) -> float:
+    return float(matthews_corrcoef(y, probability > SPAM_THRESHOLD, sample_weight=comment_weights(y, share)))
 
 
 def _data_against(version: Metadata, comments: pd.DataFrame) -> dict[str, Any]:
