@@ -198,11 +198,19 @@ def log_loss(y: NDArray[Any], probability: NDArray[np.float64], share: float | N
 
 
 def log_loss_scorer(share: float | None) -> Callable[..., float]:
-    """Return the scorer of a search; scikit-learn's own one fails if a test set has only one class."""
+    """Return the scorer of a search; scikit-learn's own one fails if a test set has only one class.
+
+    It is the log-loss at the share of spam in the data, so that `SPAM_SHARE` does not change which candidate is best.
+    """
     scorer: Callable[..., float] = metrics.make_scorer(
-        log_loss, greater_is_better=False, response_method="predict_proba", share=share
+        _loss_of_data, greater_is_better=False, response_method="predict_proba", share=share
     )
     return scorer
+
+
+def _loss_of_data(y: NDArray[Any], probability: NDArray[np.float64], share: float | None) -> float:
+    of_data = float(np.clip(np.mean(y), 0.01, 0.99))
+    return log_loss(y, probability if share is None else shifted(probability, share, of_data))
 
 
 def one_standard_error(results: Mapping[str, Any]) -> int:
