@@ -42,7 +42,8 @@ class Check:
 
     def __str__(self) -> str:
         bound = "at least" if self.at_least else "at most"
-        shown = "not measured" if self.value is None else f"{self.value:.4f}"
+        number = f"{self.value:.4f}" if isinstance(self.value, float) else f"{self.value}"
+        shown = "not measured" if self.value is None else number
         spread = f" ± {self.deviation:.4f}" if self.deviation else ""
         return f"{self.figure} is {shown}{spread}, {bound} {self.limit:g} is required ({self.parameter})"
 
