@@ -58,9 +58,10 @@ class Metadata:
     - `metrics`: for each of `leave_one_source_out`, `grouped_10_fold` and `held_out`, the evaluation on comments
       outside the training set: number of `comments`, each metric, and its `spread` (standard deviation over folds;
       for `held_out` over bootstrap samples). `baseline` holds the same for a simple pipeline; `previous` holds the
-      `model_id` of the previous model, and its metrics on the `comments` that neither model was trained on.
+      `model_id` of the previous model, how its data differ, and its metrics on the `comments` that neither model was
+      trained on.
     - `held_out`: the probabilities of the held-out comments, by the hash of their text
-      (`pmip.training.evaluation.hash_of`), as the evaluated model gives them. The next run compares its model
+      (`pmip.training.comparison.hash_of`), as the evaluated model gives them. The next run compares its model
       with them. Not in `/model-info`.
     - `git_revision`: the commit, with `-dirty` if there were uncommitted changes.
     - `libraries`: the versions of Python and of the libraries that a pickle depends on.
@@ -68,6 +69,8 @@ class Metadata:
     - `golden`: comments with their probabilities; the model is served only if it gives these again.
     - `report`: the key of the report as HTML; the executed notebook is beside it as .ipynb.
     - `batch_job_id`: of the AWS Batch job that ran the training.
+    - `sources`: the number of comments of each source, of at most the 200 largest.
+    - `not_readable`: why the model can only be run, with `TRUST_PICKLES`; blank if it is read as data.
     """
 
     model_id: Annotated[str, Meta(pattern=r"^[0-9]{8}(T[0-9]{6}Z)?\Z")]
@@ -84,6 +87,8 @@ class Metadata:
     report: Text | None = None
     batch_job_id: Text | None = None
     held_out: dict[str, float] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
+    not_readable: str = ""
 
     def to_json(self) -> bytes:
         """Return the metadata as indented JSON; raise `ArtifactError` if no API would read it."""

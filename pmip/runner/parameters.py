@@ -13,12 +13,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "FOLDS": (2, 20),
     "EVALUATED_AT_MOST": (100, 10_000_000),
     "SEED": (0, 2**32 - 1),
+    "SPAM_SHARE": (0.001, 0.999),
     "MIN_ACCURACY": (0, 1),
     "MIN_MCC": (-1, 1),
     "MIN_SPAM_CAUGHT": (0, 1),
     "MAX_MCC_DROP": (0, 2),
     "MAX_FLIPPED": (0, 1),
-    "MIN_COMPARED": (1, 10_000_000),
+    "MIN_COMPARED": (0, 10_000_000),
+    "MIN_DATA_SHARE": (0, 1),
 }
 CHOICES = {"REPORT": ("full", "short")}
 NOT_KEPT = ("MODEL_ID", "DASK_SCHEDULER")  # they say nothing about how a model was trained
@@ -26,14 +28,18 @@ KNOWN = (*RANGES, *CHOICES, *NOT_KEPT, "TRAINING_DATA_ID")  # the notebook must 
 
 
 def parse_parameters(arguments: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Read `NAME=VALUE` with the type of the notebook's default, so that an id of digits stays text; skip blanks."""
+    """Read `NAME=VALUE` with the type of the notebook's default, so that an id of digits stays text; skip blanks.
+
+    A default of None stands for a number that is not given.
+    """
     parameters = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals or name not in defaults:
             raise SettingsError(f"{argument!r} is not NAME=VALUE with one of the parameters {', '.join(defaults)}")
         if text.strip():
-            parameters[name] = _value(name, text.strip(), type(defaults[name]))
+            kind = float if defaults[name] is None else type(defaults[name])
+            parameters[name] = _value(name, text.strip(), kind)
     return parameters
 
 
@@ -57,12 +63,14 @@ def require_parameters(parameters: Mapping[str, Any]) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float) or (isinstance(value, list) and all(map(_is_plain, value)))
+    return isinstance(value, str | int | float | None) or (isinstance(value, list) and all(map(_is_plain, value)))
 
 
 def _broken_rule(name: str, value: Any) -> str | None:
     if name in RANGES:
         low, high = RANGES[name]
+        if value is None and name == "SPAM_SHARE":
+            return None
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return None if is_number and low <= value <= high else f"a number from {low:,} to {high:,}"
     if name in CHOICES:

@@ -28,7 +28,11 @@ from pmip.store.versions import LocalModel, is_model_id, new_model_id
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 # By key in the metadata, the most realistic evaluation first: the words that the summary uses.
-PROTOCOLS = {"leave_one_source_out": "on a new video", "grouped_10_fold": "on the same videos", "held_out": "held out"}
+PROTOCOLS = {
+    "leave_one_source_out": "on another of these videos",
+    "grouped_10_fold": "on the same videos",
+    "held_out": "held out",
+}
 # Wait until standard input is closed, which happens whenever this process ends, even by SIGKILL. Send SIGTERM first:
 # joblib's tracker ignores it, and then deletes the files that the workers shared.
 END_GROUP = 'exec 2>/dev/null; cat >&2; kill -TERM "-$1" && sleep 1 && kill -KILL "-$1"'

@@ -1,8 +1,8 @@
-"""The evaluation of a model: near-duplicates, splits, metrics and the gate."""
+"""The evaluation of a model: near-duplicates, the splits into training and test sets, and the metrics."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import chain
 from typing import Any
@@ -16,13 +16,14 @@ from sklearn import metrics
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pmip.errors import GateError, TrainingDataError
-from pmip.model.artifact import Artifact
+from pmip.errors import TrainingDataError
 from pmip.model.scorer import SPAM_THRESHOLD
+from pmip.training.spam_share import comment_weights, shifted
+from pmip.training.thresholds import BLOCKED, above_threshold
 
 Hashes = NDArray[np.uint64]
 Rows = NDArray[np.intp]
@@ -47,7 +48,7 @@ def groups(comments: Iterable[str]) -> Hashes:
     return _mixed(smallest[members], 1)  # hashed again, because the minimum of a large group is small
 
 
-def held_out(groups: Hashes, share: float) -> NDArray[np.bool_]:
+def in_test_set(groups: Hashes, share: float) -> NDArray[np.bool_]:
     """Return which comments are held out: whole groups of near-duplicates, and the same ones in every run."""
     return groups < share * SPACE
 
@@ -100,13 +101,14 @@ def _mixed(hashes: Hashes, salt: int) -> Hashes:
     return mixed ^ (mixed >> np.uint64(31))
 
 
+# By the name of a protocol in the metadata.
+TITLES = {
+    "leave_one_source_out": "another of these videos",
+    "grouped_10_fold": "the same videos",
+    "held_out": "held out",
+}
 MOST_SOURCE_FOLDS = 10
 REPEATED = 0.5  # a file repeats another one if that holds at least this share of its distinct texts
-
-# scikit-learn's own scorer fails if a test set has only one class.
-LOG_LOSS = metrics.make_scorer(
-    metrics.log_loss, greater_is_better=False, response_method="predict_proba", labels=[0, 1]
-)
 
 
 def repeated_files(files: Iterable[str], groups: Hashes) -> list[str]:
@@ -148,20 +150,80 @@ def leave_one_source_out(y: NDArray[Any], sources: Iterable[str], groups: Hashes
     return folds if trainable else []
 
 
-def require_both_classes(held_out: Iterable[int]) -> None:
+def require_both_classes(test_labels: Iterable[int]) -> None:
     """Raise `TrainingDataError` if the held-out comments lack a class, because then nothing can be measured."""
-    found = set(held_out)
-    if len(found) < 2:
+    classes = set(test_labels)
+    if len(classes) < 2:
         raise TrainingDataError(
-            f"the held-out comments are {f'all of CLASS {found.pop()}' if found else 'none'}; "
+            f"the held-out comments are {f'all of CLASS {classes.pop()}' if classes else 'none'}; "
             "add comments or set a larger HELD_OUT_SHARE, because the evaluation needs both classes"
         )
+
+
+def protocols(y: NDArray[Any], sources: Iterable[str], groups: Hashes, seed: int, *, short: bool) -> dict[str, Folds]:
+    """Return the folds of each cross-validation, the most realistic one first; a short report has only that one."""
+    new_source = leave_one_source_out(y, sources, groups)
+    if new_source and short:
+        return {"leave_one_source_out": new_source}
+    ten_folds = {"grouped_10_fold": list(grouped_kfold(y, groups, 10, seed).split(y, y, groups))}
+    return {"leave_one_source_out": new_source} | ten_folds if new_source else ten_folds
 
 
 def baseline(seed: int) -> Pipeline:
     """Return a textbook pipeline: TF-IDF of one to three words, SVD to 100 components, logistic regression."""
     directions = TruncatedSVD(100, random_state=seed)
     return make_pipeline(TfidfVectorizer(ngram_range=(1, 3)), directions, StandardScaler(), LogisticRegression())
+
+
+def baseline_scores(
+    X: NDArray[Any],  # noqa: N803 - the name of scikit-learn
+    y: NDArray[Any],
+    protocols: Mapping[str, Folds],
+    is_test: NDArray[np.bool_],
+    seed: int,
+    share: float | None,
+) -> pd.DataFrame:
+    """Return the baseline's probabilities, a column for each protocol; none if the comments are too few for it."""
+    model, y_score = baseline(seed), pd.DataFrame(index=range(len(y)))
+    with suppress(ValueError):
+        for name, folds in protocols.items():
+            y_score[name] = cross_val_predict(model, X, y, cv=folds, method="predict_proba")[:, 1]
+        y_score.loc[is_test, "held_out"] = model.fit(X[~is_test], y[~is_test]).predict_proba(X[is_test])[:, 1]
+    return y_score if share is None else shifted(y_score, float(y.mean()), share)
+
+
+def log_loss(y: NDArray[Any], probability: NDArray[np.float64], share: float | None = None) -> float:
+    """Return the log-loss of comments of which this share is spam, also if they are all of one class."""
+    return float(metrics.log_loss(y, probability, labels=[0, 1], sample_weight=comment_weights(y, share)))
+
+
+def log_loss_scorer(share: float | None) -> Callable[..., float]:
+    """Return the scorer of a search; scikit-learn's own one fails if a test set has only one class.
+
+    It is the log-loss at the share of spam in the data, so that `SPAM_SHARE` does not change which candidate is best.
+    """
+    scorer: Callable[..., float] = metrics.make_scorer(
+        _loss_of_data, greater_is_better=False, response_method="predict_proba", share=share
+    )
+    return scorer
+
+
+def _loss_of_data(y: NDArray[Any], probability: NDArray[np.float64], share: float | None) -> float:
+    of_data = float(np.clip(np.mean(y), 0.01, 0.99))
+    return log_loss(y, probability if share is None else shifted(probability, share, of_data))
+
+
+def one_standard_error(results: Mapping[str, Any]) -> int:
+    """Return the index of the first candidate that is not worse than the best one by more than a standard error.
+
+    This is the standard error of the difference of both over the folds, which is small if all folds agree. So the
+    values of a search space should begin with the simplest model.
+    """
+    mean = results["mean_test_score"]
+    folds = np.array([results[name] for name in results if re.fullmatch(r"split\d+_test_score", name)])
+    difference = folds[:, [np.argmax(mean)]] - folds
+    error = difference.std(axis=0, ddof=1) / np.sqrt(len(folds))
+    return int(np.argmax(difference.mean(axis=0) <= error))
 
 
 def at_the_edge(search: GridSearchCV) -> list[str]:
@@ -178,56 +240,87 @@ def at_the_edge(search: GridSearchCV) -> list[str]:
     return sentences
 
 
-BLOCKED_HAM = 0.01  # at most this share of good comments may be blocked where `spam_caught` is measured
 CALIBRATION_BINS = 10
 
 
-def scores(y: NDArray[Any], probability: NDArray[np.float64]) -> dict[str, float]:
-    """Return each metric by its name, at the API's threshold; most of them are NaN if there is only one class."""
-    decision = (probability > SPAM_THRESHOLD).astype(int)
+def scores(y: NDArray[Any], probability: NDArray[np.float64], share: float | None = None) -> dict[str, float]:
+    """Return each metric by its name, at the API's threshold, for comments of which this share is spam.
+
+    Most of them are NaN if there is only one class.
+    """
+    decision, weights = (probability > SPAM_THRESHOLD).astype(int), comment_weights(y, share)
     always = {
-        "accuracy": metrics.accuracy_score(y, decision),
-        "log_loss": metrics.log_loss(y, probability, labels=[0, 1]),
-        "calibration_error": calibration_error(y, probability),
+        "accuracy": metrics.accuracy_score(y, decision, sample_weight=weights),
+        "log_loss": log_loss(y, probability, share),
+        "calibration_error": calibration_error(y, probability, weights),
     }
     if len(np.unique(y)) < 2:
-        return always | dict.fromkeys(("f1", "mcc", "roc_auc", "average_precision", "spam_caught"), np.nan)
+        return always | dict.fromkeys(("f1", "mcc", "roc_auc", "average_precision"), np.nan)
     of_two_classes = {
-        "f1": metrics.f1_score(y, decision, zero_division=0.0),
-        "mcc": metrics.matthews_corrcoef(y, decision),
+        "f1": metrics.f1_score(y, decision, zero_division=0.0, sample_weight=weights),
+        "mcc": metrics.matthews_corrcoef(y, decision, sample_weight=weights),
         "roc_auc": metrics.roc_auc_score(y, probability),
-        "average_precision": metrics.average_precision_score(y, probability),
-        "spam_caught": spam_caught(y, probability),
+        "average_precision": metrics.average_precision_score(y, probability, sample_weight=weights),
     }
     return {name: float(value) for name, value in (always | of_two_classes).items()}
 
 
-def spam_caught(y: NDArray[Any], probability: NDArray[np.float64]) -> float:
-    """Return the largest share of spam that a threshold catches while it blocks at most 1 % of the good comments."""
-    blocked, caught, _ = metrics.roc_curve(y, probability)
-    return float(caught[blocked <= BLOCKED_HAM].max())
+def calibration_bins(probability: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return for each probability the number of its bin; the bins have equal widths."""
+    return np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
 
 
-def calibration(y: NDArray[Any], probability: NDArray[np.float64]) -> pd.DataFrame:
-    """Return for each of ten bins of equal width that is not empty: mean `probability`, `spam` and `comments`."""
-    bins = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    table = pd.DataFrame({"probability": probability, "spam": y, "comments": 1}).groupby(bins)
-    return table.agg({"probability": "mean", "spam": "sum", "comments": "sum"})
-
-
-def calibration_error(y: NDArray[Any], probability: NDArray[np.float64]) -> float:
+def calibration_error(y: NDArray[Any], probability: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
     """Return the mean difference of probability and share of spam over ten bins of equal width (ECE)."""
-    bins = calibration(y, probability)
-    return float((bins["spam"] - bins["comments"] * bins["probability"]).abs().sum() / len(y))
+    gaps = np.bincount(calibration_bins(probability), weights=weights * (y - probability))
+    return float(np.abs(gaps).sum() / weights.sum())
 
 
-def summarise(y: NDArray[Any], probability: NDArray[np.float64], parts: Iterable[Rows]) -> dict[str, Any]:
-    """Return the metrics over all rows, and as `spread` the standard deviation of each over parts of the rows."""
-    over_parts = [scores(y[part], probability[part]) for part in parts]
-    figures = scores(y, probability)
-    spread = {name: _deviation([part[name] for part in over_parts]) for name in figures}
-    rounded = {name: _rounded(value) for name, value in figures.items()}
-    return {"comments": len(y), **rounded, "spread": {name: _rounded(value) for name, value in spread.items()}}
+def evaluate(
+    y: NDArray[Any],
+    y_score: pd.DataFrame,
+    protocols: Mapping[str, Folds],
+    groups: Hashes,
+    *,
+    share: float | None,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Return the metrics of each column of `y_score`, whose rows without a probability do not count.
+
+    A cross-validation has its spread over its folds. The held-out comments have it over bootstrap samples, and their
+    two halves choose each other's thresholds.
+    """
+    metrics_of = {}
+    for name, probability in y_score.items():
+        rows = np.flatnonzero(probability.notna())
+        if name in protocols:
+            parts = spread_over = [left_out for _, left_out in protocols[name]]
+        else:
+            first_half = _mixed(groups[rows], 3) < SPACE / 2
+            parts = [np.flatnonzero(first_half), np.flatnonzero(~first_half)]
+            spread_over = list(resamples(groups[rows], 100, seed))
+        metrics_of[str(name)] = summarise(y[rows], probability.to_numpy()[rows], parts, spread_over, share)
+    return metrics_of
+
+
+def summarise(
+    y: NDArray[Any],
+    probability: NDArray[np.float64],
+    parts: Sequence[Rows] = (),
+    spread_over: Iterable[Rows] = (),
+    share: float | None = None,
+) -> dict[str, Any]:
+    """Return the metrics over all rows, and as `spread` the standard deviation of each over some sets of rows."""
+    above = {name: above_threshold(y, probability, parts, blocked) for name, blocked in BLOCKED.items()}
+
+    def figures(rows: Any) -> dict[str, float]:
+        caught = {name: _mean(blocked[rows][y[rows] == 1]) for name, blocked in above.items()}
+        return scores(y[rows], probability[rows], share) | caught
+
+    over = [figures(rows) for rows in spread_over]
+    values = figures(np.arange(len(y)))
+    spread = {name: _rounded(_deviation([one[name] for one in over])) for name in values}
+    return {"comments": len(y)} | {name: _rounded(value) for name, value in values.items()} | {"spread": spread}
 
 
 def resamples(groups: NDArray[Any], rounds: int, seed: int) -> Iterable[Rows]:
@@ -239,6 +332,10 @@ def resamples(groups: NDArray[Any], rounds: int, seed: int) -> Iterable[Rows]:
         yield np.concatenate([rows_of[group] for group in generator.integers(len(rows_of), size=len(rows_of))])
 
 
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean()) if len(values) else np.nan
+
+
 def _deviation(values: list[float]) -> float:
     known = [value for value in values if not np.isnan(value)]
     return float(np.std(known)) if len(known) > 1 else np.nan
@@ -246,72 +343,3 @@ def _deviation(values: list[float]) -> float:
 
 def _rounded(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 6)
-
-
-MOST_REMEMBERED = 5_000
-
-
-@dataclass(frozen=True)
-class Check:
-    """One metric and its limit; a `value` of None could not be measured, and does not fail the gate."""
-
-    figure: str
-    value: float | None
-    limit: float
-    parameter: str
-    at_least: bool = True
-
-    @property
-    def passed(self) -> bool:
-        """Whether the metric is within its limit."""
-        return self.value is None or (self.value >= self.limit if self.at_least else self.value <= self.limit)
-
-    @property
-    def outcome(self) -> str:
-        """The outcome of the check in words."""
-        return "not measured" if self.value is None else "passed" if self.passed else "FAILED"
-
-    def __str__(self) -> str:
-        bound = "at least" if self.at_least else "at most"
-        shown = "not measured" if self.value is None else f"{self.value:.4f}"
-        return f"{self.figure} is {shown}, {bound} {self.limit:g} is required ({self.parameter})"
-
-
-@dataclass(frozen=True)
-class Passed:
-    """The gate's result for one model, which publishing requires; only `gate` creates it."""
-
-    sha256: str
-
-
-def gate(checks: Iterable[Check], artifact: Artifact) -> Passed:
-    """Return the result that publishing requires; raise `GateError` with each metric that misses its limit."""
-    checks = list(checks)
-    failed = [str(check) for check in checks if not check.passed]
-    if failed:
-        raise GateError("the model does not pass the gate and is not published: " + "; ".join(failed))
-    if all(check.value is None for check in checks):
-        raise GateError("the model is not published: none of the gate's metrics was measured")
-    return Passed(artifact.sha256)
-
-
-def hash_of(comment: str) -> str:
-    """Return the key of a comment's held-out probability in the metadata; it does not reveal the text."""
-    return blake2b(comment.encode(errors="replace"), digest_size=8).hexdigest()
-
-
-def remember(comments: Iterable[str], probability: Iterable[float]) -> dict[str, float]:
-    """Return held-out probabilities by hash for a model's metadata; at most those of the 5,000 smallest hashes."""
-    known = {hash_of(comment): round(float(value), 6) for comment, value in zip(comments, probability, strict=True)}
-    return dict(sorted(known.items())[:MOST_REMEMBERED])
-
-
-def recall(comments: Sequence[str], held_out: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Return for each comment its held-out probability by an earlier model, or NaN if the metadata has none."""
-    return np.array([held_out.get(hash_of(comment), np.nan) for comment in comments], dtype=float)
-
-
-def flipped(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return on which rows two models answer with different classes."""
-    differs: NDArray[np.bool_] = (one > SPAM_THRESHOLD) != (other > SPAM_THRESHOLD)
-    return differs

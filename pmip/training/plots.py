@@ -101,7 +101,7 @@ def by_source(
     sources: Iterable[str],
     y: NDArray[Any],
     probability: NDArray[np.float64],
-    title: str,
+    protocol: str,
     baseline: NDArray[np.float64] | None = None,
 ) -> None:
     """Show the accuracy of each source and its number of comments, the lowest first; a line marks the baseline's."""
@@ -117,7 +117,8 @@ def by_source(
     if baseline is not None:
         axes.plot(accuracy["baseline"], range(len(accuracy)), "|", color=BASELINE, ms=20, mew=3, label="baseline")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.set(yticks=range(len(accuracy)), yticklabels=labels, xlim=(0, 1.15), xlabel="accuracy", title=title)
+    axes.set(yticks=range(len(accuracy)), yticklabels=labels, xlim=(0, 1.15), xlabel="accuracy")
+    axes.set_title(f"By source ({protocol}), the lowest first")
     axes.invert_yaxis()
     lowest = f"{accuracy['model'].iloc[0]:.1%} for {accuracy.index[0]}"
     _show(figure, f"Accuracy of {len(accuracy)} sources, with their numbers of comments; the lowest is {lowest}.")
@@ -159,7 +160,10 @@ def _precision_recall(axes: Axes, y: NDArray[Any], probabilities: Mapping[str, N
 
 def _calibration(axes: Axes, y: NDArray[Any], probability: NDArray[np.float64]) -> None:
     """Draw the share of spam in each bin of probabilities, with its 95 % confidence interval."""
-    bins = evaluation.calibration(y, probability)
+    table = pd.DataFrame({"probability": probability, "spam": y, "comments": 1})
+    bins = table.groupby(evaluation.calibration_bins(probability)).agg(
+        {"probability": "mean", "spam": "sum", "comments": "sum"}
+    )
     intervals = [
         binomtest(int(spam), int(n)).proportion_ci(method="wilson") for spam, n in bins[["spam", "comments"]].to_numpy()
     ]

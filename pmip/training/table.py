@@ -44,6 +44,7 @@ def table(versions: Sequence[Metadata], retired: Sequence[Metadata], served: str
 
 def _cells(metadata: Metadata, state: str) -> tuple[str, ...]:
     model_id, data, comments, *figures = map(_text, row(metadata).values())
+    state += ", needs TRUST_PICKLES" if metadata.not_readable else ""
     return model_id, data, comments, " ".join(figures[:2]), " ".join(figures[2:]), state
 
 

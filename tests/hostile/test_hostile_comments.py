@@ -55,7 +55,7 @@ MATCHED = {"_NOT_LEET", "_WORD_OR_LARGE_NUMBER", "_LATIN_NAME"}  # never searche
 @pytest.fixture(scope="module")
 def lookup(recipe: dict[str, Any]) -> Lookup:
     comments = read_comments(local_files(SAMPLE))
-    model = Augmented(recipe["pipeline"]).fit(comments["CONTENT"], comments["CLASS"]).pipeline_
+    model = Augmented(recipe["pipeline"].steps).fit(comments["CONTENT"], comments["CLASS"]).plain()
     return Lookup.from_plain(read(dumps(model)))
 
 

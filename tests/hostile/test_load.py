@@ -81,7 +81,7 @@ def grandchildren(master: int) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def artifact(recipe: dict[str, Any]) -> Artifact:
     comments = read_comments(local_files(SAMPLE))
-    model = Augmented(recipe["pipeline"]).fit(comments["CONTENT"], comments["CLASS"]).pipeline_
+    model = Augmented(recipe["pipeline"].steps).fit(comments["CONTENT"], comments["CLASS"]).plain()
     return pack(model, Metadata(FIRST, "staging", trained_at="2026-01-01T00:00:00+00:00"))
 
 

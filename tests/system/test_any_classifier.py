@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from edited_notebooks import run_edited
+from papermill.exceptions import PapermillExecutionError
 
 from pmip.errors import NotReadableError
 from pmip.model.verification import load
 from pmip.store.versions import LocalModel
+from pmip.training.table import table
 
 HEAD = """
 from sklearn.calibration import CalibratedClassifierCV
@@ -63,6 +65,8 @@ def test_what_can_only_be_run_is_trained_saved_and_told(tmp_path: Path, model: t
     assert "The API cannot read this model as data" in report
     assert "cannot be explained" in report
     artifact = LocalModel(tmp_path).fetch()
+    assert artifact.metadata
+    assert "needs TRUST_PICKLES" in table([artifact.metadata], [])[1]
     with pytest.raises(NotReadableError, match="TRUST_PICKLES"):
         load(artifact, "it", "dev")
     scorer = load(artifact, "it", "dev", trust_pickles=True)
@@ -108,11 +112,12 @@ def test_a_step_of_ones_own_comes_from_the_package(tmp_path: Path, monkeypatch: 
     assert LocalModel(tmp_path).fetch().metadata
 
 
-def test_a_class_of_the_notebook_is_told_where_to_go(tmp_path: Path) -> None:
-    """The run goes on, and says that no API can load the model."""
+def test_a_class_of_the_notebook_ends_the_run(tmp_path: Path) -> None:
+    """Before the search, with the place where the class has to go, because no API could load the model."""
     head = HEAD.replace(
         "words = ",
         f"import numpy as np\nfrom sklearn.base import BaseEstimator, TransformerMixin\n{OWN_STEP}\nwords = ",
     )
-    report = trained(tmp_path, ("Lengths()", "LogisticRegression()", "{}"), head)
-    assert "which no API can load: move it to pmip/steps.py" in report
+    with pytest.raises(PapermillExecutionError, match=r"which no API can load; move .* to pmip/steps\.py"):
+        trained(tmp_path, ("Lengths()", "LogisticRegression()", "{}"), head)
+    assert not (tmp_path / "model.pkl").exists()

@@ -26,7 +26,7 @@ NOT_READ = {"upside down", "flags"}
 
 def learnt(recipe: dict[str, Any]) -> Pipeline:
     comments = read_comments(local_files(SAMPLE[:-1]))
-    return Augmented(recipe["pipeline"]).fit(comments["CONTENT"], comments["CLASS"]).pipeline_
+    return Augmented(recipe["pipeline"].steps).fit(comments["CONTENT"], comments["CLASS"]).plain()
 
 
 @pytest.fixture(scope="module")

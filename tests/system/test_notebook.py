@@ -33,8 +33,9 @@ from pmip.model.verification import verify
 from pmip.store.versions import LocalModel, is_model_id
 from pmip.training.augmentation import copies_of
 from pmip.training.comments import read_comments
+from pmip.training.comparison import hash_of
 from pmip.training.data import local_files
-from pmip.training.evaluation import groups, hash_of, held_out
+from pmip.training.evaluation import groups, in_test_set
 
 NOTEBOOK = ROOT / "notebooks" / "model-training.ipynb"
 QUICK = ("FOLDS=2", "REPORT=short")
@@ -67,7 +68,7 @@ def test_the_local_model_is_what_the_run_describes(data_dir: Path) -> None:
     assert sum(item["rows"] for item in metadata.training_files) == 554
     assert metadata.parameters["FOLDS"] == 2
     assert metadata.parameters["MAX_FLIPPED"] == 0.1
-    assert metadata.parameters["classifier__C"] in (5, 10, 20, 50)
+    assert metadata.parameters["classifier__C"] in (10, 40, 160)
     assert "TfidfVectorizer(analyzer=token_ngrams, binary=True" in metadata.parameters["pipeline"]
     assert {name for name in metadata.parameters if name.isupper()} == parameters_of(NOTEBOOK)
 
@@ -94,12 +95,16 @@ def searched(recipe: dict[str, Any], texts: Any, y: Any, named: Any) -> Pipeline
         pipeline = clone(recipe["pipeline"]).set_params(**parameters)
         return pipeline.fit([*texts[rows], *copies], labels, classifier__sample_weight=weights)
 
-    def loss(parameters: dict[str, Any]) -> float:
+    def losses(parameters: dict[str, Any]) -> Any:
         folds = StratifiedGroupKFold(2, shuffle=True, random_state=0).split(texts, y, named)
         answers = [(y[test], fitted(rest, parameters).predict_proba(texts[test])) for rest, test in folds]
-        return float(np.mean([log_loss(truth, answer, labels=[0, 1]) for truth, answer in answers]))
+        return np.array([log_loss(truth, answer, labels=[0, 1]) for truth, answer in answers])
 
-    return fitted(np.arange(len(y)), min(ParameterGrid(recipe["search_space"]), key=loss))
+    candidates = [(parameters, losses(parameters)) for parameters in ParameterGrid(recipe["search_space"])]
+    best = min((found for _, found in candidates), key=np.mean)
+    error = {id(found): (found - best).std(ddof=1) / np.sqrt(2) for _, found in candidates}
+    first = next(parameters for parameters, found in candidates if (found - best).mean() <= error[id(found)])
+    return fitted(np.arange(len(y)), first)
 
 
 @pytest.mark.parametrize("protocol", ["leave_one_source_out", "held_out"])
@@ -109,7 +114,7 @@ def test_the_figures_are_those_of_plain_scikit_learn(data_dir: Path, recipe: dic
     texts, y, named = comments["CONTENT"].to_numpy(), comments["CLASS"].to_numpy(), groups(comments["CONTENT"])
     left_out = [np.flatnonzero(comments["source_file"] == path.name) for path in SAMPLE]
     if protocol == "held_out":
-        left_out = [np.flatnonzero(held_out(named, 0.3))]
+        left_out = [np.flatnonzero(in_test_set(named, 0.3))]
     probability = np.full(len(y), np.nan)
     for test in left_out:
         rest = np.flatnonzero(~np.isin(named, named[test]))
@@ -145,7 +150,7 @@ def test_a_gate_whose_failure_is_ignored_lets_nothing_through(tmp_path: Path) ->
 def test_what_is_held_out_follows_from_the_text(data_dir: Path) -> None:
     """The metadata keeps a probability for each held-out comment, and for no other."""
     comments = read_comments(local_files(SAMPLE))["CONTENT"]
-    expected = {hash_of(comment) for comment in comments[held_out(groups(comments), 0.3)]}
+    expected = {hash_of(comment) for comment in comments[in_test_set(groups(comments), 0.3)]}
     metadata = LocalModel(data_dir).fetch().metadata
     assert metadata
     assert metadata.held_out.keys() == expected

@@ -12,6 +12,7 @@ DEFAULTS = {"TRAINING_DATA_ID": "", "FOLDS": 3, "HELD_OUT_SHARE": 0.3, "SEED": 0
 
 def test_parameters_keep_the_type_of_their_default() -> None:
     """An id of digits stays text, a number becomes one, and a blank value means the default."""
+    assert parse_parameters(["SPAM_SHARE=.15"], {"SPAM_SHARE": None}) == {"SPAM_SHARE": 0.15}
     arguments = ["TRAINING_DATA_ID=20240101", "FOLDS=3", "HELD_OUT_SHARE=.5", "SEED=", "VALUES=[1, 2]"]
     assert parse_parameters(arguments, DEFAULTS) == {
         "TRAINING_DATA_ID": "20240101",
@@ -44,6 +45,7 @@ def test_the_defaults_of_the_notebook_are_allowed() -> None:
         ("HELD_OUT_SHARE", 1.0, "a number from 0.05 to 0.9"),
         ("HELD_OUT_SHARE", float("nan"), "a number from 0.05 to 0.9"),
         ("EVALUATED_AT_MOST", 0, "a number from 100 to 10,000,000"),
+        ("SPAM_SHARE", 0, "a number from 0.001 to 0.999"),
         ("MIN_MCC", 80, "a number from -1 to 1"),
         ("REPORT", "long", "full or short"),
         ("TRAINING_DATA_ID", "20240231", "a calendar day"),

@@ -1,6 +1,6 @@
 """Augmentation: copies are the same every time, links stay whole, and the pipeline inside is a plain one."""
 
-from multiprocessing import current_process
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,18 +8,19 @@ import pytest
 from conftest import SAMPLE
 from hypothesis import given
 from hypothesis import strategies as st
+from joblib import Memory
 from sklearn.base import clone
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.naive_bayes import MultinomialNB
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.svm import LinearSVC
+from sklearn.pipeline import Pipeline
 
+from pmip.model.artifact import dumps
+from pmip.model.lookups import Lookup
+from pmip.model.reading import read
 from pmip.training import augmentation
-from pmip.training.augmentation import Augmented, copies_of, weight_parameter, with_copies
+from pmip.training.augmentation import Augmented, copies_of, with_copies
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
 
@@ -81,46 +82,32 @@ def test_links_stay_whole(link: str) -> None:
         assert all(link in copy for copy in copies_of(f"{comment} {number}"))
 
 
-def test_its_parameters_are_those_of_the_pipeline() -> None:
-    """A search names them as the pipeline does; a clone holds another pipeline of the same settings."""
-    model = Augmented(pipeline(LogisticRegression()))
-    other = clone(model).set_params(classifier__C=7, features__min_df=2, weight=0.1)
-    assert (other.get_params()["classifier__C"], other.weight) == (7, 0.1)
-    assert other.pipeline["features"].min_df == 2
+def test_its_parameters_are_those_of_a_pipeline() -> None:
+    """A search names the parameters of the steps as in any pipeline, and its clones keep the own ones."""
+    model = Augmented(pipeline(LogisticRegression()).steps, copy_weight=0.1, share=0.2)
+    other = clone(model).set_params(classifier__C=7)
+    assert (other.get_params()["classifier__C"], other.copy_weight, other.share) == (7, 0.1, 0.2)
     assert model.get_params()["classifier__C"] == 1.0
-    with pytest.raises(ValueError, match="Invalid parameter 'nothing'"):
-        other.set_params(classifier__nothing=1)
 
 
-def test_the_pipeline_inside_is_fitted_to_the_copies_too() -> None:
-    """It is a plain pipeline, equal to one that was fitted to comments and copies by hand."""
+def test_the_plain_pipeline_was_fitted_to_comments_and_copies() -> None:
+    """It equals a pipeline that was fitted to both by hand."""
     comments, y = sample()
-    model = Augmented(pipeline(LogisticRegression())).fit(comments, y)
+    model = Augmented(pipeline(LogisticRegression()).steps).fit(comments, y)
     texts, labels, weights = with_copies(comments, y, 0.5)
     expected = pipeline(LogisticRegression()).fit(texts, labels, classifier__sample_weight=weights)
-    assert type(model.pipeline_) is Pipeline
-    assert np.array_equal(model.predict_proba(comments), expected.predict_proba(comments))
-    assert model.predict(comments).tolist() == expected.predict(comments).tolist()
+    assert type(model.plain()) is Pipeline
+    assert np.array_equal(model.plain().predict_proba(comments), expected.predict_proba(comments))
 
 
-def test_a_worker_fits_the_features_of_a_search_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same results as without: the next candidate of a fold's classifier finds them fitted."""
+def test_a_search_with_memory_has_the_same_scores(tmp_path: Path) -> None:
+    """It fits the features of each fold once, instead of once for each candidate."""
     comments, y = sample()
-    search = GridSearchCV(Augmented(pipeline(LogisticRegression())), {"classifier__C": [0.1, 1.0, 10.0]}, cv=2)
+    search = GridSearchCV(Augmented(pipeline(LogisticRegression()).steps), {"classifier__C": [0.1, 1.0, 10.0]}, cv=2)
     expected = search.fit(comments, y).cv_results_["mean_test_score"]
-    assert len(augmentation._fitted) == 0
-    monkeypatch.setattr(current_process(), "name", "LokyProcess-1")
-    assert np.array_equal(search.fit(comments, y).cv_results_["mean_test_score"], expected)
-    assert len(augmentation._fitted) == 3  # two folds, and all comments
-    search.set_params(estimator__features__min_df=2).fit(comments[:-1], y[:-1])
-    assert len(augmentation._fitted) == augmentation.MOST_FITTED
-    augmentation._fitted.clear()
-    Augmented(
-        Pipeline(
-            [("features", TfidfVectorizer(analyzer=lambda comment: comment.split())), ("classifier", MultinomialNB())]
-        )
-    ).fit(comments, y)
-    assert len(augmentation._fitted) == 0  # what cannot be pickled has no name to be found by
+    search.set_params(estimator__memory=Memory(tmp_path, verbose=0)).fit(comments, y)
+    assert np.array_equal(search.cv_results_["mean_test_score"], expected)
+    assert len([*tmp_path.rglob("output.pkl")]) == 3  # two folds, and all comments
 
 
 def test_no_model_learns_from_the_copy_of_a_comment_that_it_is_asked_about() -> None:
@@ -128,23 +115,14 @@ def test_no_model_learns_from_the_copy_of_a_comment_that_it_is_asked_about() -> 
     generator = np.random.default_rng(0)
     comments = np.array([f"word{number}" for number in range(60)])
     y = generator.integers(2, size=60)
-    probability = cross_val_predict(Augmented(pipeline(MultinomialNB())), comments, y, method="predict_proba")
+    probability = cross_val_predict(Augmented(pipeline(MultinomialNB()).steps), comments, y, method="predict_proba")
     assert len(np.unique(probability[:, 1].round(9))) <= 5  # one for each fold: nothing is known of any word
 
 
-@pytest.mark.parametrize(
-    ("classifier", "name"),
-    [
-        (LogisticRegression(), "classifier__sample_weight"),
-        (CalibratedClassifierCV(LinearSVC()), "classifier__sample_weight"),
-        (GridSearchCV(LogisticRegression(), {}), "classifier__sample_weight"),
-        (make_pipeline(MultinomialNB()), "classifier__multinomialnb__sample_weight"),
-        (KNeighborsClassifier(), ""),
-        (GridSearchCV(KNeighborsClassifier(), {}), ""),
-    ],
-)
-def test_weights_go_to_the_classifiers_that_take_them(classifier: Any, name: str) -> None:
-    """The others learn from copies as from comments."""
+def test_english_stop_words_are_read_as_data() -> None:
+    """The published model holds the words, because an API has no scikit-learn to look them up."""
     comments, y = sample()
-    assert weight_parameter(pipeline(classifier)) == name
-    assert Augmented(pipeline(classifier)).fit(comments, y).predict_proba(comments).shape == (len(comments), 2)
+    words = Pipeline([("features", TfidfVectorizer(stop_words="english")), ("classifier", LogisticRegression())])
+    fitted = Augmented(words.steps).fit(comments, y).plain()
+    lookup = Lookup.from_plain(read(dumps(fitted)))
+    assert [lookup.spam_probability(text) for text in comments] == pytest.approx(fitted.predict_proba(comments)[:, 1])
