@@ -267,7 +267,8 @@ def scores(y: NDArray[Any], probability: NDArray[np.float64], share: float | Non
 
 def calibration_bins(probability: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return for each probability the number of its bin; the bins have equal widths."""
-    return np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins: NDArray[np.int64] = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return bins
 
 
 def calibration_error(y: NDArray[Any], probability: NDArray[np.float64], weights: NDArray[np.float64]) -> float:

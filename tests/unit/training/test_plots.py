@@ -58,7 +58,7 @@ def test_any_name_of_a_source_can_be_drawn(name: str, drawn: Drawn) -> None:
     """Signs of formulas are plain text, and long names are cut."""
     table = TABLE.replace({"source": {"a": name}})
     plots.comments(table)
-    plots.by_source(table["source"], Y, P, "By source (a new video)", baseline=P[::-1])
+    plots.by_source(table["source"], Y, P, "another of these videos", baseline=P[::-1])
     assert axes(drawn)[0].get_yticklabels()[0].get_text().endswith(" (4)")
     assert axes(drawn)[0].get_xlim()[0] == 0
 
