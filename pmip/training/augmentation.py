@@ -41,8 +41,7 @@ class Augmented(Pipeline):  # type: ignore[misc]
         memory: Memory | None = None,
     ) -> None:
         super().__init__(steps, memory=memory)
-        self.copy_weight = copy_weight
-        self.share = share
+        self.copy_weight, self.share = copy_weight, share
 
     def fit(self, X: Iterable[str], y: Sequence[int] | NDArray[Any]) -> Self:  # noqa: N803 - the names of scikit-learn
         """Fit the steps to the comments and their copies."""

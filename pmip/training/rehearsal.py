@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingClassifier
 from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
@@ -58,7 +60,10 @@ def _require_steps(pipeline: Any) -> None:
 
 def _require_probabilities(classifier: Any, share: float | None) -> None:
     name = type(classifier).__name__
-    if not hasattr(classifier, "predict_proba"):
+    last = classifier
+    if isinstance(classifier, StackingClassifier):  # it has predict_proba only once its last classifier is fitted
+        last = classifier.final_estimator or LogisticRegression()
+    if not hasattr(last, "predict_proba"):
         mend = f"set {PROBABILITIES[name]}" if name in PROBABILITIES else f"use CalibratedClassifierCV({name}())"
         raise ArtifactError(f"{name} has no predict_proba with these settings; {mend}")
     if share is not None and not spam_share.is_supported(classifier):

@@ -8,7 +8,12 @@ from conftest import SAMPLE
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, VotingClassifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.naive_bayes import ComplementNB, MultinomialNB
@@ -45,6 +50,7 @@ def test_the_reason_is_blank_for_a_model_that_is_read_as_data() -> None:
     """Any other model can be run, and the reason says what the API cannot read."""
     assert rehearse(LogisticRegression(), FeatureUnion([("comment", steps.CommentFeatures())]), share=0.1) == ""
     assert rehearse(SGDClassifier(loss="log_loss"), search_space=[{"classifier__alpha": [0.1]}, {}]) == ""
+    assert "StackingClassifier" in rehearse(StackingClassifier(VOTE.estimators))
     assert rehearse(RandomForestClassifier(2), share=0.1) == (
         "the model contains sklearn.ensemble._forest.RandomForestClassifier"
     )
