@@ -38,6 +38,9 @@ VARIABLES = {
     ),
     "GIT_REVISION": ("git_revision", None, "abc1234", "abc1234"),
     "AWS_BATCH_JOB_ID": ("batch_job_id", None, "job-1", "job-1"),
+    "AWS_BATCH_JOB_ARRAY_INDEX": ("batch_array_index", None, "0", 0),
+    "AWS_BATCH_JOB_ARRAY_SIZE": ("batch_array_size", None, "2", 2),
+    "DASK_SCHEDULER": ("dask_scheduler", "", "tcp://10.0.0.1:8786", "tcp://10.0.0.1:8786"),
     "PROMETHEUS_MULTIPROC_DIR": ("metrics_dir", None, "/srv/figures", Path("/srv/figures")),
     "AWS_LAMBDA_RUNTIME_API": ("on_lambda", False, "127.0.0.1:9001", True),
 }
