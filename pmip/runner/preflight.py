@@ -45,7 +45,7 @@ DOWNLOADS = re.compile(r"fetch_(?!newest)\w+|download|urlretrieve|load_dataset|s
 SHELL_MAGICS = ("system", "sx", "pip", "conda", "mamba", "uv", "bash", "sh", "script", "perl", "ruby")
 FILE_MAGICS = ("cat", "cp", "ls", "mkdir", "mv", "rm")  # commands of the shell too
 PARAMETERS_TAG, DATA_TAG, MODEL_TAG, RESULT_TAG = TAGS = ("parameters", "training-data", "model", "model-id")
-PUBLISHING = ("gate", "publish")  # functions that the notebook has to call
+PUBLISHING = ("decide", "publish")  # functions that the notebook has to call
 
 
 def check(notebook: Path) -> None:

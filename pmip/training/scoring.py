@@ -18,7 +18,8 @@ from pmip.training.files import CommentFile, entries
 from pmip.training.mistakes import Mistakes
 from pmip.training.tables import PREDICTED, Table, escaped, open_table
 
-CHUNK = 1000  # comments of one task; for fewer, a second process is not worth its start
+CHUNK = 1000  # comments of one task
+FEW = 10_000  # comments; for so few, other processes are not worth their start
 CHUNKS_IN_MEMORY = 128
 
 _scorers: dict[str, Scorer] = {}  # the scorer of this process
@@ -75,7 +76,7 @@ def scored(
     _score(version, [])  # in this process first, so that a wrong model is reported before others start
     chunks = _chunks(_rows(files, column, contents.columns))
     with tqdm(total=contents.rows, desc="score", unit="comment", unit_scale=True, disable=None) as bar:
-        answers = _here(chunks, version) if contents.rows <= CHUNK else _by_workers(chunks, version, scheduler)
+        answers = _here(chunks, version) if contents.rows <= FEW else _by_workers(chunks, version, scheduler)
         for rows, probabilities in answers:
             for row, probability in zip(rows, probabilities, strict=True):
                 yield row._replace(probability=probability)

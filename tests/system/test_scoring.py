@@ -41,7 +41,7 @@ def folder(artifact: Artifact, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("repeated", [1, 30], ids=["one process", "several processes"])
+@pytest.mark.parametrize("repeated", [1, 100], ids=["one process", "several processes"])
 def test_the_answers_are_those_of_the_api(folder: Path, artifact: Artifact, repeated: int) -> None:
     """Each row keeps its columns and its place, in one process and in several, and names the version."""
     table = pd.concat([pd.read_csv(SAMPLE[0], **PANDAS)] * repeated)
@@ -115,7 +115,7 @@ def test_a_folder_is_scored_file_by_file_here_and_in_s3(folder: Path, bucket: S3
 def test_one_core_several_and_a_cluster_write_the_same_bytes(folder: Path) -> None:
     """However the work is shared, the rows stay in order."""
     distributed = pytest.importorskip("distributed")
-    rows = [f"{text},{number}" for number, text in enumerate(["subscribe to me", "lovely song", "=free"] * 2000)]
+    rows = [f"{text},{number}" for number, text in enumerate(["subscribe to me", "lovely song", "=free"] * 4000)]
     (folder / "many.csv").write_text("\n".join(["CONTENT,id", *rows]))
     outcomes = {}
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
@@ -125,7 +125,7 @@ def test_one_core_several_and_a_cluster_write_the_same_bytes(folder: Path) -> No
             assert outcome.returncode == 0, outcome.stderr
             outcomes[name] = (folder / f"{name}.csv").read_bytes()
     assert len(set(outcomes.values())) == 1
-    assert outcomes["one"].count(b"\n") == 6001
+    assert outcomes["one"].count(b"\n") == 12_001
 
 
 def test_an_interrupted_run_leaves_nothing(folder: Path) -> None:
