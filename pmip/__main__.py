@@ -280,14 +280,29 @@ def _parser() -> argparse.ArgumentParser:
         "notebook", nargs="?", type=Path, help="check another notebook; the one that runs is always the project's"
     )
     add(get_training_data)
-    seeding = add(seed_training_data)
+    _seeding_options(add(seed_training_data))
+    _scoring_options(add(score))
+    add(get_latest_model).add_argument("environment", nargs="?", default="staging", choices=("staging", "prod"))
+    listing = add(versions)
+    listing.add_argument("--ids", action="store_true", help="print only the ids of the versions that are not retired")
+    listing.add_argument("--api", metavar="URL", help="ask this API which version it serves, with the key in API_KEYS")
+    add(retire).add_argument("model_id")
+    add(restore).add_argument("model_id")
+    add(promote).add_argument("model_id")
+    add(make_bucket)
+    return parser
+
+
+def _seeding_options(seeding: argparse.ArgumentParser) -> None:
     seeding.add_argument("files", nargs="+", metavar="FILE", help=KINDS)
     seeding.add_argument("--if-empty", action="store_true", help="do nothing if there already is training data")
     seeding.add_argument("--day", metavar="YYYYMMDD", help="default: today (UTC), or with --add the next free day")
     seeding.add_argument("--add", action="store_true", help="make a new day of the newest day and the files")
     seeding.add_argument("--newer-wins", action="store_true", help="with --add: new labels replace those of the day")
     seeding.add_argument("--dry-run", action="store_true", help="with --add: tell what would be done")
-    scoring = add(score)
+
+
+def _scoring_options(scoring: argparse.ArgumentParser) -> None:
     scoring.add_argument("files", nargs="+", metavar="FILE", help=f"{KINDS}, or a folder of these; also s3://...")
     scoring.add_argument("--column", default="CONTENT", help="the column of the comments; default: CONTENT")
     scoring.add_argument(
@@ -300,15 +315,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="write the N comments nearest to the threshold, with an empty CLASS",
     )
-    add(get_latest_model).add_argument("environment", nargs="?", default="staging", choices=("staging", "prod"))
-    listing = add(versions)
-    listing.add_argument("--ids", action="store_true", help="print only the ids of the versions that are not retired")
-    listing.add_argument("--api", metavar="URL", help="ask this API which version it serves, with the key in API_KEYS")
-    add(retire).add_argument("model_id")
-    add(restore).add_argument("model_id")
-    add(promote).add_argument("model_id")
-    add(make_bucket)
-    return parser
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from pmip.model import verification
 from pmip.model.artifact import Artifact
 from pmip.store.objects import S3Storage
 from pmip.store.versions import LOCAL, LocalModel, ModelStore
+from pmip.training.comments import read_comments
+from pmip.training.data import find_local, local_files
 from pmip.training.evaluation import groups
 from pmip.training.tables import PREDICTED, unescaped
 
@@ -223,3 +225,26 @@ def test_a_terminal_sees_how_far_it_is(folder: Path) -> None:
             shown += piece
     assert b"score: 100%" in shown
     assert outcome.stdout == score(folder, "x.csv", "--column", "Text").stdout
+
+
+def test_labelled_comments_come_into_the_next_day(folder: Path) -> None:
+    """Score, label some of the chosen comments, add them: the new day holds everything, and nothing else was done."""
+    data = folder / "data" / "training" / "20260101"
+    data.mkdir(parents=True)
+    (data / "old.csv").write_bytes(SAMPLE[0].read_bytes())
+    fifth = pd.read_csv(SAMPLE[1], **PANDAS)
+    fifth.drop(columns="CLASS").to_csv(folder / "fifth.csv", index=False)
+    assert score(folder, "fifth.csv", "--for-labelling", "20", "--output", "new.csv").returncode == 0
+    labelled = pd.read_csv(folder / "new.csv", encoding="utf-8-sig", **PANDAS)
+    labels = fifth.set_index("COMMENT_ID")["CLASS"]
+    labelled["CLASS"] = [labels[name] if number < 15 else "" for number, name in enumerate(labelled["COMMENT_ID"])]
+    labelled.to_csv(folder / "new.csv", index=False, sep=";", encoding="utf-8-sig")
+    command = [sys.executable, "-P", "-m", "pmip", "seed-training-data", "--add", "new.csv", "--day", "20260102"]
+    settings = os.environ | {"DATA_DIR": "data", "ENVIRONMENT": "dev"}
+    subprocess.run(command, cwd=folder, env=settings, check=True, capture_output=True, timeout=120)
+    comments = read_comments(find_local(folder / "data", folder).files)
+    assert comments["source"].value_counts().to_dict() == {
+        "old": len(read_comments(local_files(SAMPLE[:1]))),
+        "fifth": 15,
+    }
+    assert not set(PREDICTED) & set(comments)

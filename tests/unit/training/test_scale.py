@@ -109,7 +109,7 @@ def test_the_step_and_its_seconds_are_told(capfd: pytest.CaptureFixture[str]) ->
 
 def test_an_error_of_a_worker_is_the_error_of_the_step() -> None:
     """The message has its type and its place without its text, which may quote a comment."""
-    with pytest.raises(TrainingRunError, match=r"^sharing out failed \(ValueError in .*, line \d+, \w+\)$"):
+    with pytest.raises(TrainingRunError, match=r"^sharing out failed \(ValueError in .*, line \d+, \S+\)$"):
         share_out([(float, "1"), (float, "a comment")])
 
 
