@@ -138,22 +138,6 @@ def test_a_reload_loses_no_request(api: Api) -> None:
     assert {answer.status for answer in load.answers} == {200}
 
 
-def test_an_aborted_upgrade_leaves_the_metrics_of_the_running_server(api: Api) -> None:
-    """SIGUSR2 starts a second server beside the first one; when it is killed, the first one counts on."""
-    api.predict(20)
-    folders = {path.parent for path in api.figure_files()}
-    workers = api.workers()
-    api.process.send_signal(signal.SIGUSR2)
-    wait_for(lambda: api.log.read_text().count("Booting worker") == 6, 60)
-    for process in psutil.Process(api.process.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if process not in workers:
-                process.kill()
-    assert all(folder.is_dir() for folder in folders)
-    api.predict(10)
-    assert figures_in(api.get("/metrics"))[COUNT] == 30
-
-
 def test_without_the_folder_of_the_metrics_requests_are_answered(api: Api) -> None:
     """New workers log once that their metrics are incomplete."""
     api.predict(20)
