@@ -12,7 +12,7 @@ from pmip.model.artifact import Metadata, spam_probabilities
 from pmip.model.lookups import Lookup
 
 SPAM_THRESHOLD = 0.5
-FEW = 8  # comments, which take a few milliseconds at most
+FEW, LONG = 8, 1000  # give way after so many comments, or one of more characters: a few milliseconds
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _giving_way(comments: Iterable[str]) -> Iterator[str]:
     """
     for number, comment in enumerate(comments, 1):
         yield comment
-        if number % FEW == 0:
+        if number % FEW == 0 or len(comment) > LONG:
             time.sleep(0)
 
 

@@ -123,37 +123,19 @@ def test_sigterm_finishes_the_requests_in_hand(api: Api) -> None:
     assert api.process.wait(30) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
-def test_a_restart_resets_no_connection(api: Api, number: signal.Signals) -> None:
-    """At load, beside idle kept connections: requests are answered, or after the end refused, within ten seconds."""
+def test_a_reload_loses_no_request(api: Api) -> None:
+    """SIGHUP at load, beside idle kept connections, replaces all workers while each request is answered."""
     before = api.workers()
     with ExitStack() as stack:
         for _ in range(6):
             stack.enter_context(api.call(b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")).recv(65536)
         with Load(api.port) as load:
             wait_for(lambda: len(load.answers) > 20, 30)
-            api.process.send_signal(number)
-            seconds = wait_for(lambda: not api.workers() & before, 30)
-            wait_for(lambda: load.answers[-1].status == (0 if number == signal.SIGTERM else 200), 30)
-    lost = {answer.model_id for answer in load.answers if answer.status != 200}
-    assert all("refused" in reason for reason in lost)
-    assert bool(lost) == (number == signal.SIGTERM)
-    assert seconds < 20
-
-
-def test_an_aborted_upgrade_leaves_the_metrics_of_the_running_server(api: Api) -> None:
-    """SIGUSR2 starts a second server beside the first one; when it is killed, the first one counts on."""
-    api.predict(20)
-    folders = {path.parent for path in api.figure_files()}
-    workers = api.workers()
-    api.process.send_signal(signal.SIGUSR2)
-    wait_for(lambda: any(child.children() for child in api.workers() - workers), 30)
-    [upgrade] = api.workers() - workers
-    for process in [upgrade, *upgrade.children()]:
-        process.kill()
-    assert all(folder.is_dir() for folder in folders)
-    api.predict(10)
-    assert figures_in(api.get("/metrics"))[COUNT] == 30
+            api.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: not any(worker.is_running() for worker in before), 60)
+            answered = len(load.answers)
+            wait_for(lambda: len(load.answers) > answered + 20, 30)
+    assert {answer.status for answer in load.answers} == {200}
 
 
 def test_without_the_folder_of_the_metrics_requests_are_answered(api: Api) -> None:
