@@ -141,7 +141,7 @@ def test_versions_are_drawn_in_their_order(drawn: Drawn) -> None:
 
 def test_a_table_of_figures_shows_the_spread() -> None:
     """A column for each method and protocol, in which nothing is left blank."""
-    scores = {"held_out": evaluation.summarise(Y, P, [np.arange(4), np.arange(4, 8)])}
+    scores = {"held_out": evaluation.summarise(Y, P, spread_over=[np.arange(4), np.arange(4, 8)])}
     table = plots.figures({"this model": scores, "baseline": {}}, {"held_out": "held out"})
     assert table.loc["accuracy", ("this model", "held out")] == "0.750 ± 0.000"
     assert table.loc["MCC", ("this model", "held out")] == "0.500"
