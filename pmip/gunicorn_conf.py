@@ -18,7 +18,7 @@ from typing import Any
 
 from pmip.config import Settings
 from pmip.errors import SettingsError
-from pmip.http.log import log_to_stderr
+from pmip.http.log import log_to_stderr, stderr
 
 log = logging.getLogger("pmip.gunicorn")
 
@@ -31,6 +31,7 @@ bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_
 workers = _settings.workers
 loglevel = _settings.log_level
 log_to_stderr(_settings.log_level)
+stderr.select = monkey.get_original("select", "select")  # it never waits, and gevent's own is slow
 errorlog = None  # gunicorn's logger has the handler above; its setting `logconfig_dict` would also log each request
 worker_class = "gevent"  # slow and idle callers cost a greenlet each
 worker_connections = 900  # of each worker; below 1024, the usual limit of open files

@@ -40,6 +40,7 @@ class Stderr(logging.Handler):
     """
 
     dropped = 0
+    select = staticmethod(select.select)  # gunicorn_conf.py sets the one that gevent has not patched
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -48,7 +49,7 @@ class Stderr(logging.Handler):
     def write(self, line: str) -> None:
         """Write a line, or count it as dropped; a closed or full log is no error."""
         with suppress(OSError):
-            if not select.select([], [STDERR], [], 0)[1]:
+            if not self.select([], [STDERR], [], 0)[1]:
                 self.dropped += 1
                 return
             dropped, self.dropped = self.dropped, 0

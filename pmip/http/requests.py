@@ -91,6 +91,8 @@ def drain(response: Response) -> Response:
     A caller who waits for 100 Continue is answered at once; more than `MAX_DRAINED` bytes are left unread.
     """
     environ, left = request.environ, MAX_DRAINED
+    if response.status_code < 400:  # the route has read the body
+        return response
     if (environ.get("CONTENT_LENGTH") or "HTTP_TRANSFER_ENCODING" in environ) and "HTTP_EXPECT" not in environ:
         with suppress(ParseException, OSError):  # gunicorn then ends the connection after this answer
             while left > 0 and (data := environ["wsgi.input"].read(min(left, 65536))):

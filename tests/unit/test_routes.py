@@ -32,6 +32,7 @@ from pmip.store.versions import ModelStore
 LIMITS = Limits(max_comments=3, max_comment_chars=100, max_total_chars=200, max_explained_chars=110, max_body_bytes=500)
 SECRET = "s3cr3t comment"
 LINEAGE = "model_id ENVIRONMENT training_data_id training_files trained_at parameters metrics git_revision libraries"
+LINEAGE += " sources not_readable"
 STATE = "sha256 report batch_job_id verified scorer loaded_at version last_check_at last_error"
 WRONG_CALLS = [
     ("?type=explain", '{"comments": []}', 400, "unknown type; it must be one of class, probability"),
