@@ -61,7 +61,7 @@ EXTRAS = {
 
 setup(
     name="pmip",
-    version="0.2.0",
+    version="0.3.0",
     description="Predictive models in production: a notebook trains, S3 keeps the versions, an API serves the newest.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
