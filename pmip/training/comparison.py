@@ -131,7 +131,7 @@ def sentences(result: Mapping[str, Any] | None) -> list[str]:
 
 
 def versions(metadata: Iterable[Metadata]) -> pd.DataFrame:
-    """Return a row for each version: its id, its data, and its metrics on a new video and on held-out comments."""
+    """Return a row for each version: its id, its data, and its metrics on another video and on held-out comments."""
     return pd.DataFrame(map(row, metadata)).astype({"comments": "Int64"})  # which may be missing
 
 

@@ -213,7 +213,7 @@ def over_versions(versions: pd.DataFrame) -> None:
     """Show accuracy and MCC of the versions, oldest first; a label says that the axis does not begin at zero."""
     figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
     for metric, line in (("accuracy", "-"), ("MCC", "--")):
-        for where, marker in (("a new video", "o"), ("held out", "s")):
+        for where, marker in (("another video", "o"), ("held out", "s")):
             values = versions[f"{metric}, {where}"].astype(float)
             axes.plot(range(len(versions)), values, line, marker=marker, color=MODEL, label=f"{metric}, {where}")
     axes.set_xticks(range(len(versions)), versions["model id"], rotation=30, ha="right")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pmip.model.artifact import Metadata
 
-HEADINGS = ("model id", "data", "comments", "new video: accuracy, MCC", "held out: accuracy, MCC", "state")
+HEADINGS = ("model id", "data", "comments", "another video: accuracy, MCC", "held out: accuracy, MCC", "state")
 Cell = str | int | float | None
 
 
@@ -18,7 +18,7 @@ def row(metadata: Metadata) -> dict[str, Cell]:
     comments = sum(counts) if counts and len(counts) == len(numbers) else None
     cells: dict[str, Cell] = {"model id": metadata.model_id, "training data": metadata.training_data_id}
     cells["comments"] = comments
-    for protocol, title in (("leave_one_source_out", "a new video"), ("held_out", "held out")):
+    for protocol, title in (("leave_one_source_out", "another video"), ("held_out", "held out")):
         scores = metadata.metrics.get(protocol)
         for key, name in (("accuracy", "accuracy"), ("mcc", "MCC")):
             figure = scores.get(key) if isinstance(scores, dict) else None

@@ -44,7 +44,7 @@ def test_figures_of_versions_stand_in_a_line_each() -> None:
     """A figure that a version lacks is missing."""
     table = comparison.versions([EARLIER, Metadata("20240101")])
     assert table["accuracy, held out"].tolist()[0] == 0.9
-    assert table[["accuracy, a new video", "MCC, a new video"]].isna().all().all()
+    assert table[["accuracy, another video", "MCC, another video"]].isna().all().all()
     assert table["comments"].tolist() == [10, pd.NA]
 
 

@@ -192,7 +192,7 @@ def test_sources_are_left_out_one_after_the_other() -> None:
 
 
 def test_a_source_that_holds_all_spam_cannot_be_left_out() -> None:
-    """Then nothing is measured on a new video, because not every source could be left out."""
+    """Then nothing is measured on another video, because not every source could be left out."""
     assert evaluation.leave_one_source_out(np.array([0, 0, 1, 1, 0, 0]), ["a"] * 4 + ["b"] * 2, np.arange(6)) == []
 
 

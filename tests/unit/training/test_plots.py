@@ -133,7 +133,7 @@ def test_evidence_has_one_scale_on_both_sides(scorer: Scorer, drawn: Drawn) -> N
 
 def test_versions_are_drawn_in_their_order(drawn: Drawn) -> None:
     """The axis says that it does not begin at zero; a figure that a version lacks leaves a gap."""
-    names = ["accuracy, a new video", "MCC, a new video", "accuracy, held out", "MCC, held out"]
+    names = ["accuracy, another video", "MCC, another video", "accuracy, held out", "MCC, held out"]
     lines = [{"model id": "one"} | dict.fromkeys(names, 0.9), {"model id": "two"} | dict.fromkeys(names)]
     plots.over_versions(pd.DataFrame(lines))
     assert axes(drawn)[0].get_ylabel() == "does not begin at 0"
