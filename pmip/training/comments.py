@@ -41,6 +41,8 @@ def read_comments(files: Iterable[CommentFile]) -> pd.DataFrame:
     files = list(files)
     comments = labelled_comments(files)[0]
     _require_trainable(comments, named([file.origin for file in files]))
+    if number := contradictory(comments).sum():
+        log.warning("%d comments have a text that is labelled both 0 and 1; correct the labels", number)
     return comments.drop(columns="source_is_file")
 
 

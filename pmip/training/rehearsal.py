@@ -27,6 +27,7 @@ from pmip.training.publishing import verify_and_load
 from pmip.training.scale import place
 
 REHEARSED = 150  # comments of each class
+NO_TERMS = ("After pruning, no terms remain", "empty vocabulary")  # how scikit-learn's errors about it begin
 # How a classifier without probabilities gets them; CalibratedClassifierCV can add them to any other.
 PROBABILITIES = {"SGDClassifier": 'loss="log_loss"', "VotingClassifier": 'voting="soft"'}
 
@@ -107,6 +108,11 @@ def _fit_to_all(model: Augmented, comments: NDArray[Any], labels: NDArray[Any]) 
     try:
         transformed = clone(features).fit_transform(comments, labels)
     except Exception as error:
+        if str(error).startswith(NO_TERMS):  # the text of these errors quotes no comment
+            raise ArtifactError(
+                "a vectorizer finds no word or n-gram that occurs in at least min_df comments; lower min_df, or use "
+                "analyzer='char' if the texts have no spaces between words"
+            ) from None
         raise ArtifactError(f"the features cannot be fitted to a list of texts ({place(error)})") from None
     tags, name = get_tags(classifier).input_tags, type(classifier).__name__
     if tags.positive_only and transformed.min() < 0:
