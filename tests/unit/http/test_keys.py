@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from conftest import reloader_of
+from conftest import local_reloader
 from flask import Request
 from flask.testing import FlaskClient
 
@@ -13,18 +13,13 @@ from pmip.errors import SettingsError
 from pmip.http.keys import ApiKeys
 from pmip.model.artifact import Artifact
 from pmip.routes import create_app
-from pmip.store.versions import LocalModel
 
 ASKED = [("POST", "/predict"), ("GET", "/model-info"), ("GET", "/metrics")]
 OPEN = [("GET", path) for path in ("/healthcheck", "/readiness", "/swagger.json", "/openapi.json", "/try", "/")]
 
 
 def client_with(keys: ApiKeys, folder: Path, artifact: Artifact) -> FlaskClient:
-    local = LocalModel(folder)
-    local.save(artifact)
-    reloader = reloader_of(local, folder)
-    reloader.step()
-    return create_app(reloader, Limits(), api_keys=keys).test_client()
+    return create_app(local_reloader(folder, artifact), Limits(), api_keys=keys).test_client()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import reloader_of
+from conftest import local_reloader
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +16,6 @@ from pmip.config import Limits
 from pmip.http.log import JsonLines
 from pmip.model.artifact import Artifact
 from pmip.routes import create_app
-from pmip.serving.reloader import Reloader
-from pmip.store.versions import LocalModel
 
 SECRET = "a comment that nobody may read"
 
@@ -29,15 +27,7 @@ def _log_level(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture
 def client(tmp_path: Path, artifact: Artifact) -> FlaskClient:
-    return create_app(serving(tmp_path, artifact), Limits()).test_client()
-
-
-def serving(folder: Path, artifact: Artifact) -> Reloader:
-    local = LocalModel(folder)
-    local.save(artifact)
-    reloader = reloader_of(local, folder)
-    reloader.step()
-    return reloader
+    return create_app(local_reloader(tmp_path, artifact), Limits()).test_client()
 
 
 def last(capfd: pytest.CaptureFixture[str]) -> dict[str, object]:
@@ -80,7 +70,7 @@ def test_the_caller_is_told_through_trusted_proxies(
 ) -> None:
     """The log names the client that the trusted proxies report, whatever else the caller wrote into the header."""
     for trusted, told in ((0, "127.0.0.1"), (1, "198.51.100.7"), (2, "203.0.113.9")):
-        app = create_app(serving(tmp_path / str(trusted), artifact), Limits(), trusted_proxies=trusted)
+        app = create_app(local_reloader(tmp_path / str(trusted), artifact), Limits(), trusted_proxies=trusted)
         for sent in ("203.0.113.9, 198.51.100.7", '", "203.0.113.9, 198.51.100.7'):
             app.test_client().get("/healthcheck", headers={"X-Forwarded-For": sent})
             assert last(capfd)["client"] == told

@@ -198,7 +198,7 @@ def test_a_fault_that_nobody_foresaw_never_ends_the_search(host: Host) -> None:
 
 
 def test_a_process_whose_code_is_older_than_its_files_refuses_the_version(host: Host, monkeypatch: Any) -> None:
-    """When pmip.text was changed on disk, a running API refuses the version and asks for a restart."""
+    """A running API whose pmip.text was changed on disk refuses the version and says that it must be restarted."""
     host.publish(FIRST)
     monkeypatch.setattr(text, "_TOKEN", re.compile(r"\w"))
     Updater(host.store, host.cache, partial(verify_in_child, environment="staging")).check()
@@ -207,7 +207,7 @@ def test_a_process_whose_code_is_older_than_its_files_refuses_the_version(host: 
 
 
 def test_an_api_with_newer_text_says_that_all_versions_are_older(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An API whose pmip.text fits no version reports this at each check, with the code to deploy as one remedy."""
+    """An API whose pmip.text fits no version says so at each check, and names the code to deploy as one remedy."""
     host.publish(FIRST, SECOND)
     monkeypatch.setattr(text, "_TOKEN", re.compile(r"\w"))
     for _ in range(2):
