@@ -1,4 +1,4 @@
-"""Settings from the environment: defaults, what is accepted, and mistakes told all at once."""
+"""Settings from the environment: their defaults, which values are accepted, and how mistakes are reported at once."""
 
 import sys
 from dataclasses import asdict, replace
@@ -51,32 +51,32 @@ NUMBERS = [name for name, (_, default, _, _) in VARIABLES.items() if type(defaul
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
-    """Nothing needs to be set to work on a laptop."""
+    """A user on a laptop gets the defaults without setting any variable."""
     assert Settings.from_environ({}) == DEFAULTS
 
 
 def test_every_variable_sets_its_field() -> None:
-    """Each field has one variable, and space around a value does not count."""
+    """Each variable sets its field, and space around its value is ignored."""
     settings = Settings.from_environ({name: text for name, (_, _, text, _) in VARIABLES.items()})
     assert asdict(settings) == {field: value for field, _, _, value in VARIABLES.values()}
 
 
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an argument the variables of this process count, as they are at the time of the call."""
+    """Without an argument the settings come from the variables that this process has at the time of the call."""
     monkeypatch.setenv("PORT", "8123")
     assert Settings.from_environ().port == 8123
 
 
 @pytest.mark.parametrize("value", ["", " ", "\t\n"])
 def test_an_empty_variable_counts_as_unset(value: str) -> None:
-    """A scheduler that hands every variable on hands empty ones on too."""
+    """An empty variable counts as unset, because a scheduler passes on empty variables too."""
     names = ("ENVIRONMENT", "BUCKET", "DATA_DIR", "PINNED_MODEL_ID", "TRUST_PICKLES", "HOST", "LOG_LEVEL")
     assert Settings.from_environ(dict.fromkeys((*names, *NUMBERS), value)) == DEFAULTS
 
 
 @pytest.mark.parametrize("text", ["comments", "s3://comments", "s3://comments/", "comments/"])
 def test_a_bucket_is_named_with_or_without_its_scheme(text: str) -> None:
-    """All usual ways to write a bucket give its name."""
+    """A user may write the bucket with or without s3:// and a slash at the end."""
     assert Settings.from_environ({"BUCKET": text}).bucket == "comments"
 
 
@@ -84,7 +84,7 @@ def test_a_bucket_is_named_with_or_without_its_scheme(text: str) -> None:
     "text", ["s3://comments/models", "comments/models/", "s3://", "/", "https://comments", "My Bucket", "s3"]
 )
 def test_a_bucket_with_a_path_or_an_impossible_name_is_refused(text: str) -> None:
-    """The layout inside the bucket is fixed, so a path is a mistake and not silently cut off."""
+    """A bucket with a path or an impossible name is refused, because the layout inside the bucket is fixed."""
     with pytest.raises(SettingsError, match=r"BUCKET=.*without a path"):
         Settings.from_environ({"BUCKET": text})
 
@@ -93,21 +93,21 @@ def test_a_bucket_with_a_path_or_an_impossible_name_is_refused(text: str) -> Non
     "text", ["//evil.example/x", "pre", "/", "/a//b", "/../x", "/a?b", "/a b", "/é", "https://x/y"]
 )
 def test_a_prefix_that_is_no_plain_path_is_refused(text: str) -> None:
-    """It stands in a page that runs scripts."""
+    """A URL prefix that is no plain path is refused, because a page that runs scripts contains it."""
     with pytest.raises(SettingsError, match=r"URL_PREFIX=.*must be a path such as /spam"):
         Settings.from_environ({"URL_PREFIX": text})
 
 
 @pytest.mark.parametrize("text", ["*", "example.org", "https://example.org/", "https://*.example.org", "null", ","])
 def test_an_origin_is_a_scheme_and_a_host(text: str) -> None:
-    """Nobody lets every page in by mistake."""
+    """An origin for CORS that is not a scheme and a host is refused, so that nobody admits every page by mistake."""
     with pytest.raises(SettingsError, match=r"CORS_ORIGINS=.*must be origins such as"):
         Settings.from_environ({"CORS_ORIGINS": text})
 
 
 @pytest.mark.parametrize("environment", ["staging", "prod", "Prod"])
 def test_a_bucket_is_required_outside_dev(environment: str) -> None:
-    """Staging and prod cannot work without a store."""
+    """An operator of staging or prod without a bucket gets an error that names BUCKET."""
     with pytest.raises(SettingsError, match="BUCKET is missing"):
         Settings.from_environ({"ENVIRONMENT": environment})
     settings = Settings.from_environ({"ENVIRONMENT": environment, "BUCKET": "comments"})
@@ -115,7 +115,7 @@ def test_a_bucket_is_required_outside_dev(environment: str) -> None:
 
 
 def test_all_mistakes_are_told_in_one_message() -> None:
-    """Whoever mends the settings sees every bad or missing one at once, with what would be right."""
+    """A user gets all wrong and missing settings in one line, each with the values that are allowed."""
     bad = dict.fromkeys(NUMBERS, "many") | {"ENVIRONMENT": "prod", "LOG_LEVEL": "loud"}
     with pytest.raises(SettingsError) as raised:
         Settings.from_environ(bad)
@@ -128,7 +128,7 @@ def test_all_mistakes_are_told_in_one_message() -> None:
 
 @pytest.mark.parametrize("text", ["production", "test", "dev,prod"])
 def test_an_unknown_environment_is_refused(text: str) -> None:
-    """A mistyped environment must not end as dev."""
+    """A mistyped environment is refused with the list of environments, and is not taken for dev."""
     with pytest.raises(SettingsError, match=r"ENVIRONMENT=.*must be one of dev, staging, prod"):
         Settings.from_environ({"ENVIRONMENT": text})
 
@@ -136,7 +136,7 @@ def test_an_unknown_environment_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "-1", "many", "1,5", "9" * 5000])
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_that_is_none_or_out_of_bounds_is_refused(name: str, text: str) -> None:
-    """Only finite numbers within their bounds are taken."""
+    """A number that is not finite, not a number or out of bounds is refused with the name of its variable."""
     with pytest.raises(SettingsError, match=f"{name}=.*must be a (whole )?number"):
         Settings.from_environ({name: text})
 
@@ -151,13 +151,13 @@ def test_a_number_that_is_none_or_out_of_bounds_is_refused(name: str, text: str)
     ],
 )
 def test_the_first_number_beyond_a_bound_is_refused(name: str, text: str) -> None:
-    """Bounds are those that make sense, and the message tells them."""
+    """The first number beyond a bound is refused, and the message names the bound."""
     with pytest.raises(SettingsError, match=r"must be a (whole )?number (of at least [\d.]+|from 1 to 65535)$"):
         Settings.from_environ({name: text})
 
 
 def test_api_keys_are_read_and_never_shown() -> None:
-    """A list with commas gives the keys, logs show none, and a list without any is no way to let everybody in."""
+    """Keys are separated by commas and not shown by repr; a list without any key is refused."""
     settings = Settings.from_environ({"API_KEYS": " first, second ,"})
     assert settings.api_keys == ("first", "second")
     assert "first" not in repr(settings)
@@ -166,7 +166,7 @@ def test_api_keys_are_read_and_never_shown() -> None:
 
 
 def test_pickles_are_trusted_only_where_they_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An API without scikit-learn says at its start how to get it, instead of refusing each model later."""
+    """An operator who trusts pickles without scikit-learn gets an error at the start that says how to install it."""
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(SettingsError, match=r"TRUST_PICKLES='true': .* with sklearn, .* EXTRAS=lambda,pickles"):
         Settings.from_environ({"TRUST_PICKLES": "true"})

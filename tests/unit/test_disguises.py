@@ -1,4 +1,4 @@
-"""What hides a comment's letters is undone; what hides nothing stays."""
+"""Disguised letters in comments become plain ones, and all other text stays as it is."""
 
 import pytest
 
@@ -21,29 +21,29 @@ BOM = "\ufeff"
     ],
 )
 def test_letters_become_plain_and_keep_their_case(comment: str, plain: str) -> None:
-    """References, look-alikes, accents, spacing and stars are undone; other scripts and the case are left."""
+    """References, look-alikes, accents, spacing and stars become plain letters; case and other scripts stay."""
     assert undisguised(comment) == plain
 
 
 @pytest.mark.parametrize("mark", [BOM, "&#65279;", "&amp;#xfeff;"])
 def test_no_byte_order_mark_is_left(mark: str) -> None:
-    """A byte order mark, which tells the label in the collected data, is dropped however it is written."""
+    """A byte order mark, which reveals the label in the collected data, is removed in every notation."""
     assert unescaped(f"good {mark}song{mark}") == undisguised(f"good {mark}song{mark}") == "good song"
 
 
 def test_some_signs_stand_for_more_than_one_letter() -> None:
-    """A ligature is taken apart, a sign for a whole phrase is not: it would let a comment grow eighteenfold."""
+    """A ligature becomes its letters, but a sign for a phrase stays, because it would lengthen a comment 18 times."""
     assert undisguised("ﬁne \ufdfa") == "fine \ufdfa"
 
 
 def test_a_comment_grows_a_little_at_most() -> None:
-    """A few ligatures are taken apart; of thousands each stays or becomes one letter, and nothing is lost."""
+    """A few ligatures become several letters each; when there are thousands, no letter becomes more than one."""
     assert undisguised("ﬁé, " * 250) == ("fie, " * 250).strip()
     assert undisguised("ﬁé, " * 2000) == ("ﬁe, " * 2000).strip()
 
 
 def test_what_was_remembered_of_characters_stays_in_bounds() -> None:
-    """The table begins anew when it is full, with the same answers."""
+    """The table of known characters starts again when it is full, and gives the same answers."""
     before = undisguised("é𝓶ﬁ曲")
     for start in range(0x3000, 0x30000, 10_000):
         undisguised("".join(map(chr, range(start, start + 10_000))).replace("&", ""))

@@ -1,4 +1,4 @@
-"""The pages: the settings, parameters, commands, scripts and files that they name are those of the code."""
+"""The Markdown pages name the settings, parameters, commands, scripts and files that the code has."""
 
 import argparse
 import ast
@@ -22,7 +22,7 @@ SOURCED = {"common.sh", "containers.sh", "aws.sh"}
 
 
 class Asked(Mapping[str, str]):
-    """An environment without variables, which remembers which ones were asked for."""
+    """An empty environment that records the names of the variables that are read."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -52,14 +52,14 @@ def names_in_table(page: str, heading: str) -> set[str]:
 
 
 def test_the_settings_are_those_that_are_read() -> None:
-    """The table lists each environment variable that pmip reads, but for those that other programs set."""
+    """The table of settings lists each environment variable that pmip reads, except those that other programs set."""
     asked = Asked()
     Settings.from_environ(asked)
     assert names_in_table(SCRIPTS, "Settings") == asked.names - SET_BY_OTHERS
 
 
 def test_the_parameters_are_those_of_the_notebook() -> None:
-    """The table lists each parameter of the notebook with its default."""
+    """The table of parameters lists each parameter of the notebook, and no other."""
     cells = json.loads((ROOT / "notebooks" / "model-training.ipynb").read_text(encoding="utf-8"))["cells"]
     [cell] = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     statements = ast.parse("".join(cell["source"])).body
@@ -68,7 +68,7 @@ def test_the_parameters_are_those_of_the_notebook() -> None:
 
 
 def test_times_and_sizes_are_those_of_the_help() -> None:
-    """The README tells the minutes and the disk space of its two commands as their --help does."""
+    """The README and --help give the same minutes and disk space for the two main commands."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for script, figures in (
         ("quickstart.sh", ("two to three minutes", "0.8 GB")),
@@ -80,7 +80,7 @@ def test_times_and_sizes_are_those_of_the_help() -> None:
 
 
 def test_each_script_and_command_is_in_the_table() -> None:
-    """Who looks for a script or a command finds it on the page of the scripts."""
+    """The page of the scripts lists each script and each command of `python -m pmip`."""
     files = {path.name for path in (ROOT / "scripts").glob("*.sh")} - SOURCED
     assert names_in_table(SCRIPTS, "Each script") == files
     [commands] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
@@ -89,7 +89,7 @@ def test_each_script_and_command_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_and_paths_lead_somewhere(page: Path) -> None:
-    """Each relative link, with its heading, and each path in code is in the repository."""
+    """Each relative link of a page, with its heading, and each path in its code exists in the repository."""
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", text):
         path, _, heading = target.partition("#")

@@ -1,4 +1,4 @@
-"""The layout: what the API imports, how long modules and functions may be, and what stands at the root."""
+"""The layout: what the API imports, how long modules and functions may be, and which files the root has."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ TREES = {name: ast.parse(text) for name, text in MODULES.items()}
 
 
 def test_only_config_reads_the_environment() -> None:
-    """Settings come in by one door."""
+    """Only pmip/config.py reads environment variables."""
     readers = {
         name
         for name, tree in TREES.items()
@@ -30,21 +30,15 @@ def test_only_config_reads_the_environment() -> None:
     assert readers == {"config.py"}
 
 
-def test_the_way_of_a_request_needs_the_standard_library_only() -> None:
-    """Text and look-ups import neither numpy nor scikit-learn."""
-    command = "import sys, pmip.model.lookups; sys.exit(bool({'numpy', 'sklearn', 'scipy'} & sys.modules.keys()))"
-    subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=True, timeout=30)
-
-
 def test_the_api_starts_without_what_it_does_not_need() -> None:
-    """Only the verification brings scikit-learn; Jupyter's grammar of web addresses alone would take a second."""
+    """The API starts without numpy, scikit-learn and joblib, and without a slow grammar that Jupyter brings."""
     slow = {"numpy", "sklearn", "joblib", "rfc3987_syntax.syntax_helpers"}
     command = f"import sys, pmip.wsgi; sys.exit(bool({slow} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=True, timeout=30)
 
 
 def test_modules_and_functions_stay_small() -> None:
-    """No module has more than 350 lines, no function more than 40, and the median is about ten."""
+    """No module has more than 350 lines, no function has more than 40, and the median function at most ten."""
     lengths = {
         f"{name} {node.name}": (node.end_lineno or 0) - node.lineno + 1
         for name, tree in TREES.items()
@@ -57,7 +51,7 @@ def test_modules_and_functions_stay_small() -> None:
 
 
 def test_the_root_holds_only_what_belongs_there() -> None:
-    """Beside the agreed top level only what a tool insists on finding there, and dotfiles."""
+    """The root has no files but those of the agreed list and dotfiles."""
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
     ).stdout
@@ -66,7 +60,7 @@ def test_the_root_holds_only_what_belongs_there() -> None:
 
 
 def test_every_dependency_is_pinned() -> None:
-    """Each requirement of setup.py, in whatever extra, has its exact version in requirements.txt."""
+    """Each requirement of setup.py, in any extra, has an exact version in requirements.txt."""
     pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     wanted = {Requirement(line).name for line in requires("pmip") or []}
     assert {"flask", "jupyter", "moto", "apig-wsgi", "pytest"} <= wanted
@@ -74,7 +68,7 @@ def test_every_dependency_is_pinned() -> None:
 
 
 def test_every_test_says_its_behaviour_in_a_sentence() -> None:
-    """Its docstring is what a reader learns from a failure."""
+    """Each test has a docstring, which tells the reader of a failure what was expected."""
     for path in (ROOT / "tests").rglob("test_*.py"):
         tests = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
         silent = [test.name for test in tests if test.name.startswith("test_") and not ast.get_docstring(test)]
@@ -82,7 +76,7 @@ def test_every_test_says_its_behaviour_in_a_sentence() -> None:
 
 
 def test_the_table_of_faults_names_trials_that_exist() -> None:
-    """Who looks for one finds it."""
+    """Each test that tests/FAULTS.md names exists."""
     named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "tests" / "FAULTS.md").read_text(encoding="utf-8"))
     assert len(named) > 30
     for file, name in named:

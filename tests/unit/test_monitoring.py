@@ -1,4 +1,4 @@
-"""The rules, the dashboard and the page of scripts/monitoring against the code, and by promtool."""
+"""The rules, the dashboard and the page of scripts/monitoring agree with the code and are valid for promtool."""
 
 import json
 import re
@@ -46,37 +46,37 @@ def told(metrics: Metrics) -> dict[str, tuple[str, set[str]]]:
 
 
 def rows(heading: str) -> list[list[str]]:
-    """Return the cells of a table of the page, by the heading of its first column."""
+    """Return the cells of the table on the page whose first column has this heading."""
     [table] = re.findall(rf"^\| {heading} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
 
 
 def test_the_page_names_every_metric_as_it_is(metrics: Metrics) -> None:
-    """Names, types and labels; none is missing, and none is there no more."""
+    """The page lists exactly the metrics that exist, each with its type and labels."""
     page = {name.strip("`"): (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in rows("metric")}
     assert page == told(metrics)
 
 
 @pytest.mark.parametrize("label", ["reason", "kind"])
 def test_the_page_explains_every_kind_of_fault(label: str) -> None:
-    """Those that /metrics tells."""
+    """The page explains exactly the values that each label for faults can have."""
     assert {row[0].strip("`") for row in rows(label)} == set(KINDS[label].split())
 
 
 def test_every_alert_says_what_to_do_and_is_tried() -> None:
-    """The page and the alert have the same sentence, and the tests of the rules have figures that make it fire."""
+    """The page repeats the advice of each alert, and alerts_test.yml has a case for each alert."""
     page = {name.strip("`"): advice.replace("`", "") for name, advice in rows("alert")}
     assert page == {name: rule["annotations"]["description"] for name, rule in ALERTS.items()}
     assert set(re.findall(r'alertname="(\w+)"', (FOLDER / "alerts_test.yml").read_text())) == ALERTS.keys()
 
 
 def test_every_panel_says_how_to_read_it() -> None:
-    """Each panel of the dashboard has a description of whole sentences."""
+    """Each panel of the dashboard has a description in whole sentences."""
     assert [panel["title"] for panel in PANELS if not panel["description"].endswith(".")] == []
 
 
 def test_rules_and_dashboard_ask_for_metrics_that_exist(metrics: Metrics) -> None:
-    """A metric that was renamed would leave an alert silent."""
+    """The rules and the dashboard use only metrics that exist, because an alert on any other would never fire."""
     families = told(metrics)
     names = families | {f"{name}_{part}": () for name in families for part in ("count", "bucket", "sum")}
     asked = set(re.findall(r"\bpmip_\w+", RULES + "".join(QUERIES)))
@@ -85,7 +85,7 @@ def test_rules_and_dashboard_ask_for_metrics_that_exist(metrics: Metrics) -> Non
 
 
 def test_promtool_finds_no_fault(metrics: Metrics, tmp_path: Path) -> None:
-    """Rules are set off by their figures, queries can be read, and the text of /metrics keeps to the style."""
+    """The rules, the queries of the dashboard and the text of /metrics are valid for promtool, and each alert fires."""
     promtool = shutil.which("promtool")
     if promtool is None:
         without("PROMTOOL", "promtool is not installed; 'apt-get install prometheus' installs it")

@@ -1,4 +1,4 @@
-"""The API as callers meet it: every route and every error, on a real reloader and a real store."""
+"""The API as callers see it: every route and every error, with a real reloader and a real store."""
 
 import base64
 import gzip
@@ -51,7 +51,7 @@ CHUNKED: dict[str, Any] = {"environ_overrides": {"wsgi.input_terminated": True, 
 
 
 class Breaking(BaseEstimator):  # type: ignore[misc]
-    """A model that breaks while it quotes a secret comment."""
+    """A model whose error message quotes the comment."""
 
     classes_ = (0, 1)
 
@@ -60,7 +60,7 @@ class Breaking(BaseEstimator):  # type: ignore[misc]
 
 
 class HalfPrecise(BaseEstimator):  # type: ignore[misc]
-    """A model that answers in numbers which JSON does not know."""
+    """A model that answers in float32, which json cannot write."""
 
     classes_ = (0, 1)
 
@@ -94,12 +94,12 @@ def reloader(tmp_path_factory: pytest.TempPathFactory, artifact: Artifact) -> Re
 
 @pytest.fixture(scope="module", params=[False, True], ids=["production", "debug"])
 def client(reloader: Reloader, request: pytest.FixtureRequest) -> FlaskClient:
-    """Call an API that has a model; in debug and testing mode nothing changes."""
+    """Call an API that has a model, once in production mode and once in debug mode."""
     return client_of(reloader, debug=request.param)
 
 
 def test_classes_are_the_default_answer(client: FlaskClient) -> None:
-    """One class a comment, in their order, with the id of the model that gave them."""
+    """A caller who names no type gets one class for each comment, in order, and the id of the model."""
     for url in ("/predict", "/predict?type=class", "/predict?"):
         answer = client.post(url, json={"comments": EXAMPLE}, headers={"X-Fields": "nothing"})
         assert (answer.status_code, answer.json) == (200, {"result": [{"class": 1}, {"class": 0}]})
@@ -107,7 +107,7 @@ def test_classes_are_the_default_answer(client: FlaskClient) -> None:
 
 
 def test_probabilities_are_the_scorers(reloader: Reloader, tmp_path: Path, artifact: Artifact) -> None:
-    """Two numbers a comment, in class order, to the last digit, even if the model computes them in float32."""
+    """A caller gets two probabilities for each comment, to the last digit, even if the model uses float32."""
     comments = [*EXAMPLE, "\0 😍"]
     for served in (reloader, serving(tmp_path, of_another_kind(HalfPrecise()))):
         answer = client_of(served).post("/predict?type=probability", json={"comments": comments})
@@ -115,7 +115,7 @@ def test_probabilities_are_the_scorers(reloader: Reloader, tmp_path: Path, artif
 
 
 def test_an_explanation_is_the_scorers_or_a_reason(reloader: Reloader, tmp_path: Path, artifact: Artifact) -> None:
-    """A linear model explains each comment; of any other one the caller learns why it cannot."""
+    """A caller gets explanations from a linear model, and the reason why any other model has none."""
     asked = {"path": "/predict?type=explanation", "json": {"comments": EXAMPLE}}
     assert client_of(reloader).post(**asked).json == {"result": reloader.scorer.explanations(EXAMPLE, 100)}
     short = client_of(reloader).post("/predict?type=explanation&top=2", json=asked["json"])
@@ -129,7 +129,7 @@ def test_an_explanation_is_the_scorers_or_a_reason(reloader: Reloader, tmp_path:
 
 @pytest.mark.parametrize("wanted", ["", "a b", "x" * 65, "é", "<script>", "id\tid", "Az0._-", "x" * 64])
 def test_every_answer_has_a_request_id(client: FlaskClient, wanted: str) -> None:
-    """The caller's own when it is sane, else a fresh one."""
+    """Every answer has the caller's own request id if it is valid, and else a new one."""
     for path in ("/healthcheck", "/predict", "/nothing", "/"):
         named = client.get(path, headers={"X-Request-Id": wanted}).headers["X-Request-Id"]
         assert named == wanted if wanted in ("Az0._-", "x" * 64) else len(named) == 32
@@ -137,7 +137,7 @@ def test_every_answer_has_a_request_id(client: FlaskClient, wanted: str) -> None
 
 @pytest.mark.parametrize("call", WRONG_CALLS)
 def test_a_wrong_call_is_told_what_is_wrong(client: FlaskClient, call: tuple[str, str, int, str], caplog: Any) -> None:
-    """The message says it without the comment, whether or not the length came first, and the log says nothing."""
+    """A caller with a wrong request gets the fault, and neither the answer nor the log has the comment."""
     caplog.set_level(logging.DEBUG)
     query, body, status, message = call
     for sent in ({"data": body}, {"input_stream": BytesIO(body.encode()), **CHUNKED}):
@@ -149,7 +149,7 @@ def test_a_wrong_call_is_told_what_is_wrong(client: FlaskClient, call: tuple[str
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
 def test_only_json_is_taken(client: FlaskClient, content_type: str | None) -> None:
-    """The message names the header to send."""
+    """A caller who sends anything but JSON gets 415 and the header to send."""
     answer = client.post("/predict", data='{"comments": ["a"]}', content_type=content_type)
     assert answer.status_code == 415
     assert "Content-Type: application/json" in answer.json["message"]
@@ -157,7 +157,7 @@ def test_only_json_is_taken(client: FlaskClient, content_type: str | None) -> No
 
 @pytest.mark.parametrize(("encoding", "named"), [("gzip", "gzip"), ("BR", "br"), ("s3cr3t", "encoded")])
 def test_a_compressed_body_is_told_so(client: FlaskClient, encoding: str, named: str) -> None:
-    """The message names the encoding."""
+    """A caller who sends a compressed body gets 415 and the name of the encoding, if it is a known one."""
     body = gzip.compress(b'{"comments": ["a"]}')
     headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
     answer = client.post("/predict", data=body, headers=headers)
@@ -167,7 +167,7 @@ def test_a_compressed_body_is_told_so(client: FlaskClient, encoding: str, named:
 
 @pytest.mark.parametrize("length", ["", "1e3", "-1", "+5", "0"])
 def test_without_its_length_a_body_is_none(client: FlaskClient, length: str) -> None:
-    """What a server let through is no fault of the API."""
+    """A body whose length is missing, zero or invalid counts as empty and gets 400."""
     sent = {"input_stream": BytesIO(b'{"comments": ["a"]}'), "environ_overrides": {"CONTENT_LENGTH": length}}
     answer = client.post("/predict", content_type="application/json", **sent)
     assert (answer.status_code, "not valid JSON" in answer.json["message"]) == (400, True)
@@ -175,7 +175,7 @@ def test_without_its_length_a_body_is_none(client: FlaskClient, length: str) -> 
 
 @pytest.mark.parametrize("path", ["/nothing", "/predict/", "/%00%ff<b>é", "/../x", "/swaggerui/nothing"])
 def test_an_unknown_path_is_404_in_json(client: FlaskClient, path: str) -> None:
-    """The message names the page that lists the routes, and does not repeat the path."""
+    """A caller with an unknown path gets 404 and the page that lists all routes, without the path."""
     answer = client.get(path)
     message = "there is no such route; / is the page that lists all routes"
     assert (answer.status_code, answer.json) == (404, {"message": message})
@@ -183,7 +183,7 @@ def test_an_unknown_path_is_404_in_json(client: FlaskClient, path: str) -> None:
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/predict"), ("HEAD", "/predict"), ("X", "/")])
 def test_a_wrong_method_is_405_and_told_the_right_ones(client: FlaskClient, method: str, path: str) -> None:
-    """The header Allow and the message list them."""
+    """A caller with a wrong method gets 405 and the allowed methods in the header Allow and in the message."""
     answer = client.open(path, method=method)
     assert (answer.status_code, answer.mimetype) == (405, "application/json")
     assert ("POST" if path == "/predict" else "GET") in answer.headers["Allow"]
@@ -195,13 +195,13 @@ PATHS = ["/", "/try", "/swagger.json", "/openapi.json", "/healthcheck", "/readin
 
 @pytest.mark.parametrize("path", PATHS)
 def test_head_and_options_work(client: FlaskClient, path: str) -> None:
-    """Load balancers and browsers ask that way."""
+    """A load balancer or browser can send HEAD and OPTIONS to every page."""
     assert client.head(path).status_code == 200
     assert "GET" in client.options(path).headers["Allow"]
 
 
 def test_without_a_model_it_is_alive_but_not_ready(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What needs the model is 503 with the reason and the time to wait, and is no fault to log again."""
+    """Without a model the API is alive, and answers 503 with the reason and Retry-After to what needs a model."""
     empty = client_of(serving(tmp_path, None))
     caplog.clear()
     for answer in (empty.get("/readiness"), empty.post("/predict", json={"comments": EXAMPLE})):
@@ -216,7 +216,7 @@ def test_without_a_model_it_is_alive_but_not_ready(tmp_path: Path, caplog: pytes
 
 
 def test_with_a_model_it_is_ready_and_tells_which(client: FlaskClient, artifact: Artifact) -> None:
-    """/model-info gives the lineage and the state, without the golden comments and the held-out answers."""
+    """A caller of /model-info gets the lineage and state, without the golden comments and held-out answers."""
     ready = client.get("/readiness")
     assert (ready.status_code, ready.headers["X-Model-Id"]) == (200, "20260101T000000Z")
     info = client.get("/model-info").json["result"]
@@ -226,7 +226,7 @@ def test_with_a_model_it_is_ready_and_tells_which(client: FlaskClient, artifact:
 
 
 def test_a_fault_is_told_by_its_request_id_alone(tmp_path: Path, caplog: Any) -> None:
-    """The caller learns nothing internal, and the log learns where it broke but not the comment."""
+    """After an internal error the caller gets only the request id, and the log the place without the comment."""
     reloader = serving(tmp_path, of_another_kind(Breaking()))
     for debug in (False, True):
         client = client_of(reloader, debug=debug)
@@ -239,7 +239,7 @@ def test_a_fault_is_told_by_its_request_id_alone(tmp_path: Path, caplog: Any) ->
 
 
 def test_the_document_describes_every_route(client: FlaskClient) -> None:
-    """It is valid Swagger, has the example comments, and knows the types of answers."""
+    """The Swagger document is valid and has every route, the example comments and the types of answers."""
     document = client.get("/swagger.json").json
     schemas.validate(document)
     assert document["paths"].keys() == {"/predict", "/model-info", "/healthcheck", "/readiness", "/metrics"}
@@ -249,7 +249,7 @@ def test_the_document_describes_every_route(client: FlaskClient) -> None:
 
 
 def test_the_document_shows_each_answer_and_error(client: FlaskClient) -> None:
-    """Limits, version, licence, an example of each error, and every field of /model-info by its type."""
+    """The Swagger document has limits, version, licence, an example of each error, and each field of /model-info."""
     document = client.get("/swagger.json").json
     told = document["info"]
     assert (told["version"], told["license"]["name"]) == (version("pmip"), "MIT")
@@ -270,7 +270,7 @@ def test_the_document_shows_each_answer_and_error(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("taken_away", [True, False])
 def test_the_page_finds_its_document_below_a_path(reloader: Reloader, taken_away: bool) -> None:
-    """Whether or not the proxy takes the path away; no header of a caller says where the API is, nor names a host."""
+    """Below a URL prefix the page links to its documents, whether or not the proxy removes it or a caller forges it."""
     client = client_of(reloader, trusted_proxies=1, url_prefix="/pre")
     headers = {"X-Forwarded-Prefix": "//evil.example/x", "X-Script-Name": "//evil.example/x"}
     below = "" if taken_away else "/pre"
@@ -284,7 +284,7 @@ def test_the_page_finds_its_document_below_a_path(reloader: Reloader, taken_away
 
 
 def test_without_a_prefix_no_header_makes_one(reloader: Reloader) -> None:
-    """A proxy's word for it is not taken."""
+    """An API without a URL prefix ignores the header X-Forwarded-Prefix."""
     client = client_of(reloader, trusted_proxies=1)
     headers = {"X-Forwarded-Prefix": "/pre"}
     assert 'url: "/swagger.json"' in client.get("/", headers=headers).text
@@ -293,13 +293,13 @@ def test_without_a_prefix_no_header_makes_one(reloader: Reloader) -> None:
 
 @pytest.mark.parametrize("path", [*PATHS, "/x"])
 def test_nothing_that_may_change_is_stored(client: FlaskClient, path: str) -> None:
-    """A cache in front must not keep it, and no browser guesses its type."""
+    """No answer may be cached, and no browser may guess its type."""
     headers = client.get(path).headers
     assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
 
 
 def test_the_page_may_run_its_own_script_alone(client: FlaskClient) -> None:
-    """Its policy names the one script that it holds, anew each time, and no other site may show it in a frame."""
+    """The page permits only its own script, by a new nonce for each request, and no other site may embed it."""
     pages = [client.get("/") for _ in range(2)]
     policies = [page.headers["Content-Security-Policy"] for page in pages]
     nonces = [re.findall(r"script-src 'self' 'nonce-([\w-]{20,})'", policy) for policy in policies]
@@ -314,7 +314,7 @@ def test_the_page_may_run_its_own_script_alone(client: FlaskClient) -> None:
 
 
 def test_try_may_run_its_own_script_alone(client: FlaskClient) -> None:
-    """Its policy names the script and the style by their hashes, so that no other one runs, and no site embeds it."""
+    """/try permits only its own script and style, by their hashes, and no other site may embed it."""
     page = client.get("/try")
     policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
     for element in ("script", "style"):

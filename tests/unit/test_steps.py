@@ -1,4 +1,4 @@
-"""The pipeline step around the features of comments, in a real pipeline."""
+"""The pipeline step that gives the features of comments, alone and in a fitted pipeline."""
 
 import io
 import pickle
@@ -43,7 +43,7 @@ class RecordingUnpickler(pickle.Unpickler):
 
 
 def test_a_pickle_names_these_and_no_others(recipe: dict[str, Any]) -> None:
-    """The notebook's model, pickled, names exactly these objects of the package, and so they keep their names."""
+    """The pickle of the notebook's model names exactly these objects of pmip, which must therefore keep their names."""
     pipeline = clone(recipe["pipeline"]).fit(COMMENTS * 5, [1, 1, 0, 0] * 5)
     unpickler = RecordingUnpickler(pickle.dumps(pipeline))
     unpickler.load()

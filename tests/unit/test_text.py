@@ -52,13 +52,13 @@ def feature(name: str, comment: str) -> float:
     ],
 )
 def test_a_comment_is_normalised(comment: str, normalised: str) -> None:
-    """Each disguise has one normal form, and tags are no part of it; all else stays."""
+    """Each disguise has one normal form, tags are removed, and all other text stays."""
     assert text.normalised(comment) == normalised
 
 
 @given(comments)
 def test_any_text_can_be_scored(comment: str) -> None:
-    """Even with lone surrogates: the normal form fits UTF-8, no n-gram is blank, and each feature is small."""
+    """Any text, even with lone surrogates, has a normal form in UTF-8, no blank n-gram, and small features."""
     normalised = text.normalised(comment)
     normalised.encode()
     assert normalised == " ".join(normalised.split())
@@ -70,13 +70,13 @@ def test_any_text_can_be_scored(comment: str) -> None:
 
 @pytest.mark.parametrize("reference", ["&#" + "1" * 9000 + ";", "&#x" + "f" * 9000 + ";", "&#xD800;", "&#0;"])
 def test_a_reference_to_no_character_is_no_error(reference: str) -> None:
-    """A numeric reference beyond Unicode is dropped or replaced, however long it is."""
+    """A numeric reference to no character, however long, leaves the words around it as they are."""
     assert "sng" in text.token_ngrams(f"song {reference}")
 
 
 @given(comments, st.integers(min_value=0))
 def test_a_byte_order_mark_changes_nothing(comment: str, where: int) -> None:
-    """A byte order mark, which tells the label in the collected data, influences no n-gram and no feature."""
+    """A byte order mark, which reveals the label in the collected data, influences no n-gram and no feature."""
     marked = [comment + BOM, comment[: where % (len(comment) + 1)] + BOM + comment[where % (len(comment) + 1) :]]
     for other in marked:
         assert text.normalised(other) == text.normalised(comment)
@@ -97,7 +97,7 @@ def test_a_byte_order_mark_changes_nothing(comment: str, where: int) -> None:
     ],
 )
 def test_token_ngrams(comment: str, expected: list[str]) -> None:
-    """They are the tokens without later vowels, the pairs of neighbours, and the pairs with one token between."""
+    """The n-grams are tokens without later vowels, pairs of neighbours, and pairs with one token between them."""
     assert text.token_ngrams(comment) == expected
 
 
@@ -105,7 +105,7 @@ def test_token_ngrams(comment: str, expected: list[str]) -> None:
     "written", ["sbscrb t my chnnl", "s*bscribe to my ch*nnel", "suubscribe too my channnel", "subscriibe to my chanel"]
 )
 def test_misspelt_words_have_the_same_consonants(written: str) -> None:
-    """Vowels that were dropped, starred or doubled, and letters that should be double, change no n-gram."""
+    """Vowels that are missing, starred or doubled, and wrong single or double letters, change no n-gram."""
     assert text.token_ngrams(written) == text.token_ngrams("subscribe to my channel")
 
 
@@ -116,12 +116,12 @@ NO_ADDRESSES = ["great.I love it", "I like it. commonly", "one. of them", "good 
 
 @pytest.mark.parametrize("comment", ADDRESSES + NO_ADDRESSES)
 def test_an_address_is_seen_with_spaces_around_its_dot(comment: str) -> None:
-    """A word, a dot and a known ending are an address; the end of a sentence is none."""
+    """A word, a dot and a known ending are an address, even with spaces, but the end of a sentence is none."""
     assert feature("has address", comment) == (comment in ADDRESSES)
 
 
 def test_the_other_features() -> None:
-    """An address of YouTube is told from others, and the length is that without the disguise."""
+    """An address of YouTube differs from other addresses, and the length is that of the normal form."""
     assert feature("has youtube address", "https://YouTu.be/xyz") == 1
     assert feature("has youtube address", "https://a.be/xyz") == 0
     assert feature("log length", "ab&amp;") == pytest.approx(math.log(4) / 5)

@@ -1,4 +1,4 @@
-"""The types of answers: the form of each, and that a new one is declared in one place."""
+"""The types of answers: the JSON of each type, and how a new type is declared."""
 
 import json
 import subprocess
@@ -56,7 +56,7 @@ def scorer(artifact: Artifact) -> Scorer:
 
 @given(st.lists(st.sampled_from(GOLDEN_COMMENTS) | st.text(st.characters(exclude_categories=["Cs"])), max_size=4))
 def test_each_type_of_answer_has_its_form(scorer: Scorer, comments: list[str]) -> None:
-    """Classes, probabilities and explanations, one a comment, and beside them the probabilities of spam."""
+    """The body of each type of answer is the scorer's result, and the probabilities of spam come with it."""
     expected = {
         "class": [{"class": label} for label in scorer.classes(comments)],
         "probability": [{"probability": pair} for pair in scorer.probabilities(comments)],
@@ -68,12 +68,12 @@ def test_each_type_of_answer_has_its_form(scorer: Scorer, comments: list[str]) -
 
 
 def test_an_answer_reads_as_in_the_documentation(scorer: Scorer) -> None:
-    """On one line, with a space after each colon and comma."""
+    """The body is one line of JSON, with a space after each colon and comma, as the documentation shows it."""
     body, _ = answer("class", scorer, ["Check it out this free stuff", "I take issue with your characterization"], 0)
     assert body == b'{"result": [{"class": 1}, {"class": 0}]}\n'
 
 
 def test_a_new_type_is_declared_in_one_place(artifact: Artifact, tmp_path: Path) -> None:
-    """The route answers it, the limits bound it, and the document and the error messages name it."""
+    """A type that is added to ANSWER_TYPES alone is served, limited, documented and named in error messages."""
     artifact.write(tmp_path)
     subprocess.run([sys.executable, "-c", A_NEW_TYPE], cwd=tmp_path, check=True, timeout=120)

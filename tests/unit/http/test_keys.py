@@ -1,10 +1,10 @@
-"""Which keys are accepted, in which headers, and that a file of keys is read again while the API runs."""
+"""API keys: which keys are accepted in which headers, and how a file of keys is read again while the API runs."""
 
 import logging
 from pathlib import Path
 
 import pytest
-from conftest import reloader_of
+from conftest import local_reloader
 from flask import Request
 from flask.testing import FlaskClient
 
@@ -13,18 +13,13 @@ from pmip.errors import SettingsError
 from pmip.http.keys import ApiKeys
 from pmip.model.artifact import Artifact
 from pmip.routes import create_app
-from pmip.store.versions import LocalModel
 
 ASKED = [("POST", "/predict"), ("GET", "/model-info"), ("GET", "/metrics")]
 OPEN = [("GET", path) for path in ("/healthcheck", "/readiness", "/swagger.json", "/openapi.json", "/try", "/")]
 
 
 def client_with(keys: ApiKeys, folder: Path, artifact: Artifact) -> FlaskClient:
-    local = LocalModel(folder)
-    local.save(artifact)
-    reloader = reloader_of(local, folder)
-    reloader.step()
-    return create_app(reloader, Limits(), api_keys=keys).test_client()
+    return create_app(local_reloader(folder, artifact), Limits(), api_keys=keys).test_client()
 
 
 @pytest.fixture
@@ -33,7 +28,7 @@ def client(tmp_path: Path, artifact: Artifact) -> FlaskClient:
 
 
 def showing(headers: dict[str, str]) -> Request:
-    """Make a request with headers, whose bytes are told as WSGI tells them."""
+    """Make a request with headers whose values are in the form of WSGI: their bytes decoded as Latin-1."""
     names = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
     return Request({"REQUEST_METHOD": "GET", **names})
 
@@ -41,7 +36,7 @@ def showing(headers: dict[str, str]) -> Request:
 @pytest.mark.parametrize("key", ["first", "sécond", "€uro"])
 @pytest.mark.parametrize("form", ["X-API-Key: {}", "Authorization: Bearer {}", "Authorization: bearer  {}"])
 def test_a_key_is_taken_in_either_header(key: str, form: str) -> None:
-    """Curl and most others send UTF-8, and a browser Latin-1 where that has the letters."""
+    """A caller may send a key in X-API-Key or as a bearer token, in UTF-8 (as curl does) or Latin-1 (browsers)."""
     keys = ApiKeys(["first", "sécond", "€uro"])
     for code in ("utf-8", "latin-1"):
         sent = form.format(key).encode(code, "replace").decode("latin-1")
@@ -50,7 +45,7 @@ def test_a_key_is_taken_in_either_header(key: str, form: str) -> None:
 
 @pytest.mark.parametrize("shown", ["", "firs", "first ", "FIRST", "first,sécond", "x" * 10_000, "uro"])
 def test_only_the_keys_themselves_are_allowed(shown: str) -> None:
-    """Nothing but one whole key opens."""
+    """A caller whose header holds anything but one whole key is refused."""
     keys, sent = ApiKeys(["first", "sécond", "€uro"]), shown.encode().decode("latin-1")
     assert not keys.allow(showing({"X-API-Key": sent}))
     assert not keys.allow(showing({"Authorization": sent}))
@@ -58,14 +53,14 @@ def test_only_the_keys_themselves_are_allowed(shown: str) -> None:
 
 
 def test_without_keys_everybody_may_ask() -> None:
-    """No key set means none wanted."""
+    """An API without keys answers every caller, with or without a key in the request."""
     assert ApiKeys().allow(showing({}))
     assert ApiKeys().allow(showing({"X-API-Key": "any"}))
     assert not ApiKeys()
 
 
 def test_a_refusal_is_of_a_kind_that_the_document_names(client: FlaskClient) -> None:
-    """Errors are JSON, also of a route whose own answer is not."""
+    """A caller without a key gets an error of a media type that the Swagger document names for the route."""
     document = client.get("/swagger.json").json
     for method, path in ASKED:
         answer = client.open(path, method=method)
@@ -75,7 +70,7 @@ def test_a_refusal_is_of_a_kind_that_the_document_names(client: FlaskClient) -> 
 
 @pytest.mark.parametrize(("method", "path"), ASKED)
 def test_the_model_is_asked_with_a_key(client: FlaskClient, method: str, path: str) -> None:
-    """With none or a wrong one the answer is 401 and says which header; it never repeats a key."""
+    """A caller with no key or a wrong one gets 401 and the names of the headers; one with a right key gets 200."""
     call = {"path": path, "method": method, "json": {"comments": ["hello"]}}
     assert client.open(**call, headers={"X-API-Key": "first"}).status_code == 200
     for headers in ({}, {"X-API-Key": "guess"}, {"Authorization": "Bearer guess"}, {"Authorization": "Basic first"}):
@@ -89,14 +84,14 @@ def test_the_model_is_asked_with_a_key(client: FlaskClient, method: str, path: s
 
 @pytest.mark.parametrize(("method", "path"), OPEN)
 def test_what_watches_the_process_needs_no_key(client: FlaskClient, method: str, path: str) -> None:
-    """Load balancers show none, and the page is where a person enters one."""
+    """A caller without a key can read the health checks, the documents and the pages."""
     assert client.open(path, method=method).status_code == 200
 
 
 def test_the_document_declares_keys_only_when_they_are_asked_for(
     client: FlaskClient, tmp_path: Path, artifact: Artifact
 ) -> None:
-    """The Authorize button appears with the keys, and names the routes that want one."""
+    """The Swagger document declares keys only if the API requires them, and never for the health checks."""
     document = client.get("/swagger.json").json
     scheme = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
     assert document["securityDefinitions"] == {"X-API-Key": scheme}
@@ -119,7 +114,7 @@ def allowed(keys: ApiKeys, *shown: str) -> list[str]:
 
 
 def test_keys_of_a_file_count_beside_the_others(file: Path) -> None:
-    """They stand on lines or between commas; a comment is no key."""
+    """The keys of a file, on lines or between commas, are accepted beside those of API_KEYS; its comments are not."""
     keys = ApiKeys(["other"], file)
     assert allowed(keys, "other", "first", "second", "third", "# of the shop", "") == [
         "other",
@@ -130,7 +125,7 @@ def test_keys_of_a_file_count_beside_the_others(file: Path) -> None:
 
 
 def test_a_changed_file_counts_at_the_next_look(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """New keys are accepted and removed ones are not; the log says so without a key."""
+    """After the file has changed, new keys are accepted, removed keys are refused, and the log says so once."""
     caplog.set_level(logging.INFO)
     keys = ApiKeys([], file)
     file.write_text("second\nfourth")
@@ -151,7 +146,7 @@ def test_a_changed_file_counts_at_the_next_look(file: Path, caplog: pytest.LogCa
 def test_a_file_without_keys_lets_nobody_in(
     file: Path, content: str | None, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the API runs the keys of before stay, and the log says why once; at the start it is an error."""
+    """A missing or empty file is an error at the start; later the old keys stay and one log line gives the reason."""
     keys = ApiKeys([], file)
     file.unlink() if content is None else file.write_text(content)
     for _ in range(3):

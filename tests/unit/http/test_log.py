@@ -1,4 +1,4 @@
-"""The log of the API: one JSON line a request, with its id and never a comment."""
+"""The log of the API: one line of JSON for each request, with its id and never with a comment."""
 
 import json
 import logging
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import reloader_of
+from conftest import local_reloader
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +16,6 @@ from pmip.config import Limits
 from pmip.http.log import JsonLines
 from pmip.model.artifact import Artifact
 from pmip.routes import create_app
-from pmip.serving.reloader import Reloader
-from pmip.store.versions import LocalModel
 
 SECRET = "a comment that nobody may read"
 
@@ -29,19 +27,11 @@ def _log_level(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture
 def client(tmp_path: Path, artifact: Artifact) -> FlaskClient:
-    return create_app(serving(tmp_path, artifact), Limits()).test_client()
-
-
-def serving(folder: Path, artifact: Artifact) -> Reloader:
-    local = LocalModel(folder)
-    local.save(artifact)
-    reloader = reloader_of(local, folder)
-    reloader.step()
-    return reloader
+    return create_app(local_reloader(tmp_path, artifact), Limits()).test_client()
 
 
 def last(capfd: pytest.CaptureFixture[str]) -> dict[str, object]:
-    """Read the newest line; no comment stands in any."""
+    """Return the newest line, after a check that no line holds the comment."""
     written = capfd.readouterr().err
     assert SECRET not in written
     line: dict[str, object] = json.loads(written.splitlines()[-1])
@@ -49,7 +39,7 @@ def last(capfd: pytest.CaptureFixture[str]) -> dict[str, object]:
 
 
 def test_a_prediction_is_one_line(client: FlaskClient, capfd: pytest.CaptureFixture[str]) -> None:
-    """Id, status, duration, number of comments, model id, caller and worker are told, the comments are not."""
+    """The log has one line for a prediction, with its id, status, duration, model and caller, and no comment."""
     client.post("/predict?type=class", json={"comments": [SECRET, SECRET]}, headers={"X-Request-Id": "id-1"})
     line = last(capfd)
     duration = line.pop("milliseconds")
@@ -62,7 +52,7 @@ def test_a_prediction_is_one_line(client: FlaskClient, capfd: pytest.CaptureFixt
 
 
 def test_what_fails_is_one_line_too(client: FlaskClient, capfd: pytest.CaptureFixture[str]) -> None:
-    """A refused body and an unknown path tell their status and the reason, and nothing that the caller wrote."""
+    """The log has one line for a refused request, with its status and reason, and without what the caller wrote."""
     client.post("/predict", data=SECRET, content_type="application/json")
     line = last(capfd)
     assert (line["status"], line["comments"], line["model_id"]) == (400, None, None)
@@ -78,9 +68,9 @@ def test_what_fails_is_one_line_too(client: FlaskClient, capfd: pytest.CaptureFi
 def test_the_caller_is_told_through_trusted_proxies(
     tmp_path: Path, artifact: Artifact, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What a caller pretends counts only as far as proxies are trusted, and a quote in it hides nobody."""
+    """The log names the client that the trusted proxies report, whatever else the caller wrote into the header."""
     for trusted, told in ((0, "127.0.0.1"), (1, "198.51.100.7"), (2, "203.0.113.9")):
-        app = create_app(serving(tmp_path / str(trusted), artifact), Limits(), trusted_proxies=trusted)
+        app = create_app(local_reloader(tmp_path / str(trusted), artifact), Limits(), trusted_proxies=trusted)
         for sent in ("203.0.113.9, 198.51.100.7", '", "203.0.113.9, 198.51.100.7'):
             app.test_client().get("/healthcheck", headers={"X-Forwarded-For": sent})
             assert last(capfd)["client"] == told
@@ -89,14 +79,14 @@ def test_the_caller_is_told_through_trusted_proxies(
 def test_below_its_level_nothing_is_written(
     client: FlaskClient, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """LOG_LEVEL counts for requests as for everything else."""
+    """An operator who sets the log level to warning gets no lines for requests."""
     caplog.set_level(logging.WARNING, "pmip")
     client.get("/healthcheck")
     assert capfd.readouterr().err == ""
 
 
 def test_an_event_with_a_traceback_stays_one_line() -> None:
-    """Collectors of logs read line by line."""
+    """An error with a traceback is one line, because collectors of logs read line by line."""
     try:
         raise ValueError("two\nlines")
     except ValueError:
@@ -108,7 +98,7 @@ def test_an_event_with_a_traceback_stays_one_line() -> None:
 
 @given(st.text(st.characters(exclude_categories=[])))
 def test_no_text_begins_a_line_of_its_own(text: str) -> None:
-    """Whatever a message quotes, such as metadata, it stays within its line and within ASCII."""
+    """A message with any text is one line of printable ASCII, so that a quoted text cannot forge a line."""
     line = JsonLines().format(logging.LogRecord("pmip", logging.ERROR, __file__, 1, "%s", (text,), None))
     assert line.isascii()
     assert line.isprintable()

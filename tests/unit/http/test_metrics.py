@@ -1,4 +1,4 @@
-"""The figures for Prometheus: what is counted, and of whom it is told."""
+"""The metrics for Prometheus: what each of them counts, and which labels it has."""
 
 import sys
 from importlib.metadata import version
@@ -39,7 +39,7 @@ def figures(client: FlaskClient) -> dict[str, float]:
 
 
 def test_comments_are_counted_by_class_and_probability(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
-    """Each type of answer counts; the histogram of a model tells how sure it is of spam, without any text."""
+    """An operator sees the comments by class, and a histogram of spam probabilities by model, for all answer types."""
     store.publish(artifact)
     client = client_of(store, tmp_path)
     for kind in ("class", "probability", "explanation"):
@@ -51,7 +51,7 @@ def test_comments_are_counted_by_class_and_probability(store: ModelStore, tmp_pa
 
 
 def test_requests_are_counted_by_route_and_status(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
-    """Paths that no route has share one label, however many there are."""
+    """An operator sees the requests by route and status; all paths without a route have the label "other"."""
     store.publish(artifact)
     client = client_of(store, tmp_path)
     client.post("/predict", json={"comments": EXAMPLE})
@@ -68,7 +68,7 @@ def test_requests_are_counted_by_route_and_status(store: ModelStore, tmp_path: P
 def test_the_code_the_memory_and_the_requests_in_hand_are_told(
     store: ModelStore, tmp_path: Path, artifact: Artifact
 ) -> None:
-    """The request for the metrics is the only one in hand, whatever became of those before it."""
+    """An operator sees the revision of the code, the memory of the process, and the number of requests in progress."""
     store.publish(artifact)
     client = client_of(store, tmp_path)
     for path in ("/predict", "/nothing", "/metrics"):
@@ -92,7 +92,7 @@ def test_the_code_the_memory_and_the_requests_in_hand_are_told(
 def test_the_ages_of_the_model_and_its_data_are_told(
     model_id: str, trained_at: str | None, data: str | None, times: tuple[int | None, int | None]
 ) -> None:
-    """The id of a version is its time; what is no time has no time series."""
+    """An operator sees when the model and its data were made; an id or date that is no time gives no metric."""
     found = {
         metric.name: metric.samples[0].value
         for metric in _dates(Metadata(model_id, trained_at=trained_at, training_data_id=data))
@@ -102,7 +102,7 @@ def test_the_ages_of_the_model_and_its_data_are_told(
 
 
 def test_the_model_and_the_looks_for_it_are_told(store: ModelStore, tmp_path: Path, artifact: Artifact) -> None:
-    """Without a model there is none to tell of; failed checks and refused versions are counted by their kind."""
+    """An operator sees the served model, the last check, and failed checks and refused versions by reason."""
     empty = figures(client_of(store, tmp_path))
     assert not [name for name in empty if name.startswith("pmip_model_info")]
     assert empty["pmip_last_check_timestamp_seconds"] > 1.7e9

@@ -1,4 +1,4 @@
-"""The OpenAPI 3 document: it says what the Swagger 2 document says, in the words of the newer version."""
+"""The OpenAPI 3 document: it describes the same API as the Swagger 2 document."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ KEYS = {"key": {"type": "apiKey", "in": "header", "name": "key"}}
 
 
 def test_each_operation_keeps_its_question_and_its_answers() -> None:
-    """A body, an argument and an answer stand where OpenAPI 3 wants them, and nothing else changes."""
+    """The OpenAPI document has each body, parameter and answer of the Swagger document in the form of OpenAPI 3."""
     assert openapi_of(SWAGGER) == {
         "openapi": "3.0.3",
         "info": SWAGGER["info"],
@@ -71,6 +71,6 @@ def test_each_operation_keeps_its_question_and_its_answers() -> None:
 
 @pytest.mark.parametrize("security", [[{"key": []}], []])
 def test_keys_are_declared_as_in_swagger(security: list[Any]) -> None:
-    """The scheme moves to the components, and what requires it stays."""
+    """The OpenAPI document declares the API keys, and requires them where the Swagger document does."""
     document = openapi_of(SWAGGER | {"securityDefinitions": KEYS, "security": security})
     assert (document["components"]["securitySchemes"], document["security"]) == (KEYS, security)

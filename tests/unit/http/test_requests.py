@@ -1,4 +1,4 @@
-"""What callers may send, and that a refusal says what is wrong without quoting it."""
+"""What callers may send, and what a refusal says without quoting the caller."""
 
 import json
 
@@ -58,7 +58,7 @@ def comments_json(*comments: object) -> bytes:
     ],
 )
 def test_a_wrong_body_is_refused_with_the_reason(body: bytes, message: str) -> None:
-    """The message names what is wrong and where, and never quotes the comment."""
+    """A caller with a wrong body gets a short message that names the fault and its place, and quotes no comment."""
     with pytest.raises(PayloadError) as caught:
         comments_of(body, LIMITS)
     assert message in str(caught.value)
@@ -81,12 +81,12 @@ def test_a_wrong_body_is_refused_with_the_reason(body: bytes, message: str) -> N
     ],
 )
 def test_a_right_body_gives_its_comments(body: bytes, comments: list[str]) -> None:
-    """Limits are inclusive, and a byte order mark is no part of the text."""
+    """A body up to the limits gives its comments, with or without a byte order mark before the JSON."""
     assert comments_of(body, LIMITS) == comments
 
 
 def test_the_limits_have_defaults() -> None:
-    """A thousand comments of 300 characters may come in one request, or thirty of ten thousand."""
+    """By default a caller may send 1,000 comments, 10,000 characters in one, and 300,000 in all, but no more."""
     for comments in ([""] * 1000, ["a" * 300] * 1000, ["a" * 10_000] * 30):
         assert comments_of(comments_json(*comments), WIDE) == comments
     for comments in ([""] * 1001, ["a" * 10_001], ["a" * 10_000] * 31):
@@ -103,7 +103,7 @@ def test_the_limits_have_defaults() -> None:
     ],
 )
 def test_the_characters_of_all_comments_together_are_bounded(kind: str, most: int, name: str) -> None:
-    """An explanation takes longer, and so fewer are allowed; the message names the setting."""
+    """A caller with too many characters in total gets a message with the limit of the answer type and its setting."""
     comments = ["a" * 10] * (most // 10) + ["a" * 5]
     assert comments_of(comments_json(*comments), LIMITS, kind) == comments
     told = f"the comments have {most + 1} characters in total; at most {most} are allowed with type={kind} \\({name}\\)"
@@ -112,14 +112,14 @@ def test_the_characters_of_all_comments_together_are_bounded(kind: str, most: in
 
 
 def test_the_largest_request_fits_into_a_body() -> None:
-    """Also where each character is an emoji that is sent as two escapes."""
+    """The largest request that the limits allow fits into MAX_BODY_BYTES, even if all of it is escaped emoji."""
     most = ["😍" * (WIDE.max_total_chars // WIDE.max_comments)] * WIDE.max_comments
     assert len(comments_json(*most)) <= WIDE.max_body_bytes
     assert comments_of(comments_json(*most), WIDE) == most
 
 
 def test_the_contributions_of_one_answer_are_bounded() -> None:
-    """Many comments or many contributions each may be asked for, not both; the message says how many of each."""
+    """A caller who requests too many contributions gets a message with the allowed number of comments and of `top`."""
     for comments, top in ((1000, 50), (500, 100), (50, 1000), (1000, 0)):
         assert len(comments_of(comments_json(*["a"] * comments), WIDE, "explanation", top)) == comments
     with pytest.raises(TooLargeError, match=f"may list {MAX_LISTED}; send at most 500 comments, or set 'top' to at mo"):
@@ -128,7 +128,7 @@ def test_the_contributions_of_one_answer_are_bounded() -> None:
 
 @given(st.binary() | st.recursive(st.none() | st.text() | st.floats(), st.lists).map(json.dumps).map(str.encode))
 def test_any_bytes_are_comments_or_an_error_of_the_caller(body: bytes) -> None:
-    """Nothing but PayloadError comes out of a wrong body."""
+    """Any body gives a list of texts or raises PayloadError, and never another exception."""
     for content in (body, b'{"comments": ' + body + b"}"):
         try:
             assert all(isinstance(comment, str) for comment in comments_of(content, WIDE))
@@ -138,7 +138,7 @@ def test_any_bytes_are_comments_or_an_error_of_the_caller(body: bytes) -> None:
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1), st.booleans())
 def test_any_texts_arrive_unchanged(comments: list[str], ascii_only: bool) -> None:
-    """Zero bytes and emoji included, escaped or not."""
+    """Any comments arrive unchanged, whether or not the JSON escapes their characters."""
     body = json.dumps({"comments": comments}, ensure_ascii=ascii_only)
     assert comments_of(body.encode(), WIDE) == comments
 
@@ -155,7 +155,7 @@ def test_any_texts_arrive_unchanged(comments: list[str], ascii_only: bool) -> No
     ],
 )
 def test_the_question_is_for_classes_unless_told(query: list[tuple[str, str]], question: Question) -> None:
-    """One known type is taken as it is, and an explanation may be told how long to be."""
+    """A query without a type requests classes; it may name any known type and the length of an explanation."""
     assert question_in(MultiDict(query)) == question
 
 
@@ -177,7 +177,7 @@ def test_the_question_is_for_classes_unless_told(query: list[tuple[str, str]], q
     ],
 )
 def test_a_wrong_question_is_refused_with_the_reason(query: list[tuple[str, str]], message: str) -> None:
-    """What is unknown or repeated is not guessed at, nor quoted."""
+    """A caller with an unknown, repeated or invalid argument gets a message with the fault, and without the value."""
     with pytest.raises(PayloadError) as caught:
         question_in(MultiDict(query))
     assert message in str(caught.value)

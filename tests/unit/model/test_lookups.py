@@ -1,4 +1,4 @@
-"""Look-ups in the read model give the pipeline's own probabilities (see test_reading.py) and explain them."""
+"""Look-ups give the pipeline's own probabilities (test_reading.py has more models) and explain them."""
 
 import json
 import math
@@ -45,20 +45,20 @@ def lookup(model: Pipeline) -> Lookup:
 
 @pytest.mark.parametrize("repeated", ["free ", "ab", "check out my channel ", "a1 b2 c3 ", "!", "😍"])
 def test_long_comments_lose_no_digits(model: Pipeline, lookup: Lookup, repeated: str) -> None:
-    """Thousands of repeats give the pipeline's probability too."""
+    """A comment of 10,000 characters gets the pipeline's probability to within 1e-12."""
     comment = repeated * (10_000 // len(repeated))
     assert lookup.spam_probability(comment) == pytest.approx(model.predict_proba([comment])[0, 1], rel=0, abs=1e-12)
 
 
 @given(COMMENTS)
 def test_a_comment_seen_before_scores_the_same(lookup: Lookup, comment: str) -> None:
-    """What is remembered of words changes no digit."""
+    """A comment that is scored again, with its words in the cache, gets exactly the same probability."""
     assert lookup.spam_probability(comment) == lookup.spam_probability(comment)
 
 
 @given(COMMENTS | st.sampled_from(GOLDEN_COMMENTS))
 def test_an_explanation_adds_up(lookup: Lookup, comment: str) -> None:
-    """The intercept and the contributions sum to the log-odds; largest first, and nothing that adds nothing."""
+    """An explanation sums up to the log-odds, with the largest contributions first and none that is zero."""
     intercept, contributions = lookup.explain(comment)
     sizes = [abs(contribution) for _, contribution in contributions]
     assert intercept + math.fsum(value for _, value in contributions) == pytest.approx(
@@ -69,7 +69,7 @@ def test_an_explanation_adds_up(lookup: Lookup, comment: str) -> None:
 
 
 def test_an_explanation_is_readable(lookup: Lookup) -> None:
-    """Words and pairs stand as they are, runs of characters in quotes, comment features by their names."""
+    """An explanation shows words and pairs as they are, character n-grams in quotes, and comment features by name."""
     names = {name for name, _ in lookup.explain("Check out my ch4nn3l http://a.com")[1]}
     assert {"chnl", "chck ot", '"chan"', '" ch"', "has address", "log length"} <= names
 
@@ -78,12 +78,12 @@ def test_an_explanation_is_readable(lookup: Lookup) -> None:
     ("log_odds", "probability"), [(1000.0, 1.0), (-1000.0, 0.0), (0.0, 0.5), (-50.0, math.exp(-50))]
 )
 def test_extreme_odds_give_probabilities(log_odds: float, probability: float) -> None:
-    """No log-odds overflows, and small probabilities keep their digits."""
+    """Extreme log-odds give probabilities without an overflow, and small ones keep their digits."""
     assert Lookup.from_plain({"intercept": log_odds, "parts": []}).spam_probability("") == pytest.approx(probability)
 
 
 def test_what_it_remembers_is_bounded(model: Pipeline) -> None:
-    """Neither ever new words nor very long ones fill the memory."""
+    """The cache of words keeps within its memory limit, however many or long the words are."""
     plain = read(dumps(model))
     lookup = Lookup.from_plain(plain | {"parts": [part for part in plain["parts"] if part["analyzer"] == "char_wb"]})
     random = Random(0)
@@ -104,6 +104,6 @@ def test_what_it_remembers_is_bounded(model: Pipeline) -> None:
 
 @pytest.mark.parametrize("plain", [None, [], {}, {"intercept": 0.0, "parts": [{}]}, {"intercept": 0.0, "parts": [1]}])
 def test_something_else_is_refused(plain: Any) -> None:
-    """Data of another form is an error that says so."""
+    """Data of another form raise an ArtifactError that says that they cannot be read."""
     with pytest.raises(ArtifactError, match="cannot be read"):
         Lookup.from_plain(plain)

@@ -1,4 +1,4 @@
-"""Pickles are followed on stand-ins: what is refused takes no time and no memory, and runs nothing."""
+"""Pickles are read with stand-ins: nothing in them runs, and a hostile file is refused in little time and memory."""
 
 import bz2
 import gzip
@@ -40,7 +40,7 @@ NAMED += ["os \x1b[2J"]
 
 @pytest.mark.parametrize("path", NAMED)
 def test_only_names_of_the_tables_and_functions_of_pmip_text_are_known(path: str) -> None:
-    """What a module imports cannot be reached through it; what is refused can be shown on a terminal."""
+    """A name outside the tables, such as an import of pmip.text, is refused in a message that is safe on a terminal."""
     module, name = path.split()
     stacked = b"\x80\x04" + b"".join(b"\x8c" + bytes([len(part)]) + part.encode() for part in (module, name)) + b"\x93."
     for content in (f"\x80\x02c{module}\n{name}\n.".encode("latin-1"), stacked):
@@ -52,7 +52,7 @@ def test_only_names_of_the_tables_and_functions_of_pmip_text_are_known(path: str
 @pytest.mark.parametrize("named", [text.normalised, steps.CommentFeatures, LogisticRegression, np.float64])
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_a_name_stays_a_name(named: Any, protocol: int) -> None:
-    """A class or function in a pickle stays a name, which is never imported."""
+    """A class or function in a pickle is read as a Name with its path, and not as the object itself."""
     found = opened(pickle.dumps(named, protocol))
     assert type(found) is Name
     assert found.path == f"{named.__module__}.{named.__name__}"
@@ -76,14 +76,14 @@ CHANGES = {
 
 
 def test_a_model_of_another_text_is_refused_by_the_name_that_is_gone() -> None:
-    """The model could not be run here either, so the message does not advise TRUST_PICKLES."""
+    """A model that uses a function that pmip.text no longer has is refused with its name and what to deploy."""
     with pytest.raises(OtherTextError, match=r"this one has no pmip\.text\.consonant_ngrams; deploy the API with"):
         opened(b"\x80\x04cpmip.text\nconsonant_ngrams\n.")
 
 
 @pytest.mark.parametrize(("content", "reason"), CHANGES.values(), ids=CHANGES)
 def test_only_what_the_tables_say_is_made_and_changed(content: bytes, reason: str) -> None:
-    """A class is instantiated without arguments and gets one state; nothing else is called or changed."""
+    """A class is instantiated without arguments and gets one state; any other call or change is refused."""
     with pytest.raises(ArtifactError, match=reason):
         opened(b"\x80\x02" + content)
 
@@ -103,7 +103,7 @@ REFUSED |= {
 
 @pytest.mark.parametrize("content", REFUSED.values(), ids=REFUSED)
 def test_instructions_that_models_do_not_need_are_refused(content: bytes) -> None:
-    """Outside objects, extension codes, old-style instances and the formats of Python 2 go nowhere."""
+    """Instructions for outside objects, extension codes, old-style instances and Python 2 formats are refused."""
     with pytest.raises(ArtifactError, match="instruction that models do not need"):
         opened(b"\x80\x02" + content)
 
@@ -115,7 +115,7 @@ PLAIN += [np.float32(0.5), np.int64(-3), np.bool_(True), np.uint8(200), np.array
 @pytest.mark.parametrize("value", PLAIN)
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_plain_values_come_back(value: Any, protocol: int) -> None:
-    """Numbers of numpy become those of Python."""
+    """Plain values are read unchanged, and numbers of numpy as those of Python."""
     found = opened(pickle.dumps(value, protocol))
     assert found == value
     assert type(found) is (type(value.item()) if isinstance(value, np.generic) else type(value))
@@ -124,7 +124,7 @@ def test_plain_values_come_back(value: Any, protocol: int) -> None:
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("dtype", ["f8", ">f8", "f4", "i4", "i8", ">i2", "u1", "?"])
 def test_arrays_come_back_from_their_bytes(dtype: str, writer: str) -> None:
-    """Whatever the type, the order of the bytes, and the way in which they stand in the file."""
+    """An array is read with its numbers and shape, whatever its type, byte order and place in the file."""
     array = np.array([[0, 1, 100]], dtype)
     found = opened(WRITERS[writer](array))
     assert type(found) is Array
@@ -134,7 +134,7 @@ def test_arrays_come_back_from_their_bytes(dtype: str, writer: str) -> None:
 @pytest.mark.parametrize("value", [set("ab"), frozenset("ab"), set()])
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_sets_are_read_as_lists(value: Any, protocol: int) -> None:
-    """A set becomes a list, so none of its members is hashed."""
+    """A set is read as a list, so that none of its members is hashed."""
     assert sorted(opened(pickle.dumps(value, protocol))) == sorted(value)
 
 
@@ -148,7 +148,7 @@ def test_only_texts_and_small_numbers_are_keys(value: Any, protocol: int) -> Non
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_file_that_was_cut_or_goes_on_is_refused(model: Pipeline, writer: str) -> None:
-    """A file that was cut anywhere is no model; bytes after its end could take all memory."""
+    """A file that ends too early is refused, and so is one with bytes after its end, which could take all memory."""
     content = WRITERS[writer](model)
     for end in (0, 1, 2, 10, len(content) // 2, len(content) - 1):
         with pytest.raises(ArtifactError):
@@ -160,7 +160,7 @@ def test_a_file_that_was_cut_or_goes_on_is_refused(model: Pipeline, writer: str)
 
 @pytest.mark.parametrize("compress", [zlib.compress, gzip.compress, bz2.compress, lzma.compress, bytes])
 def test_a_bomb_is_refused_before_it_takes_the_memory(compress: Callable[[bytes], bytes]) -> None:
-    """A small file that unpacks to a large one stops at the limit."""
+    """A small file that unpacks to a large one is refused as soon as it exceeds the limit."""
     bomb = compress(bytes(2**25))
     tracemalloc.start()
     with pytest.raises(ArtifactError, match="more than 1,048,576 bytes"):
@@ -178,7 +178,7 @@ def test_a_bomb_is_refused_before_it_takes_the_memory(compress: Callable[[bytes]
     ],
 )
 def test_other_formats_are_refused_by_name(content: bytes, reason: str) -> None:
-    """The message says which formats are read."""
+    """A file in an unsupported format is refused with a message that names the formats that are read."""
     with pytest.raises(ArtifactError, match=re.escape(reason)):
         opened(content)
 
@@ -186,14 +186,14 @@ def test_other_formats_are_refused_by_name(content: bytes, reason: str) -> None:
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.builds(bytes.__add__, st.sampled_from([b"", b"\x80\x04", b"\x78\x9c"]), st.binary()))
 def test_any_bytes_are_a_model_or_an_error_of_it(content: bytes) -> None:
-    """Nothing but ArtifactError comes out of a damaged file."""
+    """Any bytes are read as a model or raise ArtifactError, and never another exception."""
     with suppress(ArtifactError):
         read(content)
 
 
 @pytest.mark.parametrize("writer", ["joblib 0", "pickle 2", "pickle 5"])
 def test_a_damaged_byte_is_an_error_or_another_model(model: Pipeline, writer: str) -> None:
-    """A changed byte of a file gives another model or an ArtifactError, and never another exception."""
+    """A file with one changed bit gives another model or an ArtifactError, and never another exception."""
     content = WRITERS[writer](model)
     for place in np.random.default_rng(0).integers(0, len(content), 100):
         damaged = bytearray(content)

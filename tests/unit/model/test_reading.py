@@ -1,4 +1,4 @@
-"""What is read from model.pkl gives the pipeline's own probabilities; what look-ups cannot give is refused by name."""
+"""A model read from model.pkl gives the pipeline's own probabilities; one that look-ups cannot reproduce is refused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,19 +33,19 @@ LABELS = [1, 0, 1, 0, 0, 1]
 def test_a_read_model_answers_as_the_pipeline_does(
     model: tuple[Pipeline, bool], write: Callable[[Any], bytes], corpus: list[str], others: list[str]
 ) -> None:
-    """Whatever the settings, the file, the texts of the fit and those that are scored, the probabilities are equal."""
+    """A model read as data gives the pipeline's probabilities, for any settings, file format and comments."""
     check(*model, write, corpus, others)
 
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_every_way_of_writing_a_model_is_read_alike(model: Pipeline, writer: str) -> None:
-    """Protocols and compressions bring the same data."""
+    """A model is read as the same data from every protocol and compression."""
     assert read(WRITERS[writer](model)) == read(joblib_dumps(model))
 
 
 @pytest.mark.parametrize("labels", [bool, float, np.uint8, ">i4"])
 def test_labels_may_be_of_any_type_of_number(labels: Any) -> None:
-    """The classes are 0 and 1, whatever the type of the labels in the training set."""
+    """The classes are read as 0 and 1, whatever the type of the labels at training."""
     assert read(joblib_dumps(fitted(labels=np.array(LABELS, labels)))) == read(joblib_dumps(fitted()))
 
 
@@ -79,7 +79,7 @@ def changed_tfidf(**state: Any) -> Pipeline:
 
 
 def split(comment: str) -> list[str]:
-    """Cut a comment by a function that a worker does not have."""
+    """Split a comment with a function that a worker does not have."""
     return comment.split()
 
 
@@ -170,7 +170,7 @@ DAMAGED: dict[str, tuple[Callable[[], Any], str]] = {
 def test_what_look_ups_cannot_give_is_refused_with_the_way_out(
     model: Callable[[], Any], reason: str, write: Callable[[Any], bytes]
 ) -> None:
-    """A model whose probabilities could come out different is refused, and the reason is told."""
+    """A model whose probabilities could differ is refused, and the message gives the reason and the way to run it."""
     with pytest.raises(NotReadableError, match=reason) as refusal:
         read(write(model()))
     assert "can be run but not read as data; if you trust" in str(refusal.value)
@@ -178,21 +178,21 @@ def test_what_look_ups_cannot_give_is_refused_with_the_way_out(
 
 @pytest.mark.parametrize(("model", "fault"), DAMAGED.values(), ids=DAMAGED)
 def test_what_no_fit_leaves_behind_is_damaged(model: Callable[[], Any], fault: str) -> None:
-    """Running such a model would not help, so the message does not advise TRUST_PICKLES."""
+    """A damaged model is refused with the fault; running it would not help, so it does not count as only runnable."""
     with pytest.raises(ArtifactError, match=fault) as refusal:
         read(joblib_dumps(model()))
     assert not isinstance(refusal.value, NotReadableError)
 
 
 def test_settings_that_do_not_matter_do_not_count() -> None:
-    """A list that the analyzer never uses is no reason to refuse."""
+    """A setting that the analyzer never uses does not cause a refusal."""
     model = fitted(TfidfVectorizer(analyzer="char", ngram_range=(1, 2)))
     model[0].set_params(token_pattern="(a+)+", stop_words="english")
     assert read(joblib_dumps(model))["parts"][0]["analyzer"] == "char"
 
 
 def test_the_settings_of_the_fit_count() -> None:
-    """A norm that was changed after the fit changes nothing, as in scikit-learn; other settings do."""
+    """A norm that was changed after the fit has no effect, as in scikit-learn; other changed settings have."""
     model = fitted()
     model[0].set_params(norm=None, binary=True)
     (part,) = read(joblib_dumps(model))["parts"]
@@ -200,7 +200,7 @@ def test_the_settings_of_the_fit_count() -> None:
 
 
 def test_unions_that_hold_one_another_end() -> None:
-    """A union that would be walked 2^60 times is refused after twenty transformers."""
+    """A union that would have to be walked 2^60 times is refused after twenty transformers."""
     union = FeatureUnion([("no", "drop")])
     for _ in range(60):
         union = FeatureUnion([("a", union), ("b", union)])
@@ -217,7 +217,7 @@ def test_unions_that_hold_one_another_end() -> None:
     ],
 )
 def test_a_small_file_does_not_become_a_large_or_slow_model(settings: dict[str, Any], reason: str) -> None:
-    """Fifteen transformers that share one vocabulary, text or range of n-grams count fifteen times."""
+    """Transformers that share a vocabulary, stop list or n-gram range count once each towards a model's limits."""
     model = changed(0, **settings)
     columns = len(model[0].vocabulary_)
     vars(model[0]._tfidf)["idf_"] = np.ones(columns)
@@ -229,7 +229,7 @@ def test_a_small_file_does_not_become_a_large_or_slow_model(settings: dict[str, 
 
 @pytest.mark.parametrize("names", [None, text.COMMENT_FEATURES, ("has address", "share of capitals")])
 def test_a_model_with_other_comment_features_names_them(names: Any) -> None:
-    """The reason tells the features of both sides and what to deploy; models from before the names are still read."""
+    """A model of other comment features is refused with both lists; one from before they had names is still read."""
     model = fitted(CommentFeatures())
     assert model[0].feature_names_ == text.COMMENT_FEATURES
     vars(model[0]).update(feature_names_=names)

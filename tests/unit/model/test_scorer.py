@@ -1,4 +1,4 @@
-"""A scorer answers as the pipeline does, in plain numbers, under the id by which it is served."""
+"""A scorer answers as the pipeline does, in plain numbers."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,14 +24,14 @@ def scorer(artifact: Artifact) -> Scorer:
 
 @given(comments=st.lists(st.text(), max_size=5))
 def test_any_texts_get_consistent_answers(scorer: Scorer, comments: list[str]) -> None:
-    """Two probabilities of sum 1 for each comment, and spam is what is more probable."""
+    """Each comment gets two probabilities with the sum 1, and the class that is more probable."""
     rows = scorer.probabilities(comments)
     assert [sum(row) for row in rows] == [pytest.approx(1)] * len(comments)
     assert scorer.classes(comments) == [int(spam > not_spam) for not_spam, spam in rows]
 
 
 def test_it_tells_when_it_was_loaded(scorer: Scorer) -> None:
-    """The time is ISO 8601 in UTC."""
+    """A scorer gives the time at which it was loaded as ISO 8601 in UTC."""
     loaded_at = datetime.fromisoformat(scorer.loaded_at)
     assert loaded_at.utcoffset() == timedelta(0)
     assert timedelta(0) <= datetime.now(UTC) - loaded_at < timedelta(minutes=10)
@@ -39,7 +39,7 @@ def test_it_tells_when_it_was_loaded(scorer: Scorer) -> None:
 
 @pytest.mark.parametrize("top", [0, 3, 10_000])
 def test_an_explanation_lists_the_largest_and_sums_up_the_others(scorer: Scorer, top: int) -> None:
-    """What is listed and the remainder are together what is listed without a bound."""
+    """A short explanation lists the largest contributions and gives the sum of all others as the remainder."""
     for whole, short in zip(scorer.explanations(COMMENTS), scorer.explanations(COMMENTS, top), strict=True):
         assert short["contributions"] == whole["contributions"][:top]
         assert whole["remainder"] == 0
@@ -49,7 +49,7 @@ def test_an_explanation_lists_the_largest_and_sums_up_the_others(scorer: Scorer,
 
 
 def test_a_model_that_is_not_linear_answers_by_itself() -> None:
-    """Any classifier of texts serves, more slowly, and says why it cannot be explained."""
+    """A trusted model of another class scores comments itself, and an explanation is refused with the reason."""
     comments, labels = ["free stuff", "nice song"] * 4, [1, 0] * 4
     bayes = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(comments, labels)
     scorer = load(pack(bayes, Metadata("20260101T000000Z")), "20260101T000000Z", "staging", trust_pickles=True)

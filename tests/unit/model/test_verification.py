@@ -1,4 +1,4 @@
-"""An artifact is verified before it is served: what is refused, what workers then read, and what the child is told."""
+"""Verification before serving: which artifacts are refused, what workers then read, and what the child process gets."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ SPAM = ["Check it out this free stuff", "I take issue with your characterization
 
 
 class Telling(BaseEstimator):  # type: ignore[misc]
-    """A trusted model that refuses with what it finds in its environment, and with its readiness to be ended."""
+    """A trusted model that raises an error with the names of its environment variables and its oom_score_adj."""
 
     classes_ = (0, 1)
 
@@ -77,7 +77,7 @@ def with_first_golden_off_by(artifact: Artifact, gap: float) -> Artifact:
 
 
 def test_a_linear_model_becomes_plain_data(tmp_path: Path, model: Pipeline, artifact: Artifact) -> None:
-    """The pickle is not needed any more, and the answers are the same."""
+    """A verified linear model is plain data that gives the pipeline's answers, and its pickle is removed."""
     verify_folder(written(tmp_path, artifact), "20260202", "prod")
     assert {path.name for path in tmp_path.iterdir()} == {METADATA, SCORER}
     scorer = Scorer.from_plain(json.loads((tmp_path / SCORER).read_text()), pytest.fail)
@@ -88,7 +88,7 @@ def test_a_linear_model_becomes_plain_data(tmp_path: Path, model: Pipeline, arti
 
 
 def test_any_other_model_is_run_only_where_pickles_are_trusted(tmp_path: Path) -> None:
-    """Without the setting it is refused by name; with it, each worker loads the pickle itself."""
+    """Any other model is refused by the name of its class, unless pickles are trusted; then each worker runs it."""
     bayes = pack(fitted(MultinomialNB(), [1, 0]), Metadata("20260101"))
     with pytest.raises(NotReadableError, match=r"contains sklearn\.naive_bayes\.MultinomialNB: .*TRUST_PICKLES=true"):
         verify_folder(written(tmp_path, bayes), "20260101", "staging")
@@ -99,14 +99,14 @@ def test_any_other_model_is_run_only_where_pickles_are_trusted(tmp_path: Path) -
 
 
 def test_a_model_that_can_be_read_is_never_run(artifact: Artifact) -> None:
-    """Trusting pickles changes nothing for the models of this project."""
+    """A model that can be read becomes the same plain data whether or not pickles are trusted."""
     trusting, careful = (verify(artifact, "20260202", "prod", trust_pickles=trust)[0] for trust in (True, False))
     assert json.dumps(trusting) == json.dumps(careful)
     assert load(artifact, "20260202", "prod", trust_pickles=True).description["scorer"] == "lookups"
 
 
 def test_other_bytes_are_refused_with_both_hashes(artifact: Artifact, tmp_path: Path) -> None:
-    """A damaged model.pkl, or one of another run, is told apart before it is read, and nothing is written."""
+    """A model.pkl that does not match its metadata is refused with both hashes, and nothing is written."""
     damaged = replace(artifact, model=artifact.model + b"!")
     with pytest.raises(ArtifactError, match=f"is {damaged.sha256}, but metadata.json has {artifact.sha256}"):
         verify_folder(written(tmp_path, damaged), "20260202", "prod")
@@ -115,33 +115,33 @@ def test_other_bytes_are_refused_with_both_hashes(artifact: Artifact, tmp_path: 
 
 @pytest.mark.parametrize("libraries", [{}, {"scikit-learn": "0.24.2"}, {"scikit-learn": 1.9}])
 def test_the_release_of_scikit_learn_decides_nothing(artifact: Artifact, libraries: dict[str, Any]) -> None:
-    """A model that gives its golden answers is served, whatever wrote it."""
+    """A model that gives its golden answers is served, whatever release of scikit-learn wrote it."""
     assert load(with_metadata(artifact, libraries=libraries), "20260202", "prod").verified
 
 
 @pytest.mark.parametrize("gap", [1e-5, -1e-5, 0.5, float("nan")])
 def test_other_golden_answers_are_refused(artifact: Artifact, gap: float) -> None:
-    """A model that answers differently than at training is not the model that was evaluated."""
+    """A model that answers a golden comment differently than at training is refused."""
     with pytest.raises(ArtifactError, match="the answer to golden comment 0 differs"):
         verify(with_first_golden_off_by(artifact, gap), "20260202", "prod")
 
 
 @pytest.mark.parametrize("gap", [1e-7, -1e-7])
 def test_the_last_digits_of_golden_answers_may_differ(artifact: Artifact, gap: float) -> None:
-    """Another processor adds up in another order."""
+    """A model whose golden answers differ by 1e-7 is served, because other processors add up in another order."""
     verify(with_first_golden_off_by(artifact, gap), "20260202", "prod")
 
 
 @pytest.mark.parametrize("golden", [["text"], [{}], [{"comment": 1, "probability": 0.5}], [{"comment": "a"}], [None]])
 def test_golden_answers_that_cannot_be_replayed_are_refused(artifact: Artifact, golden: list[Any]) -> None:
-    """Golden comments of any other form are an error of the artifact."""
+    """An artifact whose golden comments have another form is refused."""
     with pytest.raises(ArtifactError, match="golden comments cannot be scored"):
         verify(with_metadata(artifact, golden=golden), "20260202", "prod")
 
 
 @pytest.mark.parametrize("write", [dumps, pickle.dumps])
 def test_a_model_uploaded_by_hand_is_served_and_not_verified(model: Pipeline, write: Callable[[Any], bytes]) -> None:
-    """Without metadata there is nothing to compare with, and its hash tells which file it was."""
+    """A model without metadata is served, reported as not verified, and identified by its hash."""
     artifact = Artifact(write(model), None)
     scorer = load(artifact, "20260202", "staging")
     assert (scorer.verified, scorer.metadata.sha256) == (False, artifact.sha256)
@@ -162,7 +162,7 @@ def test_a_model_uploaded_by_hand_is_served_and_not_verified(model: Pipeline, wr
     ],
 )
 def test_what_is_no_spam_classifier_is_refused_even_where_pickles_are_trusted(model: Any, reason: str) -> None:
-    """A trusted model has to score texts, with the classes 0 and 1 and probabilities between 0 and 1."""
+    """A trusted model must score texts, with the classes 0 and 1 and probabilities between 0 and 1."""
     with pytest.raises(ArtifactError, match=reason):
         verify(Artifact(dumps(model), None), "20260202", "prod", trust_pickles=True)
 
@@ -170,7 +170,7 @@ def test_what_is_no_spam_classifier_is_refused_even_where_pickles_are_trusted(mo
 def test_a_hostile_file_is_refused_even_where_pickles_are_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is damaged is not run to find out whether it works."""
+    """A damaged or hostile file is refused without being run, even if pickles are trusted."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArtifactError, match="instruction that models do not need"):
         verify(Artifact(b"\x80\x02(S'touch marker'\nios\nsystem\n.", None), "20260202", "prod", trust_pickles=True)
@@ -180,7 +180,7 @@ def test_a_hostile_file_is_refused_even_where_pickles_are_trusted(
 def test_the_child_writes_plain_data_without_numpy(
     tmp_path: Path, artifact: Artifact, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It needs neither numpy nor scikit-learn, and warns of nothing."""
+    """The child process writes the plain data without importing numpy or scikit-learn, and logs no warning."""
     with caplog.at_level(logging.WARNING):
         verify_in_child(written(tmp_path, artifact), "20260202", "prod")
     assert (tmp_path / SCORER).exists()
@@ -204,7 +204,7 @@ def test_the_child_writes_plain_data_without_numpy(
     ],
 )
 def test_a_refusal_comes_back_from_the_child_with_its_reason(tmp_path: Path, content: bytes, reason: str) -> None:
-    """A pickle that would run code names what it would have run, and did not."""
+    """A refusal in the child process reaches the caller with its reason, and the pickle has not been run."""
     with pytest.raises(ArtifactError, match=reason):
         verify_in_child(written(tmp_path, Artifact(content, None)), "20260202", "prod")
     assert {path.name for path in tmp_path.iterdir()} == {MODEL}
@@ -213,7 +213,7 @@ def test_a_refusal_comes_back_from_the_child_with_its_reason(tmp_path: Path, con
 def test_a_pickle_that_is_run_finds_no_credentials_and_goes_first_when_memory_runs_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """Even a model that is trusted finds nothing of this process's environment, and costs no worker."""
+    """A trusted model runs without this process's credentials, and the kernel ends it first when memory runs out."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("API_KEYS", "secret")
     monkeypatch.syspath_prepend(request.path.parent)
@@ -227,7 +227,7 @@ def test_a_pickle_that_is_run_finds_no_credentials_and_goes_first_when_memory_ru
 def test_a_child_that_dies_is_no_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """Out of memory or killed: a later try may succeed."""
+    """A child process that dies raises VerificationError and no refusal, because a later attempt may succeed."""
     monkeypatch.syspath_prepend(request.path.parent)
     folder = written(tmp_path, pack(Dying(), Metadata("20260101")))
     with pytest.raises(VerificationError, match="ended with status -6"):
@@ -236,7 +236,7 @@ def test_a_child_that_dies_is_no_refusal(
 
 @pytest.mark.parametrize("limits", ["-v 2000000", "-S -v 2000000", "-t 60", "-S -t 60"])
 def test_smaller_limits_of_the_shell_stay(tmp_path: Path, artifact: Artifact, limits: str) -> None:
-    """A verification under `ulimit` works within it instead of failing."""
+    """A verification under smaller limits of `ulimit` succeeds within them."""
     command = f'ulimit {limits}; exec "$0" -m pmip.model.verification "$1" 20260202 prod'
     run = ["bash", "-c", command, sys.executable, str(written(tmp_path, artifact))]
     subprocess.run(run, cwd=ROOT, check=True, timeout=60)
@@ -244,7 +244,7 @@ def test_smaller_limits_of_the_shell_stay(tmp_path: Path, artifact: Artifact, li
 
 
 def test_a_model_that_is_slow_to_score_is_refused(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason tells how much processor time a long comment takes; a real model takes far less than is allowed."""
+    """A model that scores too slowly is refused with its processor time; a real one takes less than half the limit."""
     began = time.thread_time()
     verify(artifact, "20260202", "prod")
     assert time.thread_time() - began < SLOWEST_SECONDS / 2
@@ -263,7 +263,7 @@ def test_a_model_that_is_slow_to_score_is_refused(artifact: Artifact, monkeypatc
 def test_a_model_that_takes_too_much_time_or_memory_is_refused(
     tmp_path: Path, limit: str, content: bytes, reason: str
 ) -> None:
-    """It would take as much again at each check."""
+    """A model whose verification takes too much time or memory is refused; otherwise each check would take it again."""
     (tmp_path / MODEL).write_bytes(content)
     script = """if True:
         import pathlib, sys

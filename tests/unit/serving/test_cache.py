@@ -1,4 +1,4 @@
-"""The host's cache: one leads, all read, and nothing damaged or foreign is believed."""
+"""The host's cache: one process leads, all processes read, and damaged or foreign files are not used."""
 
 import os
 import subprocess
@@ -43,13 +43,13 @@ def adopted(cache: HostCache, model_id: str, content: str = "{}") -> Entry:
 
 
 def test_only_the_first_to_ask_leads(cache: HostCache, folder: Path) -> None:
-    """The first process to lock the folder leads; the others get False, however often they ask."""
+    """The first process that locks the folder leads, and all others get False, however often they try."""
     other = HostCache(folder)
     assert [asked.acquire_lock() for asked in (other, cache, other, cache)] == [False, True, False, True]
 
 
 def test_when_the_leader_is_killed_another_one_leads(folder: Path) -> None:
-    """The kernel frees the lock, whatever the process was doing."""
+    """When the leader is killed, the kernel frees its lock and another process can lead."""
     leader = subprocess.Popen(
         [sys.executable, "-c", LEAD_UNTIL_KILLED, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -64,7 +64,7 @@ def test_when_the_leader_is_killed_another_one_leads(folder: Path) -> None:
 
 
 def test_a_leader_of_a_folder_that_was_emptied_leads_no_more(cache: HostCache, folder: Path) -> None:
-    """Whoever cleans the temporary folder, there is one leader again, and it can write."""
+    """After somebody emptied the folder, another process leads and can write, and the old leader does not lead."""
     for path in folder.iterdir():
         path.unlink()
     other = HostCache(folder)
@@ -75,7 +75,7 @@ def test_a_leader_of_a_folder_that_was_emptied_leads_no_more(cache: HostCache, f
 
 
 def test_the_folder_is_this_users_alone(cache: HostCache, folder: Path) -> None:
-    """Nobody else may read or write it, and one that others can reach is refused by name."""
+    """Only the user can enter the folder, and an unsuitable folder is refused by name with the setting to change."""
     assert cache.acquire_lock()
     assert (folder.stat().st_mode & 0o777, folder.parent.stat().st_mode & 0o777) == (0o700, 0o700)
     open_folder = folder.with_name("open")
@@ -93,7 +93,7 @@ def test_the_folder_is_this_users_alone(cache: HostCache, folder: Path) -> None:
 
 
 def test_what_another_user_planted_is_not_read(cache: HostCache, folder: Path) -> None:
-    """Owner and mode are checked before every read, by whichever process, and not by the leader alone."""
+    """A process refuses to read a folder of another user, or one that other users can reach."""
     entry = adopted(cache, "20260101")
     cache.save(State(entry))
     reader = HostCache(folder)
@@ -128,7 +128,7 @@ def test_what_the_leader_tells_is_read_by_all(cache: HostCache, folder: Path) ->
     "content", ["", "{", "[]", "null", '{"current": 1}', '{"current": {}}', '{"other": 1}', "\xff"]
 )
 def test_a_damaged_state_counts_as_none(cache: HostCache, folder: Path, content: str) -> None:
-    """A state file that cannot be read counts as an empty state, and the leader starts anew."""
+    """A state file that cannot be read counts as an empty state."""
     (folder / STATE).write_bytes(content.encode("latin-1"))
     assert cache.state() == State()
 
@@ -151,7 +151,7 @@ def test_an_entry_is_read_as_it_was_verified(cache: HostCache, folder: Path, art
 
 
 def test_a_damaged_entry_is_replaced(cache: HostCache, folder: Path) -> None:
-    """Adopting the same version again mends it; adopting a sound one changes nothing."""
+    """A damaged entry is written again when its version is adopted again; a sound one is not."""
     entry = adopted(cache, "20260101")
     inode = (folder / entry.folder / SCORER).stat().st_ino
     assert adopted(cache, "20260101") == entry
@@ -162,7 +162,7 @@ def test_a_damaged_entry_is_replaced(cache: HostCache, folder: Path) -> None:
 
 
 def test_what_nobody_needs_is_removed(cache: HostCache, folder: Path) -> None:
-    """Old entries go when they are pruned, a killed leader's leftovers when another one leads, `current` never."""
+    """Pruning removes old entries, and a new leader the leftovers of the one before; the current entry stays."""
     old, current, left = adopted(cache, "20260101"), adopted(cache, "20260202"), folder / "incoming-half"
     cache.prune(current, None)
     assert (cache.holds(old), cache.holds(current)) == (False, True)
@@ -187,7 +187,7 @@ def test_the_folders_of_other_releases_go_when_long_unused(folder: Path) -> None
 
 
 def test_another_store_pin_or_user_has_another_folder(tmp_path: Path) -> None:
-    """What is served together shares a folder, below the one that was set or the system's temporary one."""
+    """Each store, pinned version and user has a cache folder of its own."""
     assert cache_folder(tmp_path, "s3://a/", None) == cache_folder(tmp_path, "s3://a/", None)
     assert cache_folder(tmp_path, "s3://a/", None) != cache_folder(tmp_path, "s3://b/", None)
     assert cache_folder(tmp_path, "s3://a/", None) != cache_folder(tmp_path, "s3://a/", "20260101")

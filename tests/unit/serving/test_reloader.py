@@ -1,4 +1,4 @@
-"""The reloader: each process serves what the host's cache holds, whoever filled it."""
+"""The reloader: each process serves what the host's cache holds, whichever process filled it."""
 
 import logging
 import shutil
@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> ModelStore:
 
 @pytest.fixture
 def leader(store: ModelStore, tmp_path: Path) -> Reloader:
-    """Make the process that asks the store, at each step."""
+    """Make the process that polls the store at each step."""
     leader = reloader_of(store, tmp_path)
     leader.step()
     return leader
@@ -36,7 +36,7 @@ def follower(leader: Reloader, store: ModelStore, tmp_path: Path) -> Reloader:
 
 
 def test_before_the_first_look_it_is_not_ready(store: ModelStore, tmp_path: Path) -> None:
-    """Making a reloader opens no connection and makes no folder; its scorer raises until a model is loaded."""
+    """A new reloader makes no folder, and its scorer raises an error until a model is loaded."""
     with pytest.raises(ModelNotReadyError, match="no model is loaded yet"):
         _ = reloader_of(store, tmp_path).scorer
     assert not (tmp_path / "cache").exists()
@@ -45,7 +45,7 @@ def test_before_the_first_look_it_is_not_ready(store: ModelStore, tmp_path: Path
 def test_all_take_up_what_the_leader_fetched(
     leader: Reloader, follower: Reloader, store: ModelStore, artifact: Artifact
 ) -> None:
-    """A step of the leader asks the store; a step of a follower finds the result, and the same state."""
+    """A follower serves each version after the leader has fetched it, and reports the same state."""
     for model_id in (FIRST, SECOND):
         publish(store, artifact, model_id)
         follower.step()
@@ -57,7 +57,7 @@ def test_all_take_up_what_the_leader_fetched(
 
 
 def test_a_scorer_stays_until_there_is_another_one(leader: Reloader, store: ModelStore, artifact: Artifact) -> None:
-    """A step that finds nothing new changes nothing."""
+    """A process keeps its scorer when nothing is new, and also when the new version is refused."""
     publish(store, artifact, FIRST)
     leader.step()
     first = leader.scorer
@@ -72,7 +72,7 @@ def test_a_scorer_stays_until_there_is_another_one(leader: Reloader, store: Mode
 def test_a_damaged_cache_is_told_and_mended(
     leader: Reloader, follower: Reloader, store: ModelStore, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """What serves goes on serving; who finds the damage says so until the leader has fetched the version again."""
+    """A process that finds the cache damaged says so, until the leader has fetched the version again."""
     publish(store, artifact, FIRST)
     leader.step()
     [path] = tmp_path.glob(f"cache/*/*/{SCORER}")
@@ -86,7 +86,7 @@ def test_a_damaged_cache_is_told_and_mended(
 def test_a_cache_that_cannot_be_used_is_told_once(
     store: ModelStore, artifact: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The message names the folder and the setting; when it is mended, the model is taken up."""
+    """One log line names an unusable cache folder and the setting; when it is usable, the model is loaded."""
     publish(store, artifact, FIRST)
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o755)
@@ -102,7 +102,7 @@ def test_a_cache_that_cannot_be_used_is_told_once(
 
 
 def test_the_thread_looks_by_itself(store: ModelStore, artifact: Artifact, tmp_path: Path) -> None:
-    """`start` returns as soon as a first model is loaded, because a thread polls the store."""
+    """`start` returns as soon as the thread that polls the store has loaded a first model."""
     publish(store, artifact, FIRST)
     reloader = reloader_of(store, tmp_path, poll_seconds=3600)
     reloader.start(wait_seconds=30)
@@ -112,7 +112,7 @@ def test_the_thread_looks_by_itself(store: ModelStore, artifact: Artifact, tmp_p
 def test_the_interval_is_counted_by_the_clock_that_it_is_given(
     store: ModelStore, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """A process that is frozen between calls has no other measure; a step can also ask at once."""
+    """The store is polled once an interval of the given clock, or earlier if the step is to poll at once."""
     now = 1000.0
     reloader = reloader_of(store, tmp_path, poll_seconds=60, clock=lambda: now)
     reloader.step()

@@ -1,4 +1,4 @@
-"""The updater on a real store: which version the cache holds after each step, whatever went wrong before."""
+"""The updater on a real store: which version the cache holds after each check, whatever failed before."""
 
 import logging
 import re
@@ -25,7 +25,7 @@ FIRST, SECOND, THIRD = "20260101T000000Z", "20260202T000000Z", "20260303T000000Z
 
 
 class Host:
-    """A host's cache and a store in a folder; the real verification notes its calls, and can be told to break off."""
+    """A host's cache and a store in a folder; the real verification records its calls, and can be made to fail."""
 
     def __init__(self, folder: Path, artifact: Artifact) -> None:
         self.storage, self.artifact = FolderStorage(folder / "store"), artifact
@@ -66,7 +66,7 @@ def host(tmp_path: Path, artifact: Artifact) -> Host:
 
 
 def test_an_empty_store_is_told_as_such(host: Host) -> None:
-    """The error says how to publish a version, and the state has the time of the check."""
+    """The error for an empty store says how to publish a version, and the state has the time of the check."""
     host.check()
     state = host.state
     assert (state.current, state.load_failures, state.check_errors) == (None, {}, {"no_version": 1})
@@ -75,7 +75,7 @@ def test_an_empty_store_is_told_as_such(host: Host) -> None:
 
 
 def test_the_newest_version_is_verified_once(host: Host) -> None:
-    """A check returns the version that it took up, loaded; further checks do nothing until a newer one is published."""
+    """A check returns the newest version, loaded; further checks verify nothing until a newer one is published."""
     host.publish(FIRST)
     loaded = [host.updater.check() for _ in range(3)]
     assert [taken and (taken[0], taken[1].model_id) for taken in loaded] == [(host.state.current, FIRST), None, None]
@@ -86,7 +86,7 @@ def test_the_newest_version_is_verified_once(host: Host) -> None:
 
 
 def test_a_broken_version_is_refused_once_and_the_old_one_stays(host: Host, caplog: Any) -> None:
-    """The refusal is logged once, stays in `last_error`, and disappears when a good version follows."""
+    """A broken version is refused once and named in `last_error`, and the old one serves until a good one follows."""
     host.publish(FIRST)
     host.check()
     host.publish(SECOND, broken=True)
@@ -102,7 +102,7 @@ def test_a_broken_version_is_refused_once_and_the_old_one_stays(host: Host, capl
 
 
 def test_a_refusal_outlives_the_leader_until_the_file_is_another_one(host: Host) -> None:
-    """The next leader does not fetch it again; when the file is replaced, it is tried again."""
+    """A new leader does not fetch a refused version again, unless its file has been replaced."""
     host.publish(FIRST, broken=True)
     host.check()
     host.verified.clear()
@@ -115,7 +115,7 @@ def test_a_refusal_outlives_the_leader_until_the_file_is_another_one(host: Host)
 
 
 def test_what_was_not_found_out_is_tried_again(host: Host) -> None:
-    """A verification that was killed says nothing against the model; until then the older version serves."""
+    """A version whose verification was killed is tried again, and until then the older version serves."""
     host.publish(FIRST)
     host.check()
     host.publish(SECOND)
@@ -129,7 +129,7 @@ def test_what_was_not_found_out_is_tried_again(host: Host) -> None:
 
 
 def test_a_version_whose_verification_dies_twice_is_refused_for_good(host: Host) -> None:
-    """A hostile version costs two attempts, and not one at each check; a later leader does not try it again either."""
+    """A version whose verification dies twice is refused, and later leaders do not try it again either."""
     host.publish(FIRST, SECOND)
     host.meanwhile = lambda: setattr(host, "dies", host.verified[-1] == SECOND)
     for _ in range(2):
@@ -158,7 +158,7 @@ def test_each_refusal_is_told_when_it_happens(host: Host, caplog: pytest.LogCapt
 
 
 def test_newer_versions_are_looked_for_between_candidates(host: Host) -> None:
-    """A good version that is published during a long search is served next, before older ones are tried."""
+    """A good version that is published during a long search is served before older ones are tried."""
     host.publish(FIRST, SECOND, broken=True)
     host.meanwhile = lambda: len(host.verified) == 1 and host.publish(THIRD)
     host.check()
@@ -177,7 +177,7 @@ def test_newer_versions_are_looked_for_between_candidates(host: Host) -> None:
     ids=["deep", "surrogate", "no golden comment", "no hash", "huge"],
 )
 def test_a_fault_in_one_version_never_ends_the_search(host: Host, metadata: bytes, kind: str) -> None:
-    """Whatever its metadata hold, the version before it serves."""
+    """A version with any fault in its metadata is refused by name, and the version before it serves."""
     host.publish(FIRST)
     host.storage.write("models/staging/20260303/metadata.json", metadata)
     host.storage.write(f"models/staging/20260303/{MODEL}", host.artifact.model)
@@ -187,7 +187,7 @@ def test_a_fault_in_one_version_never_ends_the_search(host: Host, metadata: byte
 
 
 def test_a_fault_that_nobody_foresaw_never_ends_the_search(host: Host) -> None:
-    """The error names only the class of the exception, whose text may hold anything; the next check tries again."""
+    """An unexpected exception refuses one version, and only its class is reported; the next check tries again."""
     host.publish(FIRST, SECOND)
     host.meanwhile = lambda: len(host.verified) == 1 and [][1]
     host.check()
@@ -198,7 +198,7 @@ def test_a_fault_that_nobody_foresaw_never_ends_the_search(host: Host) -> None:
 
 
 def test_a_process_whose_code_is_older_than_its_files_refuses_the_version(host: Host, monkeypatch: Any) -> None:
-    """The child has imported the text functions as the files hold them, the workers as they were at their start."""
+    """A running API whose pmip.text was changed on disk refuses the version and says that it must be restarted."""
     host.publish(FIRST)
     monkeypatch.setattr(text, "_TOKEN", re.compile(r"\w"))
     Updater(host.store, host.cache, partial(verify_in_child, environment="staging")).check()
@@ -207,7 +207,7 @@ def test_a_process_whose_code_is_older_than_its_files_refuses_the_version(host: 
 
 
 def test_an_api_with_newer_text_says_that_all_versions_are_older(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until a version is trained with the same code, the message names both remedies."""
+    """An API whose pmip.text fits no version says so at each check, and names the code to deploy as one remedy."""
     host.publish(FIRST, SECOND)
     monkeypatch.setattr(text, "_TOKEN", re.compile(r"\w"))
     for _ in range(2):
@@ -219,7 +219,7 @@ def test_an_api_with_newer_text_says_that_all_versions_are_older(host: Host, mon
 
 
 def test_a_half_published_version_is_taken_up_when_it_is_whole(host: Host) -> None:
-    """metadata.json alone is no version yet, and no error; with model.pkl it is, at the next check."""
+    """A version without model.pkl is no error, and is served at the first check after it is complete."""
     host.publish(FIRST)
     assert host.artifact.metadata
     host.storage.write(f"models/staging/{SECOND}/metadata.json", host.artifact.metadata.to_json())
@@ -231,7 +231,7 @@ def test_a_half_published_version_is_taken_up_when_it_is_whole(host: Host) -> No
 
 
 def test_a_rollback_is_seen_on_s3_too(host: Host, bucket: S3Storage) -> None:
-    """Retiring a version, or deleting its model.pkl by hand, brings back the version before it."""
+    """After a version on S3 is retired, or its model.pkl deleted by hand, the version before it serves."""
     host.store = store = ModelStore(bucket, "staging")
     updater = Updater(store, host.cache, host.verify)
     host.publish(FIRST, SECOND)
@@ -246,7 +246,7 @@ def test_a_rollback_is_seen_on_s3_too(host: Host, bucket: S3Storage) -> None:
 
 
 def test_an_emptied_store_leaves_the_last_good_model_in_service(host: Host) -> None:
-    """Serving the last good model beats serving none."""
+    """When the store becomes empty, the last good model stays in service and the error says that no version is left."""
     host.publish(FIRST)
     host.check()
     host.store.retire(FIRST)
@@ -256,7 +256,7 @@ def test_an_emptied_store_leaves_the_last_good_model_in_service(host: Host) -> N
 
 
 def test_an_unreachable_store_leaves_the_model_in_service(host: Host, bucket: S3Storage, caplog: Any) -> None:
-    """When the bucket refuses, the model stays and last_error tells; it recovers by itself, which is logged."""
+    """While the store cannot be read, the model serves and `last_error` has the reason; the recovery is logged."""
     host.store = ModelStore(bucket, "staging")
     host.publish(FIRST)
     updater = Updater(host.store, host.cache, host.verify)
@@ -275,7 +275,7 @@ def test_an_unreachable_store_leaves_the_model_in_service(host: Host, bucket: S3
 
 
 def test_a_pinned_version_is_served_whatever_is_newest(host: Host) -> None:
-    """PINNED_MODEL_ID serves this version only, and says so when it is not there."""
+    """An operator who sets PINNED_MODEL_ID gets this version only, or an error if the store does not hold it."""
     host.publish(FIRST, SECOND)
     Updater(host.store, host.cache, host.verify, pinned="20250101").check()
     assert host.current is None
@@ -286,7 +286,7 @@ def test_a_pinned_version_is_served_whatever_is_newest(host: Host) -> None:
 
 
 def test_the_local_model_is_taken_up_whenever_it_is_written(host: Host, tmp_path: Path) -> None:
-    """In dev the id stays 'local', and a new file is verified anew."""
+    """In dev a newly written model.pkl is verified and served again under the id "local", once for each file."""
     local = LocalModel(tmp_path)
     updater = Updater(local, host.cache, host.verify)
     for _ in range(2):
@@ -297,7 +297,7 @@ def test_the_local_model_is_taken_up_whenever_it_is_written(host: Host, tmp_path
 
 
 def test_a_successor_serves_what_is_there(host: Host) -> None:
-    """A leader that takes over neither fetches nor verifies again."""
+    """A new leader serves the model in the cache, and does not verify it again."""
     host.publish(FIRST)
     host.check()
     entry = host.state.current
@@ -306,7 +306,7 @@ def test_a_successor_serves_what_is_there(host: Host) -> None:
 
 
 def test_a_damaged_cache_is_mended(host: Host, tmp_path: Path) -> None:
-    """The next check fetches and verifies the version again."""
+    """After the cache was damaged, the next check fetches the version again."""
     host.publish(FIRST)
     host.check()
     [path] = tmp_path.glob(f"cache/store/*/{SCORER}")
@@ -317,7 +317,7 @@ def test_a_damaged_cache_is_mended(host: Host, tmp_path: Path) -> None:
 
 
 def test_old_versions_leave_the_cache(host: Host, tmp_path: Path) -> None:
-    """The version before the current one stays, since a worker may just be reading it."""
+    """The cache keeps the current version and the one before it, since a worker may still read that one."""
     for model_id in (FIRST, SECOND, THIRD):
         host.publish(model_id)
         host.check()
@@ -325,7 +325,7 @@ def test_old_versions_leave_the_cache(host: Host, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told(host: Host) -> None:
-    """Files that cannot be written end neither the thread nor the service; later it goes on by itself."""
+    """When the cache cannot be written, the old model serves and the error says so; a later check recovers."""
     host.publish(FIRST)
     host.check()
     host.publish(SECOND)

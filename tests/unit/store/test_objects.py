@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what only a folder does."""
+"""Files that are written completely or not at all, and what only the folder storage does."""
 
 import threading
 from pathlib import Path
@@ -16,7 +16,7 @@ def files_under(folder: Path) -> list[Path]:
 
 
 def test_readers_never_meet_a_half_file(tmp_path: Path) -> None:
-    """While a file is written again and again, each read gives one whole content."""
+    """A reader of a file that is being rewritten gets the complete content of one of the writes."""
     storage = FolderStorage(tmp_path)
     contents = [letter * 2**18 for letter in (b"a", b"b")]
     storage.write(KEY, contents[0])
@@ -31,7 +31,7 @@ def test_readers_never_meet_a_half_file(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_older_file_alone(tmp_path: Path) -> None:
-    """Whatever fails on the way leaves no temporary file."""
+    """A write that fails leaves the older file unchanged and no temporary file."""
     path = tmp_path / "model.pkl"
     path.write_bytes(b"older")
     with pytest.raises(TypeError), written_whole(path) as file:
@@ -40,7 +40,7 @@ def test_a_write_that_fails_leaves_the_older_file_alone(tmp_path: Path) -> None:
 
 
 def test_delete_takes_emptied_folders_along_but_not_the_root(tmp_path: Path) -> None:
-    """A bucket has no empty folders either; the storage itself stays."""
+    """Deleting an object also removes folders that become empty, but not the storage itself, as in a bucket."""
     storage = FolderStorage(tmp_path / "store")
     storage.write("models/prod/1/model.pkl", b"")
     storage.write("models/staging/1/model.pkl", b"")
@@ -51,7 +51,7 @@ def test_delete_takes_emptied_folders_along_but_not_the_root(tmp_path: Path) -> 
 
 
 def test_a_folder_is_no_object(tmp_path: Path) -> None:
-    """Asking for a folder by key is an error that names it."""
+    """Reading, writing or deleting a folder as an object raises an error that names the folder."""
     storage = FolderStorage(tmp_path)
     storage.write(KEY, b"")
     attempts = (

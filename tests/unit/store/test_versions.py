@@ -16,7 +16,7 @@ def with_id(artifact: Artifact, model_id: str) -> Artifact:
 
 
 def test_the_local_model_is_saved_and_fetched(tmp_path: Path, artifact: Artifact) -> None:
-    """Dev has one model, readable by the user of a container, and its mark changes when it is written again."""
+    """The local model is readable by every user, and is a new version when it is written again."""
     local = LocalModel(tmp_path / "data")
     assert local.versions() == []
     local.save(artifact)
@@ -29,7 +29,7 @@ def test_the_local_model_is_saved_and_fetched(tmp_path: Path, artifact: Artifact
 
 
 def test_saving_a_model_without_metadata_removes_the_old_metadata(tmp_path: Path, artifact: Artifact) -> None:
-    """Metadata of another model must not stay beside it."""
+    """A model that is saved without metadata does not get those of the model before it."""
     local = LocalModel(tmp_path)
     local.save(artifact)
     local.save(Artifact(b"other", None))
@@ -37,13 +37,13 @@ def test_saving_a_model_without_metadata_removes_the_old_metadata(tmp_path: Path
 
 
 def test_without_a_local_model_fetch_says_how_to_make_one(tmp_path: Path) -> None:
-    """The message names the file and the command."""
+    """The error without a local model names the missing file and the command that makes one."""
     with pytest.raises(ModelNotFoundError, match=r"model\.pkl.*train\.sh"):
         LocalModel(tmp_path).fetch()
 
 
 def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path, artifact: Artifact) -> None:
-    """The error is one line with the path, as for a folder of another user, and no traceback."""
+    """A data folder that cannot be written raises an error with the path and the reason."""
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"file/data/\.model\.lock: Not a directory"):
         LocalModel(tmp_path / "file" / "data").save(artifact)
@@ -51,7 +51,7 @@ def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path, artifact:
 
 @pytest.mark.parametrize("text", ["20190101", "20260228T235959Z", "20240229", "20260101T000000Z"])
 def test_real_days_and_times_are_model_ids(text: str) -> None:
-    """A run's UTC time and a plain day are model ids."""
+    """A UTC time and a plain day are model ids."""
     assert is_model_id(text)
 
 
@@ -65,7 +65,7 @@ def test_nothing_else_is_a_model_id(text: str) -> None:
 
 
 def test_a_new_id_is_a_model_id_and_the_next_is_larger() -> None:
-    """Ids sort as text: a later run is larger, and a plain day sorts before that day's runs."""
+    """Ids sort as text: a later run is larger, and a plain day sorts before the runs of that day."""
     now = new_model_id()
     assert is_model_id(now)
     assert now < next_model_id(now)
