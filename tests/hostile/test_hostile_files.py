@@ -6,7 +6,7 @@
 | CLAIMING | 20 | a few bytes that claim a gigabyte: arrays, bytes, frames, numbers, `numpy.void` |
 | WALKED | 16 | tuples so deep or so often shared that hashing them crashes or never ends |
 | MISUSING | 13 | known classes that open files or start processes, older formats, memmaps, objects |
-| TRICKING | 30 | what an allow-list of classes let in: methods named by states, forged arrays, expensive settings |
+| TRICKING | 30 | what an allow-list of classes accepted: methods named by states, forged arrays, expensive settings |
 | SLIPPING | 24 | names that lead out of the folder, and names that only seem to |
 | NAMING | 15 | NUL, line breaks, escapes, devices, twins, 65,000 characters |
 | LINKING | 7 | links, devices, pipes |

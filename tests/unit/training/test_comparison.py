@@ -15,7 +15,7 @@ from pmip.training import comparison
 
 
 def test_the_versions_before_are_those_with_metadata(artifact: Artifact, tmp_path: Path) -> None:
-    """A run is compared with the local model or the bucket's version, but never with a damaged or sample one."""
+    """A run on new data is compared with the version before, unless that is missing, damaged or of the sample."""
     local = LocalModel(tmp_path)
     assert comparison.before(local, "20260101") == []
     assert artifact.metadata

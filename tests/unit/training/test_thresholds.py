@@ -28,7 +28,7 @@ def test_a_threshold_is_measured_on_comments_that_did_not_choose_it() -> None:
 
 
 def test_at_each_share_of_spam_the_table_has_what_the_threshold_does() -> None:
-    """The table shows the threshold's effect at each share of spam, and has a line for the model's own share."""
+    """The table shows the threshold's effect at each share of spam, and has a line for the stated share."""
     table = thresholds.at_shares(Y, PROBABILITY, None)
     assert table.index.tolist() == ["2%", "10%", "50%"]
     assert table.loc["50%"].tolist() == ["75.0%", "25.0%", "75.0%"] * 2
