@@ -1,4 +1,4 @@
-"""The Swagger page and /try in a real browser, as people use them: Debian's Chromium, or whichever is installed."""
+"""People use the Swagger page and /try in a real browser: Debian's Chromium, or whichever is installed."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from pmip.training.comments import read_comments
 from pmip.training.data import local_files
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# The last one keeps the browser itself, too, from asking anybody else.
+# The last flag keeps the browser itself from calling other hosts.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
 KEY = "a-key-of-the-tests"
@@ -53,7 +53,7 @@ def port(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 class Caller:
-    """Somebody at the browser; what the browser asked and complained of is remembered."""
+    """A person at the browser, whose requests and complaints are recorded."""
 
     def __init__(self, page: Page) -> None:
         self.page, self.asked, self.complaints = page, list[str](), list[str]()
@@ -63,7 +63,7 @@ class Caller:
         page.on("console", self._hear)
 
     def _hear(self, message: ConsoleMessage) -> None:
-        """Remember what the browser's console says, but for the answers that are meant to be errors."""
+        """Record errors of the browser's console, except for error statuses, which tests cause on purpose."""
         if message.type == "error" and "the server responded with a status" not in message.text:
             self.complaints.append(message.text)
 
@@ -85,7 +85,7 @@ class Caller:
         return status, json.loads(answer.locator(".highlight-code pre, pre.microlight").first.inner_text())
 
     def score(self, comment: str) -> str:
-        """Score a comment at /try without a mouse, and return what a screen reader then says."""
+        """Score a comment at /try without a mouse, and return the text that a screen reader then reads."""
         self.page.get_by_label("Comment").fill(comment)
         with self.page.expect_response("**/predict?type=probability"):
             self.page.keyboard.press("Control+Enter")
@@ -93,7 +93,7 @@ class Caller:
         return self.page.get_by_role("status").inner_text()
 
     def words(self) -> dict[str, float]:
-        """Return each word at /try with what it adds to the log-odds."""
+        """Return each word at /try with its effect on the log-odds."""
         words = self.page.locator("#words > *").all()
         return {word.inner_text(): float(word.get_attribute("title").split()[0].replace("−", "-")) for word in words}
 
@@ -108,7 +108,7 @@ class Caller:
 
 @pytest.fixture
 def caller(browser: Browser) -> Iterator[Caller]:
-    """Sit down at a fresh window; in the end, nobody else was asked and nothing broke."""
+    """Open a new window; at the end, check that the browser called only the API and reported no error."""
     with browser.new_context() as context:
         caller = Caller(context.new_page())
         yield caller
@@ -118,7 +118,7 @@ def caller(browser: Browser) -> Iterator[Caller]:
 
 
 def test_a_caller_tries_it_out_and_reads_the_answer(caller: Caller, port: int) -> None:
-    """The example has the README's answer, each type its own, a mistake its message; and no key is asked for."""
+    """A caller on the Swagger page gets the answer of each type, and the message of a mistake, without a key."""
     caller.open(f"http://127.0.0.1:{port}/")
     assert caller.page.get_by_role("button", name="Authorize").count() == 0
     assert caller.execute() == ("200", {"result": [{"class": 1}, {"class": 0}]})
@@ -135,7 +135,7 @@ def test_a_caller_tries_it_out_and_reads_the_answer(caller: Caller, port: int) -
 
 
 def test_with_keys_on_the_authorize_button_lets_in(caller: Caller, artifact: Artifact, tmp_path: Path) -> None:
-    """Without a key the page shows the refusal, with the wrong one too, and with the right one the answer."""
+    """A caller on the Swagger page gets 401 without a key or with a wrong one, and the answer with the right one."""
     LocalModel(tmp_path).save(artifact)
     with running_api(tmp_path, API_KEYS=f"another,{KEY}") as (port, _):
         caller.open(f"http://127.0.0.1:{port}/")
@@ -148,7 +148,7 @@ def test_with_keys_on_the_authorize_button_lets_in(caller: Caller, artifact: Art
 
 
 def test_below_a_path_the_page_works(caller: Caller, artifact: Artifact, tmp_path: Path) -> None:
-    """Page, document, styles and answers all come from below URL_PREFIX, which this proxy leaves in the path."""
+    """Behind a proxy that keeps URL_PREFIX in the path, the Swagger page loads and its calls are answered."""
     LocalModel(tmp_path).save(artifact)
     with running_api(tmp_path, URL_PREFIX="/pre") as (port, _), running_nginx(tmp_path, port) as front:
         caller.open(f"http://127.0.0.1:{front}/pre/")
@@ -157,7 +157,7 @@ def test_below_a_path_the_page_works(caller: Caller, artifact: Artifact, tmp_pat
 
 
 def test_the_page_fits_a_telephone(browser: Browser, port: int) -> None:
-    """Nothing is wider than the screen, no path is broken into pieces, and the route that scores comes first."""
+    """On a telephone the Swagger page fits the screen, breaks no path into lines and shows /predict first."""
     with browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True) as context:
         caller = Caller(context.new_page())
         caller.open(f"http://127.0.0.1:{port}/")
@@ -181,7 +181,7 @@ def log_odds(comments: list[str], port: int) -> list[float]:
 def test_a_person_sees_what_each_word_does(
     classifier: str, caller: Caller, artifact: Artifact, forest: Artifact, tmp_path: Path
 ) -> None:
-    """The page gives the probability of any model, and for each word the log-odds with it less those without it."""
+    """A person at /try sees any model's probability of spam, and how each word changes the log-odds."""
     LocalModel(tmp_path).save({"linear": artifact, "forest": forest}[classifier])
     with running_api(tmp_path, TRUST_PICKLES="true", WEB_CONCURRENCY="1") as (port, _):
         caller.visit(f"http://127.0.0.1:{port}/", "try")
@@ -206,7 +206,7 @@ def forest() -> Artifact:
 
 
 def test_any_text_is_split_into_words_and_shown_as_text(caller: Caller, port: int) -> None:
-    """Chinese is split by the browser's dictionary, markup is shown and not run, and an empty comment is not sent."""
+    """The page /try splits Chinese into words, shows HTML as text and does not send an empty comment."""
     caller.visit(f"http://127.0.0.1:{port}/", "try")
     assert "the probability of spam is" in caller.score(f"  {MIXED}\n")
     assert caller.page.locator("#words").inner_text() == MIXED
@@ -223,7 +223,7 @@ def test_any_text_is_split_into_words_and_shown_as_text(caller: Caller, port: in
 def test_a_long_text_is_cut_to_the_limits(
     caller: Caller, artifact: Artifact, tmp_path: Path, name: str, value: int, words: int
 ) -> None:
-    """The page scores the first words, says how many, and shows only those."""
+    """A person who enters a long text at /try reads how many words were scored, and sees only those."""
     LocalModel(tmp_path).save(artifact)
     limits = {"MAX_COMMENT_CHARS": "50", "MAX_TOTAL_CHARS": "10000", f"MAX_{name}": str(value)}
     with running_api(tmp_path, **limits) as (port, _):
@@ -236,7 +236,7 @@ def test_a_long_text_is_cut_to_the_limits(
 
 
 def test_a_key_is_asked_for_when_it_is_needed(caller: Caller, artifact: Artifact, tmp_path: Path) -> None:
-    """Below a path too, the field appears with the refusal, takes any letters, and no key is stored."""
+    """The page /try requests a key only when the API refuses, accepts any letters, and does not store the key."""
     LocalModel(tmp_path).save(artifact)
     settings = {"URL_PREFIX": "/pre", "API_KEYS": "ключ €"}
     with running_api(tmp_path, **settings) as (port, _), running_nginx(tmp_path, port) as front:
@@ -262,7 +262,7 @@ def test_a_key_is_asked_for_when_it_is_needed(caller: Caller, artifact: Artifact
 def test_try_fits_the_screen_and_has_no_barriers(
     browser: Browser, axe: str, port: int, scheme: Any, width: int, height: int
 ) -> None:
-    """On a telephone and a desktop, dark and light, nothing is cut off and axe-core finds nothing serious."""
+    """The page /try fits a telephone and a desktop, dark and light, and axe-core reports nothing serious."""
     with browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, bypass_csp=True
     ) as context:
@@ -278,7 +278,7 @@ def test_try_fits_the_screen_and_has_no_barriers(
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the script that looks for barriers; where npm cannot get it skip, or fail when REQUIRE_AXE=1."""
+    """Return the script of axe-core; where npm cannot download it skip, or fail when REQUIRE_AXE=1."""
     folder = tmp_path_factory.mktemp("axe")
     npm = shutil.which("npm")
     if npm is None:
@@ -292,7 +292,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_page_has_no_barriers(browser: Browser, axe: str, artifact: Artifact, tmp_path: Path) -> None:
-    """axe-core finds nothing serious, whatever of the page is open."""
+    """The axe-core rules report nothing serious on the Swagger page, whichever parts of it are open."""
     LocalModel(tmp_path).save(artifact)
     with running_api(tmp_path, API_KEYS=KEY) as (port, _), browser.new_context() as context:
         caller = Caller(context.new_page())
@@ -340,7 +340,7 @@ CALL = """async ([address, key]) => {
 def test_a_page_of_another_origin_calls_only_if_it_is_let_in(
     browser: Browser, artifact: Artifact, port: int, tmp_path: Path
 ) -> None:
-    """CORS_ORIGINS names who may; nobody else may, nor anybody by default."""
+    """A page of another origin can call the API only if CORS_ORIGINS names this origin."""
     LocalModel(tmp_path).save(artifact)
     friend, stranger = f"http://127.0.0.1:{port}", f"http://localhost:{port}"  # one server, but two origins
     with running_api(tmp_path, CORS_ORIGINS=friend, API_KEYS=KEY) as (api, _), browser.new_context() as context:

@@ -1,4 +1,4 @@
-"""A coverage-guided fuzzer on each reader of outside input: seconds here, as long as wanted by scripts/fuzz.sh."""
+"""A fuzzer tries each reader of outside input, for seconds here and for as long as wanted by scripts/fuzz.sh."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ needs_atheris = pytest.mark.skipif(
 
 
 def fuzz(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Call the script; what it keeps is in the folder."""
+    """Run scripts/fuzz.sh, which keeps its files in `folder`."""
     script = ["bash", str(ROOT / "scripts" / "fuzz.sh"), *words]
     environ = os.environ | {"DATA_DIR": str(folder)}
     return subprocess.run(script, env=environ, capture_output=True, text=True, timeout=120, check=False)
@@ -25,7 +25,7 @@ def fuzz(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 @needs_atheris
 @pytest.mark.parametrize("target", ["payload", "normaliser", "csv", "zip", "model", "metadata"])
 def test_nothing_is_found(target: str, tmp_path: Path) -> None:
-    """Whatever comes in is read or refused; a finding leaves its bytes behind and is told."""
+    """Each reader of outside input reads or refuses more than 100 fuzzed inputs without another error."""
     done = fuzz(tmp_path, "--seconds", str(SECONDS), target)
     assert done.returncode == 0, done.stderr
     found = re.fullmatch(rf"{target}: (\d+) inputs, no finding\n", done.stdout)
@@ -35,7 +35,7 @@ def test_nothing_is_found(target: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [("--seconds",), ("--seconds", "0"), ("--seconds", "x"), ("nothing",)])
 def test_a_wrong_call_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
-    """Before anything runs."""
+    """A person who calls the script wrongly gets exit code 2, the reason on stderr and no result."""
     done = fuzz(tmp_path, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert (

@@ -1,6 +1,7 @@
-"""No comment takes long, whatever it is made to tie up: each pattern of text.py and disguises.py is tried.
+"""No comment takes long to score, although each pattern of text.py and disguises.py is tried with hostile text.
 
-`LONG_TRIALS=1 python -m pytest -s tests/test_hostile_comments.py` tries all pairs of the pieces, about 12,500 comments.
+`LONG_TRIALS=1 python -m pytest -s tests/hostile/test_hostile_comments.py` tries all pairs of the pieces, about 12,500
+comments.
 """
 
 import os
@@ -39,7 +40,7 @@ ADDRESSES = ["http://", "www.", ".com", "a.co/", "/watch?", "youtu.be/", "a@b.co
 ADDRESSES += ["a.", "a-", "<a ", "<br", "</a>"]
 WRITTEN = ["a b ", "s.p.a.", "a_b_", "a1", "4nd ", "c@$h ", "a*b", "$5", "10k", "a!", "!a", "spam ", "a" * 64 + "@"]
 PIECES = [*LETTERS, *DIGITS, *SIGNS, *SPACES, *REFERENCES, *ADDRESSES, *WRITTEN]
-# What a pattern may need to begin, and what makes it fail at the end.
+# Text that a pattern may need at its beginning, and text that makes it fail at its end.
 FRAMES = [("", ""), ("", "é"), ("<", "@"), ("1", ">")]
 if LONG:
     FRAMES = [*product(["", "<", "&#", "http://", "a.", "1"], ["", "é", "@", ">", "\x00", "!", ".co/", "Ꭺ"])]
@@ -65,7 +66,7 @@ def repeated(piece: str, length: int = LENGTH, beginning: str = "", end: str = "
 
 
 def seconds(work: Callable[[str], object], comment: str, enough: float = 0.0) -> float:
-    """Return the least processor time of three to five tries, none of which remembers the one before."""
+    """Return the least processor time of up to five runs with empty caches; stop at one below `enough`."""
     least = float("inf")
     for _ in range(5):
         text._normalised.cache_clear()
@@ -79,12 +80,12 @@ def seconds(work: Callable[[str], object], comment: str, enough: float = 0.0) ->
 
 
 def allowed() -> float:
-    """Return how long a comment may take at the moment: a processor that is shared gives less in its time."""
+    """Return how many seconds a comment may take at the moment: more where the processor is shared."""
     return SECONDS * max(1, seconds(lambda _: sum(range(10**6)), "") / ALONE)
 
 
 def slow(lookup: Lookup, comments: Iterable[tuple[str, str]]) -> dict[str, float]:
-    """Return what takes longer than allowed, by its name."""
+    """Return the comments that take longer than allowed, with their seconds, by name."""
     known = dict(comments)
     taken = {name: seconds(lookup.spam_probability, comment, SECONDS) for name, comment in known.items()}
     worst = max(taken, key=taken.__getitem__)
@@ -98,19 +99,19 @@ def slow(lookup: Lookup, comments: Iterable[tuple[str, str]]) -> dict[str, float
 
 
 def test_a_comment_of_one_piece_takes_no_time(lookup: Lookup) -> None:
-    """10,000 characters are scored within 20 ms of the processor."""
+    """A comment of 10,000 characters that repeats one piece is scored within 20 ms of processor time."""
     assert slow(lookup, ((ascii(piece), repeated(piece)) for piece in PIECES)) == {}
 
 
 def test_a_comment_of_two_pieces_takes_no_time(lookup: Lookup) -> None:
-    """Some of all pairs, drawn by TEST_SEED; with LONG_TRIALS all."""
+    """A comment that repeats two pieces is scored within 20 ms; TEST_SEED draws the pairs, LONG_TRIALS takes all."""
     pairs = list(product(PIECES, repeat=2))
     drawn = pairs if LONG else seeded("pairs").sample(pairs, 150)
     assert slow(lookup, ((ascii(pair), repeated("".join(pair))) for pair in drawn)) == {}
 
 
 def test_many_different_words_take_no_time(lookup: Lookup) -> None:
-    """What was found in a word before is of no help."""
+    """A comment of many different words, for which no cache helps, is scored within 20 ms."""
     random = Random(0)
     letters = [
         "abcdefghijklmnopqrstuvwxyz",
@@ -128,7 +129,7 @@ def test_many_different_words_take_no_time(lookup: Lookup) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), min_size=1, max_size=6).map("".join).filter(bool))
 def test_any_repeated_text_takes_no_time(lookup: Lookup, piece: str) -> None:
-    """Whatever is repeated."""
+    """A comment that repeats any text is scored within 20 ms."""
     assert slow(lookup, [(ascii(piece), repeated(piece))]) == {}
 
 
@@ -136,7 +137,7 @@ def test_any_repeated_text_takes_no_time(lookup: Lookup, piece: str) -> None:
     "piece", ["a", "a1 ", "1 ", "½", "<", "&#", "a b ", "s.p.a.", "1,", "a-", "a.", "Ꭺ1", ":)", "<3"]
 )
 def test_twice_the_length_takes_twice_the_time(lookup: Lookup, piece: str) -> None:
-    """Nothing grows faster than the comment."""
+    """A comment of twice the length takes at most about two and a half times as long."""
     comments = [repeated(piece, length) for length in (LENGTH, 2 * LENGTH)]
     rounds = [[seconds(lookup.spam_probability, comment) for comment in comments] for _ in range(4)]
     once, twice = map(min, zip(*rounds, strict=True))  # other work comes and goes between two measurements
@@ -145,7 +146,7 @@ def test_twice_the_length_takes_twice_the_time(lookup: Lookup, piece: str) -> No
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_no_pattern_backtracks(name: str) -> None:
-    """Each alone runs over 10,000 characters of any piece, begun and ended so that it fails, in time."""
+    """Each regular expression takes at most 20 ms for 10,000 characters of any piece, also where it does not match."""
     run = PATTERNS[name].match if name.split()[-1] in MATCHED else PATTERNS[name].findall
     for piece, (beginning, end) in product(PIECES, FRAMES):
         comment = repeated(piece, LENGTH, beginning, end)

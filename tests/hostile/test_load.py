@@ -1,4 +1,4 @@
-"""A load that the API can bear, for long: nothing fails, nothing grows, nothing gets slower.
+"""Under a steady load no request fails, memory does not grow and answers do not become slower.
 
 `LONG_TRIALS=1 python -m pytest -s tests/hostile/test_load.py` takes eleven minutes, on a machine that does nothing
 else.
@@ -34,7 +34,7 @@ FIRST = "20260101T000000Z"
 
 
 class Result(NamedTuple):
-    """What a load came to: the 99th percentile in ms, and the number of requests that failed in whatever way."""
+    """The requests per second of a load, the 99th percentile of their time in ms, and the number that failed."""
 
     per_second: float
     p99: float
@@ -42,7 +42,7 @@ class Result(NamedTuple):
 
 
 class Wrk:
-    """Clients that ask about one comment of the sample after the other, by wrk."""
+    """Clients of wrk, which send one comment of the sample after the other."""
 
     def __init__(self, port: int, bodies: Path) -> None:
         program = shutil.which("wrk")
@@ -53,7 +53,7 @@ class Wrk:
         self._bodies = bodies
 
     def start(self, seconds: int, pause: float | None = None) -> subprocess.Popen[str]:
-        """Begin a load; between two requests each client waits for `pause` ms."""
+        """Start a load in which each client waits `pause` ms between two requests."""
         options = [f"-d{seconds}s", "--", self._bodies, *([] if pause is None else [f"{pause:.2f}"])]
         return subprocess.Popen([*self._command, *options], stdout=subprocess.PIPE, text=True)
 
@@ -64,7 +64,7 @@ def result_of(load: subprocess.Popen[str]) -> Result:
 
 
 def pause_for(wrk: Wrk, per_second: float) -> float:
-    """Find the pause by which the clients together ask so often: an answer takes its time too."""
+    """Return the pause with which all clients together send so many requests; answers take time too."""
     cycle = 1000 * CLIENTS / per_second
     pause = cycle / 2
     for _ in range(3):
@@ -74,7 +74,7 @@ def pause_for(wrk: Wrk, per_second: float) -> float:
 
 
 def grandchildren(master: int) -> list[psutil.Process]:
-    """List the processes that verify a version at the moment."""
+    """Return the processes that verify a version at the moment."""
     return [process for worker in psutil.Process(master).children() for process in worker.children()]
 
 
@@ -96,7 +96,7 @@ def bodies(tmp_path: Path) -> Path:
 def test_steady_load_leaves_memory_and_latency_as_they_are(
     bucket: S3Storage, artifact: Artifact, bodies: Path, tmp_path: Path
 ) -> None:
-    """At four fifths of what the API can, while new versions come, no request fails, now or in ten minutes."""
+    """At 80 % of the maximal load, while new versions arrive, no request fails and memory grows by at most 5 %."""
     store, model_id = ModelStore(bucket, "staging"), FIRST
     publish(store, artifact, model_id)
     results, memory = [], []

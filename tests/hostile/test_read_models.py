@@ -1,4 +1,4 @@
-"""The reader on models of other releases of scikit-learn, and on pickles of all its classes."""
+"""The reader accepts models of other scikit-learn releases, and runs nothing that a pickle names."""
 
 import ast
 import json
@@ -25,7 +25,7 @@ WRITE = Path(__file__).parent.parent / "support" / "write_models.py"
 
 @pytest.fixture(scope="module", params=RELEASES)
 def models_of_a_release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Have another release of scikit-learn, in a virtual environment of its own, write models and their answers."""
+    """Let another scikit-learn release, in its own virtual environment, write models and their answers."""
     folder = tmp_path_factory.mktemp("release")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True, timeout=120)
     python = folder / "venv" / "bin" / "python"
@@ -36,7 +36,7 @@ def models_of_a_release(request: pytest.FixtureRequest, tmp_path_factory: pytest
 
 
 def test_models_of_other_releases_are_served(models_of_a_release: Path) -> None:
-    """They give the answers that the release gave which wrote them; its number decides nothing."""
+    """A model of another scikit-learn release gives the same answers as in that release."""
     golden = json.loads((models_of_a_release / "answers.json").read_text())
     assert len(golden) == 9
     for name, answers in golden.items():
@@ -51,7 +51,7 @@ def test_models_of_other_releases_are_served(models_of_a_release: Path) -> None:
 
 
 def named() -> set[str]:
-    """Name every class and function of scikit-learn, numpy, joblib and scipy's sparse matrices by its module."""
+    """Return the names of all classes and functions of scikit-learn, numpy, joblib and scipy's sparse matrices."""
     found = set()
     for package in (sklearn, np, joblib, scipy.sparse):
         [folder] = map(Path, package.__path__)

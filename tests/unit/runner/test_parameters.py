@@ -1,4 +1,4 @@
-"""Parameters of a run: their types, and which values are refused."""
+"""A run's parameters have the types of the notebook's defaults, and values that make no sense are refused."""
 
 import pytest
 from conftest import ROOT
@@ -11,7 +11,7 @@ DEFAULTS = {"TRAINING_DATA_ID": "", "FOLDS": 3, "HELD_OUT_SHARE": 0.3, "SEED": 0
 
 
 def test_parameters_keep_the_type_of_their_default() -> None:
-    """An id of digits stays text, a number becomes one, and a blank value means the default."""
+    """A parameter gets the type of its default: an id of digits stays text, and a blank value is the default."""
     assert parse_parameters(["SPAM_SHARE=.15"], {"SPAM_SHARE": None}) == {"SPAM_SHARE": 0.15}
     arguments = ["TRAINING_DATA_ID=20240101", "FOLDS=3", "HELD_OUT_SHARE=.5", "SEED=", "VALUES=[1, 2]"]
     assert parse_parameters(arguments, DEFAULTS) == {
@@ -24,13 +24,13 @@ def test_parameters_keep_the_type_of_their_default() -> None:
 
 @pytest.mark.parametrize("argument", ["FLODS=3", "FOLDS", "FOLDS=three", "FOLDS=3.5", "VALUES=1"])
 def test_a_mistyped_parameter_is_refused(argument: str) -> None:
-    """Papermill would only warn and train with the default."""
+    """A mistyped parameter is refused, because Papermill would only warn and train with the default."""
     with pytest.raises(SettingsError, match=r"FOLDS|VALUES"):
         parse_parameters([argument], DEFAULTS)
 
 
 def test_the_defaults_of_the_notebook_are_allowed() -> None:
-    """So are valid ids in place of blank ones; each parameter that has a range is one of the notebook."""
+    """The notebook's defaults and valid ids are allowed, and only parameters of the notebook have a range."""
     defaults = read_parameters(ROOT / "notebooks" / "model-training.ipynb")
     require_parameters(defaults)
     require_parameters(defaults | {"MODEL_ID": "20240229T000000Z", "TRAINING_DATA_ID": "20240229"})
@@ -56,7 +56,7 @@ def test_the_defaults_of_the_notebook_are_allowed() -> None:
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(name: str, value: object, rule: str) -> None:
-    """The message tells what is allowed, together with all other mistakes."""
+    """A value out of its range is refused with its name and what is allowed, together with all other mistakes."""
     with pytest.raises(SettingsError) as failure:
         require_parameters({"MIN_ACCURACY": 2, name: value, "MY_OWN": -1})
     assert f"{name}={value}: must be {rule}" in str(failure.value)
@@ -65,7 +65,7 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(name: str, value: object
 
 
 def test_parameters_are_what_json_keeps() -> None:
-    """A constant of somebody's model cell is none, nor are the address of a cluster and the model id, once checked."""
+    """Upper-case constants that JSON can store are parameters of a run, but the model id is only checked."""
     names = {"FOLDS": 3, "GRID": [1.5, 2], "BASE": object(), "MODEL_ID": "", "lower": 1, "_I": ""}
     assert notebook_parameters(names) == {"FOLDS": 3, "GRID": [1.5, 2]}
     with pytest.raises(SettingsError, match="MODEL_ID=x: must be a UTC time"):

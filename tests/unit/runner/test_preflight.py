@@ -1,4 +1,4 @@
-"""The preflight: what it refuses, with the cell or the line, and that the project's notebook passes."""
+"""The preflight refuses a notebook with the cell or line to correct, and accepts the project's notebook."""
 
 import re
 import time
@@ -34,7 +34,7 @@ def write(folder: Path, parameters: str = PARAMETERS, *others: str, **of_last: A
 
 
 def test_literals_relative_paths_and_stripped_outputs_pass(tmp_path: Path) -> None:
-    """Addresses of pages and buckets are no paths, and a word about tokens is no secret."""
+    """A notebook with web addresses, relative paths and words about tokens passes, and so does the project's own."""
     fine = (
         'path = Path("..") / "data"',
         "# https://example.com/home a/b tokens = words",
@@ -52,7 +52,7 @@ def test_literals_relative_paths_and_stripped_outputs_pass(tmp_path: Path) -> No
     "line", ["N = 2 + 3j * 4", "N = len('')", "n = 1", "N: int = 1", "A = B = 1", "import os", "N +"]
 )
 def test_what_papermill_cannot_replace_is_refused(line: str, tmp_path: Path) -> None:
-    """The message names the line of the parameters cell."""
+    """A line that Papermill cannot replace is refused, and the message names the parameters cell."""
     with pytest.raises(PreflightError, match=r"(line \d+ of the )?parameters cell .*(line \d+|is not NAME = literal)"):
         preflight.check(write(tmp_path, f"{PARAMETERS}\n{line}"))
 
@@ -74,7 +74,7 @@ SECRETS += ['x = "eyJhbcabcabcabc.eyJabcabc"', "# -----BEGIN RSA PRIVATE KEY----
     ("source", "what"), [(one, "an absolute path") for one in PATHS] + [(one, "a secret") for one in SECRETS]
 )
 def test_paths_and_secrets_are_refused_without_being_told(source: str, what: str, tmp_path: Path) -> None:
-    """The message names the cell, and does not repeat what it found."""
+    """An absolute path or a secret is refused with the number of its cell, and the message does not repeat it."""
     with pytest.raises(PreflightError, match=rf"cell 1 .* seems to hold {what}$") as failure:
         preflight.check(write(tmp_path, PARAMETERS, source))
     assert "abc" not in str(failure.value).removeprefix("a.ipynb")
@@ -100,14 +100,14 @@ COMMANDS += ["pd.read_csv('https://example.com/x.csv')", "datasets.fetch_openml(
     ],
 )
 def test_what_waits_for_a_person_or_fetches_is_refused(source: str, what: str, tmp_path: Path) -> None:
-    """The message names the cell; the check would run it on the machine of the person who commits."""
+    """A cell that waits for a person, downloads or starts a program, or is not valid Python, is refused by number."""
     with pytest.raises(PreflightError, match=rf"^a.ipynb: cell 1 \(.*{re.escape(what)}"):
         preflight.check(write(tmp_path, PARAMETERS, source))
 
 
 @pytest.mark.parametrize("tag", preflight.TAGS)
 def test_a_deleted_tag_is_named(tag: str, tmp_path: Path) -> None:
-    """The scripts find the notebook's parameters, its data and its result by these tags."""
+    """A deleted tag is reported by name, because the scripts find the cells by their tags."""
     path = write(tmp_path)
     path.write_text(path.read_text().replace(f'"{tag}"', '"other"'))
     with pytest.raises(PreflightError, match=f"0 cells are tagged {tag}, not one"):
@@ -115,7 +115,7 @@ def test_a_deleted_tag_is_named(tag: str, tmp_path: Path) -> None:
 
 
 def test_a_renamed_parameter_is_named(tmp_path: Path) -> None:
-    """Schedules set it by its old name."""
+    """A renamed parameter is reported by its old name, which scripts and schedules set."""
     renamed = PARAMETERS.replace("FOLDS =", "SPLITS =").replace("SEED =", "RANDOM_STATE =")
     with pytest.raises(PreflightError, match="the parameters cell lacks FOLDS, SEED, which scripts and schedules set"):
         preflight.check(write(tmp_path, renamed))
@@ -123,7 +123,7 @@ def test_a_renamed_parameter_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("function", preflight.PUBLISHING)
 def test_a_removed_cell_of_publishing_is_named(function: str, tmp_path: Path) -> None:
-    """The run would end without an error and without a version."""
+    """A missing call of publishing is reported by name, because the run would end without error or version."""
     path = write(tmp_path)
     path.write_text(re.sub(rf"\b\w+\.{function}\(", "print(", path.read_text()))
     with pytest.raises(PreflightError, match=rf"no cell calls {function}\(…\)"):
@@ -131,7 +131,7 @@ def test_a_removed_cell_of_publishing_is_named(function: str, tmp_path: Path) ->
 
 
 def test_a_cell_that_may_fail_is_refused(tmp_path: Path) -> None:
-    """A failed gate would pass unnoticed in Jupyter."""
+    """A cell tagged raises-exception is refused, because a failed gate would not be noticed in Jupyter."""
     wrong = write(tmp_path, PARAMETERS, "evaluation.require(checks)", metadata={"tags": ["raises-exception"]})
     with pytest.raises(PreflightError, match=r"cell 1 .* is tagged raises-exception"):
         preflight.check(wrong)
@@ -152,33 +152,33 @@ def test_a_cell_that_may_fail_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_notebook_is_told_in_one_line(
     content: str, what: str, read: Callable[[Path], object], tmp_path: Path
 ) -> None:
-    """So it is before a run and in a check."""
+    """A file that is not a notebook is refused in one line, by the check and before a run."""
     (tmp_path / "a.ipynb").write_text(content, encoding="latin-1")
     with pytest.raises(PreflightError, match=f"^a.ipynb: {what}.*$"):
         read(tmp_path / "a.ipynb")
 
 
 def test_a_notebook_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """Renamed, it would not run."""
+    """A notebook that does not exist is reported with its folder and name."""
     with pytest.raises(PreflightError, match=rf"^{tmp_path.name}/a.ipynb: cannot be read \(No such file"):
         preflight.read_parameters(tmp_path / "a.ipynb")
 
 
 def test_the_mark_of_a_merge_inside_a_cell_is_refused(tmp_path: Path) -> None:
-    """A tool that merges notebooks leaves it there; the file is a notebook all the same."""
+    """The mark of an unfinished merge in a cell is refused, although the file is a valid notebook."""
     with pytest.raises(PreflightError, match=r"cell 1 \(.*\) holds the mark of an unfinished merge"):
         preflight.read_parameters(write(tmp_path, PARAMETERS, "a = 1\n>>>>>>> theirs"))
 
 
 def test_outputs_are_refused(tmp_path: Path) -> None:
-    """Outputs belong to reports; the message says how to take them out."""
+    """A notebook with outputs is refused, and the message names the command that clears them."""
     for left in ({"execution_count": 1}, {"outputs": [new_output("stream", text="hello")]}):
         with pytest.raises(PreflightError, match="clear-output"):
             preflight.check(write(tmp_path, PARAMETERS, "1", **left))
 
 
 def test_there_is_one_cell_of_parameters(tmp_path: Path) -> None:
-    """Papermill would put its own at the top without one."""
+    """A notebook without a cell tagged parameters is refused, because Papermill would add its own at the top."""
     nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "a.ipynb")
     for read in (preflight.check, preflight.read_parameters):
         with pytest.raises(PreflightError, match="0 cells are tagged parameters"):
@@ -186,7 +186,7 @@ def test_there_is_one_cell_of_parameters(tmp_path: Path) -> None:
 
 
 def test_the_command_tells_all_mistakes_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line for the person who is about to commit."""
+    """A person who checks a notebook gets all its mistakes in one line and exit code 1."""
     wrong = write(tmp_path, f"{PARAMETERS}\nN = len('')", 'password = "abc"')
     assert main(["check", "--only-read", str(wrong)]) == 1
     [line] = capsys.readouterr().err.splitlines()
@@ -196,18 +196,18 @@ def test_the_command_tells_all_mistakes_and_exits_1(tmp_path: Path, capsys: pyte
 
 @pytest.mark.slow
 def test_the_whole_notebook_runs_on_a_small_sample(capfd: pytest.CaptureFixture[str]) -> None:
-    """The steps of the run are written to stderr while they last, nothing to stdout, and nobody waits long for it."""
+    """The check runs the notebook within 90 seconds, and writes its steps to stderr and nothing to stdout."""
     started = time.monotonic()
     assert main(["check"]) == 0
     written = capfd.readouterr()
     assert written.out == ""
     assert "==> search started" in written.err
-    assert time.monotonic() - started < 90  # 12 on a quiet machine
+    assert time.monotonic() - started < 90  # 12 seconds on a machine that does nothing else
 
 
 @pytest.mark.slow
 def test_a_notebook_that_does_not_run_says_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without comments there is nothing to learn from; the reason stands above the error."""
+    """A notebook that fails on the small sample is refused, and stderr gives the reason."""
     (tmp_path / "empty.csv").write_text("CONTENT,CLASS\n")
     with pytest.raises(PreflightError, match="does not run on a small sample, for the reason above"):
         preflight.run(ROOT, tmp_path)

@@ -1,4 +1,4 @@
-"""The report of a run: its name, its page and its place, and what becomes of it where something fails."""
+"""The report of a run gets its name, page and place, and is kept on this machine where the upload fails."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_in_the_end_it_has_its_name_and_its_page(settings: Settings, tmp_path: Path) -> None:
-    """Others may read both; nothing else stays."""
+    """A finished report is a notebook and a page named by the model id, and every user can read them."""
     report = running(settings, tmp_path)
     assert report.path.name.startswith(f"running-{MODEL_ID}-")
     where = report.keep(MODEL_ID, has_model=True)
@@ -42,14 +42,14 @@ def test_in_the_end_it_has_its_name_and_its_page(settings: Settings, tmp_path: P
 
 
 def test_two_runs_of_a_second_keep_both_reports(settings: Settings, tmp_path: Path) -> None:
-    """The later one takes the next free name."""
+    """Two runs of the same second keep both reports, because the later one takes the next free name."""
     one, other = running(settings, tmp_path), running(settings, tmp_path)
     pages = [report.keep(MODEL_ID, has_model=False) for report in (one, other)]
     assert pages == [str(tmp_path / f"model-training-20260101T00000{second}Z.html") for second in (0, 1)]
 
 
 def test_half_a_report_is_none(settings: Settings, tmp_path: Path) -> None:
-    """A run that was stopped while it wrote leaves nothing that cannot be read."""
+    """A report that was only written in part is deleted."""
     report = running(settings, tmp_path)
     report.path.write_bytes(report.path.read_bytes()[:100])
     assert report.keep(MODEL_ID, has_model=False) == ""
@@ -59,7 +59,7 @@ def test_half_a_report_is_none(settings: Settings, tmp_path: Path) -> None:
 def test_where_the_page_finds_no_room_it_is_uploaded_all_the_same(
     bucket: S3Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The disk is named, and no part of the page stays."""
+    """A page that does not fit on the disk is uploaded nevertheless, and the log names the full disk."""
     settings = Settings.from_environ(
         {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "DATA_DIR": str(tmp_path / "data")}
     )
@@ -73,7 +73,7 @@ def test_where_the_page_finds_no_room_it_is_uploaded_all_the_same(
 def test_an_upload_that_fails_leaves_it_on_this_machine(
     s3: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A warning says why."""
+    """A report whose upload fails stays on this machine, and a warning gives the reason."""
     settings = Settings.from_environ(
         {"ENVIRONMENT": "staging", "BUCKET": "pmip-no-such-bucket", "DATA_DIR": str(tmp_path)}
     )
@@ -84,14 +84,14 @@ def test_an_upload_that_fails_leaves_it_on_this_machine(
 
 
 def test_a_folder_that_cannot_be_written_is_named(settings: Settings, tmp_path: Path) -> None:
-    """Before the run begins."""
+    """A folder that cannot be written is an error that names it before the run begins."""
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"^DATA_DIR=.*/file: the report cannot be written there \(File exists\)$"):
         RunReport(replace(settings, data_dir=tmp_path / "file"), tmp_path / "file", MODEL_ID)
 
 
 def test_the_newest_reports_stay_in_the_folder(settings: Settings, tmp_path: Path) -> None:
-    """Older ones are deleted with their pages, and so is what a killed run left there a day ago; nothing else is."""
+    """The newest reports are kept; older ones and the old remains of killed runs are deleted, but nothing else is."""
     for age in range(KEPT_REPORTS + 2):
         for suffix in (".ipynb", ".html"):
             path = tmp_path / f"model-training-of-age-{age:02}{suffix}"
@@ -118,7 +118,7 @@ def page(tmp_path: Path) -> str:
 
 
 def test_the_code_is_folded_but_at_hand(page: str) -> None:
-    """Each cell's code stands in a closed <details>."""
+    """The page has the code of each cell in a <details> element that is closed at first."""
     [folded] = re.findall(r'<details class="code"><summary>code</summary>(.*?)</details>', page, re.DOTALL)
     assert "answer" in folded
     assert "The title" not in folded
@@ -126,19 +126,19 @@ def test_the_code_is_folded_but_at_hand(page: str) -> None:
 
 
 def test_a_progress_bar_shows_its_last_state(page: str) -> None:
-    """The states before it were overwritten."""
+    """The page shows a progress bar only in its last state."""
     assert "2/2" in page
     assert "0/2" not in page
 
 
 def test_what_an_output_says_is_shown_and_not_run(page: str) -> None:
-    """A comment's text is hostile input."""
+    """The page shows HTML of an output as text and does not run it, because a comment may contain it."""
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
 
 
 def test_a_picture_has_its_alternative_text(page: str) -> None:
-    """A screen reader reads what the plot's function wrote."""
+    """Each picture of the page has the alternative text of its plot, which a screen reader reads."""
     [image] = re.findall(r"<img [^>]*>", page)
     assert 'src="data:image/png;base64,AAAA"' in image
     assert "caught &quot;1&quot; &amp; &lt;2&gt;" in image or 'caught "1" &amp; &lt;2&gt;' in image

@@ -1,4 +1,4 @@
-"""Augmentation: copies are the same every time, links stay whole, and the pipeline inside is a plain one."""
+"""Training adds altered copies of each comment, but the published model is a plain scikit-learn Pipeline."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def sample() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 
 def test_copies_stand_behind_the_comments_and_count_less() -> None:
-    """Each comment has two copies with its label and half its weight."""
+    """Each comment gets two copies, which have its label and half of its weight."""
     texts, labels, weights = with_copies(COMMENTS, [1, 0, 1], 0.5)
     assert texts[:3] == COMMENTS
     assert texts[3:] == [copy for comment in COMMENTS for copy in copies_of(comment)]
@@ -46,7 +46,7 @@ def test_copies_stand_behind_the_comments_and_count_less() -> None:
 
 
 def test_one_copy_is_glued_and_one_is_misspelt() -> None:
-    """The first has no space between words, the second as many words as the comment, and they are the same again."""
+    """One copy has no spaces, the other is misspelt, and both are the same when they are made again."""
     glued, misspelt = copies_of(COMMENTS[0])
     assert glued == "Checkoutmychannel"
     assert misspelt != COMMENTS[0]
@@ -56,7 +56,7 @@ def test_one_copy_is_glued_and_one_is_misspelt() -> None:
 
 
 def test_of_many_comments_a_part_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The part is drawn from all of them, and the same in every run."""
+    """Of very many comments, a sample from all of them is copied, and a second call copies the same sample."""
     monkeypatch.setattr(augmentation, "COPIED_AT_MOST", 10)
     comments = [f"comment number {number}" for number in range(100)]
     texts, labels, weights = with_copies(comments, list(range(100)), 0.5)
@@ -68,7 +68,7 @@ def test_of_many_comments_a_part_is_copied(monkeypatch: pytest.MonkeyPatch) -> N
 
 @given(st.text(st.characters()))
 def test_any_text_can_be_copied(comment: str) -> None:
-    """Whatever the comment, there are copies, no longer than about the comment."""
+    """Any text can be copied, and no copy is more than twice as long as the text."""
     assert all(len(copy) <= 2 * len(comment) for copy in copies_of(comment))
 
 
@@ -76,14 +76,14 @@ def test_any_text_can_be_copied(comment: str) -> None:
     "link", ["www.shop.com/gifts", "http://a.b/gifts", '<a href="http://c.d">', "mail@gifts.de</a>"]
 )
 def test_links_stay_whole(link: str) -> None:
-    """A copy's link leads where the comment's does, however it stands in the text."""
+    """A copy keeps each link and mail address of its comment unchanged, wherever it stands in the text."""
     comment = 'look<br />www.shop.com/gifts (see>http://a.b/gifts) <a href="http://c.d">mail@gifts.de</a> gifts gifts'
     for number in range(20):
         assert all(link in copy for copy in copies_of(f"{comment} {number}"))
 
 
 def test_its_parameters_are_those_of_a_pipeline() -> None:
-    """A search names the parameters of the steps as in any pipeline, and its clones keep the own ones."""
+    """A search sets the steps' parameters by their usual names, and clones keep `copy_weight` and `share`."""
     model = Augmented(pipeline(LogisticRegression()).steps, copy_weight=0.1, share=0.2)
     other = clone(model).set_params(classifier__C=7)
     assert (other.get_params()["classifier__C"], other.copy_weight, other.share) == (7, 0.1, 0.2)
@@ -91,7 +91,7 @@ def test_its_parameters_are_those_of_a_pipeline() -> None:
 
 
 def test_the_plain_pipeline_was_fitted_to_comments_and_copies() -> None:
-    """It equals a pipeline that was fitted to both by hand."""
+    """The published pipeline equals a pipeline that was fitted to the comments and their copies by hand."""
     comments, y = sample()
     model = Augmented(pipeline(LogisticRegression()).steps).fit(comments, y)
     texts, labels, weights = with_copies(comments, y, 0.5)
@@ -101,7 +101,7 @@ def test_the_plain_pipeline_was_fitted_to_comments_and_copies() -> None:
 
 
 def test_a_search_with_memory_has_the_same_scores(tmp_path: Path) -> None:
-    """It fits the features of each fold once, instead of once for each candidate."""
+    """A search with `memory` has the same scores, but fits the features once a fold instead of once a candidate."""
     comments, y = sample()
     search = GridSearchCV(Augmented(pipeline(LogisticRegression()).steps), {"classifier__C": [0.1, 1.0, 10.0]}, cv=2)
     expected = search.fit(comments, y).cv_results_["mean_test_score"]
@@ -111,16 +111,16 @@ def test_a_search_with_memory_has_the_same_scores(tmp_path: Path) -> None:
 
 
 def test_no_model_learns_from_the_copy_of_a_comment_that_it_is_asked_about() -> None:
-    """In cross-validation a fold's copies are of its training set alone: labels cannot be remembered."""
+    """In cross-validation, no copy of a test comment is in the training set, so no model can remember its label."""
     generator = np.random.default_rng(0)
     comments = np.array([f"word{number}" for number in range(60)])
     y = generator.integers(2, size=60)
     probability = cross_val_predict(Augmented(pipeline(MultinomialNB()).steps), comments, y, method="predict_proba")
-    assert len(np.unique(probability[:, 1].round(9))) <= 5  # one for each fold: nothing is known of any word
+    assert len(np.unique(probability[:, 1].round(9))) <= 5  # one for each fold: its prior, because all words are new
 
 
 def test_english_stop_words_are_read_as_data() -> None:
-    """The published model holds the words, because an API has no scikit-learn to look them up."""
+    """A model with English stop words is read as data and gives the same probabilities as scikit-learn."""
     comments, y = sample()
     words = Pipeline([("features", TfidfVectorizer(stop_words="english")), ("classifier", LogisticRegression())])
     fitted = Augmented(words.steps).fit(comments, y).plain()

@@ -1,4 +1,4 @@
-"""Comment files: what is read, exactly as it stands there, and what is refused, with file and line and no comment."""
+"""Comment files are read exactly as they are written, or refused with file and line and without any comment."""
 
 import csv
 import gzip
@@ -47,7 +47,7 @@ def zipped(entries: dict[str, str | bytes], compression: int = zipfile.ZIP_DEFLA
 
 
 def patched(packed: bytes, offset: int, value: bytes) -> bytes:
-    """Change both headers of a zip with one entry; the offset is that of the local one."""
+    """Change both headers of a zip that has one entry; `offset` counts from the start of the local header."""
     result = bytearray(packed)
     for start in (packed.index(b"PK\x03\x04"), packed.index(b"PK\x01\x02") + 2):
         result[start + offset : start + offset + len(value)] = value
@@ -55,7 +55,7 @@ def patched(packed: bytes, offset: int, value: bytes) -> bytes:
 
 
 def refusal(file: CommentFile) -> str:
-    """Return why a file is refused, after a look at all that a traceback would show."""
+    """Return the reason why a file is refused, and check that no traceback would show a comment."""
     with pytest.raises(TrainingDataError) as raised:
         read_comments([file])
     assert MARKER not in "".join(traceback.format_exception(raised.value))
@@ -63,7 +63,7 @@ def refusal(file: CommentFile) -> str:
 
 
 def test_the_sample_is_read() -> None:
-    """Every row of every file is there once, in order, under its file and its number."""
+    """Every row of the sample is read once and in order, with the name of its file and its row number."""
     comments = read_comments(local_files(SAMPLE))
     assert " ".join(comments.columns) == "source_file source_row COMMENT_ID AUTHOR DATE CONTENT CLASS source"
     assert (len(comments), set(comments["CLASS"])) == (554, {0, 1})
@@ -75,7 +75,7 @@ def test_the_sample_is_read() -> None:
 
 
 def test_describe_counts_the_comments_of_each_file(tmp_path: Path) -> None:
-    """A zip counts the rows of all its files, and no other file whose name begins alike."""
+    """The description of a zip counts the rows of all its CSV files, and no rows of a file with a similar name."""
     packed = zipped({"a.csv": HEADER + ROWS, "deep/b.csv": HEADER + ROWS})
     files = [saved(tmp_path, "day.zip", packed), saved(tmp_path, "day.zip.csv", HEADER + ROWS)]
     assert describe(files, read_comments(files)) == [
@@ -88,7 +88,7 @@ def test_describe_counts_the_comments_of_each_file(tmp_path: Path) -> None:
 def test_a_zip_is_read_with_all_its_csv_files(
     tmp_path: Path, compression: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Folders of any depth count; hidden files and a Mac's shadows do not, and other kinds are named in a warning."""
+    """All CSV files of a zip are read; hidden files are ignored, and a warning names files of other types."""
     hidden = ["__MACOSX/._a.csv", "deep/__MACOSX/b.csv", ".hidden.csv", ".git/c.csv"]
     entries = {"a.csv": HEADER + ROWS, "deep/": "", "deep/er/B.CSV": HEADER + "last,1\n"}
     entries |= dict.fromkeys([*hidden, "notes.txt", "inner.zip", "more.xlsx"], MARKER)
@@ -110,7 +110,7 @@ LABELS = [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("ham", "SPAM"), ("fals
 LABELS += [("0,0", "1,0"), ("Not spam", "Spam"), ("not_spam", "spam"), ("non-spam", "SPAM"), ("no", "yes"), ("N", "Y")]
 LABELS += [("FALSCH", "WAHR"), ("faux", "vrai"), ("FALSO", "VERDADERO"), ("f", "t"), (' "0"', ' "1"')]
 ENDINGS = [".csv", ".tsv", ".csv.gz", ".zip"]
-PANDAS = {"dtype": str, "keep_default_na": False}  # reads a table as it stands there
+PANDAS = {"dtype": str, "keep_default_na": False}  # every cell stays text as it is written
 FRAME = pd.DataFrame({"CONTENT": TEXTS, "CLASS": [str(number % 2) for number in range(len(TEXTS))]})
 SHAPES = list(product(["utf-8", "utf-8-sig", "utf-16"], [",", ";", "\t"], ENDINGS))
 
@@ -121,7 +121,7 @@ SHAPES = list(product(["utf-8", "utf-8-sig", "utf-16"], [",", ";", "\t"], ENDING
 def test_a_table_is_read_as_pandas_reads_it_when_told_its_shape(
     tmp_path: Path, number: int, shape: tuple[str, str, str]
 ) -> None:
-    """Encoding, separator, labels and archive are found out; rows, texts and labels are those that pandas reads."""
+    """Encoding, separator, labels and compression are detected, and the rows are those that pandas reads."""
     (encoding, separator, ending), labels = shape, LABELS[number % len(LABELS)]
     table = FRAME.assign(CLASS=[labels[int(label)] for label in FRAME["CLASS"]])
     content = table.to_csv(sep=separator, index=number % 2 == 0, lineterminator="\r\n" if number % 3 else "\n")
@@ -158,7 +158,7 @@ ODD_SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", ODD_SHAPES)
 def test_an_odd_table_is_read_where_it_can_mean_one_thing_alone(tmp_path: Path, name: str) -> None:
-    """No row that a person would count is lost, and none is made up."""
+    """An odd table with only one possible meaning is read completely: no row is lost and none is invented."""
     content, how = ODD_SHAPES[name]
     comments = read_comments([saved(tmp_path, "x.csv", content)])
     read = pd.read_csv(io.StringIO(content), **PANDAS | how)
@@ -203,14 +203,14 @@ OTHER_KINDS = {
     ("kind", "content"), [(kind, content) for kind in OTHER_KINDS for content in OTHER_KINDS[kind]]
 )
 def test_what_is_no_table_is_told_by_its_kind(tmp_path: Path, kind: str, content: bytes) -> None:
-    """The person hears what the file is and how to mend it, alone and inside a zip."""
+    """A file that is no table is refused with its type and what to do instead, alone and inside a zip."""
     assert refusal(saved(tmp_path, "x.csv", content)).startswith(f"s3://bucket/x.csv: this is {kind}")
     inside = refusal(saved(tmp_path, "x.zip", zipped({"x.csv": content})))
     assert inside.startswith(f"s3://bucket/x.zip, entry x.csv: this is {kind}")
 
 
 def test_a_workbook_a_web_page_and_nothing_are_no_zip_or_gzip_file(tmp_path: Path) -> None:
-    """The name does not hide what a file is; a gzip file that is none can be read under another name."""
+    """A file named .zip or .gz that is something else, damaged or compressed twice is refused with that reason."""
     assert "this is an Excel workbook" in refusal(saved(tmp_path, "x.zip", WORKBOOK))
     assert "this is a web page" in refusal(saved(tmp_path, "x.csv.gz", b"<html>"))
     assert "this is an empty file" in refusal(saved(tmp_path, "x.csv.gz", b""))
@@ -226,7 +226,7 @@ def test_a_workbook_a_web_page_and_nothing_are_no_zip_or_gzip_file(tmp_path: Pat
 
 @pytest.mark.parametrize("column", ["source", "VIDEO_NAME", "Video_Id", "videoId", "Video Name"])
 def test_a_column_names_the_source_where_it_tells_several_apart(tmp_path: Path, column: str) -> None:
-    """Rows without a value, files without the column, and a column of one value alone fall back on the file's name."""
+    """A column with several videos gives the source of each comment; where it has no value, the file's name does."""
     head, rows = f"{column},{HEADER}", "".join(f"one,{row}\n" for row in ROWS.splitlines())
     one = saved(tmp_path, "one.csv", head + rows)
     other = saved(tmp_path, "b.csv.gz", gzip.compress((HEADER + ROWS).encode()))
@@ -248,7 +248,7 @@ def test_a_column_names_the_source_where_it_tells_several_apart(tmp_path: Path, 
 def test_a_column_that_names_no_videos_is_not_used(
     tmp_path: Path, column: str, values: list[str], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A person hears why; another column that names videos is used instead."""
+    """A column that names apps, or whose values rarely repeat, is not used as the source; a warning says why."""
     rows = [f"comment {n},{n % 2},{values[n % len(values)]},{'ab'[n % 3 == 0]}" for n in range(20)]
     file = saved(tmp_path, "x.csv", "\n".join([f"CONTENT,CLASS,{column},videoId", *rows]))
     alone = saved(tmp_path, "y.csv", "\n".join([f"CONTENT,CLASS,{column}", *(row.rsplit(",", 1)[0] for row in rows)]))
@@ -259,14 +259,14 @@ def test_a_column_that_names_no_videos_is_not_used(
 
 
 def test_files_of_one_name_in_different_folders_are_different_sources(tmp_path: Path) -> None:
-    """Their whole names tell them apart; other files keep the short name."""
+    """Files with the same short name are different sources, named by their whole paths."""
     names = ["a/comments.csv", "b/comments.csv", "c.csv", "d.tsv", "d.csv"]
     found = read_comments([saved(tmp_path, "x.zip", zipped(dict.fromkeys(names, HEADER + ROWS)))])["source"].unique()
     assert list(found) == ["x.zip/a/comments.csv", "x.zip/b/comments.csv", "c", "x.zip/d.tsv", "x.zip/d.csv"]
 
 
 def test_files_with_other_columns_are_read_together(tmp_path: Path) -> None:
-    """Extra columns are kept as text in any order; where a file lacks one, nothing is made up."""
+    """Files with different columns are read together; further columns stay text, or missing where a file has none."""
     one = saved(tmp_path, "one.csv", "CLASS,VIDEO,CONTENT\n1,007,first\n")
     empty = saved(tmp_path, "empty.csv", "CONTENT,CLASS,EMPTY\n")
     two = saved(tmp_path, "two.csv", " CONTENT , CLASS ,AUTHOR\nsecond, 0 ,NA\n" + ROWS.replace("\n", ",\n"))
@@ -280,7 +280,7 @@ def test_files_with_other_columns_are_read_together(tmp_path: Path) -> None:
 @settings(deadline=None)
 @given(rows=st.lists(st.tuples(COMMENT, st.text(), st.sampled_from([0, 1])), min_size=20))
 def test_any_table_reads_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, int]]) -> None:
-    """Line ends, quotes, commas, NUL and all of Unicode inside comments stay; a BOM before them does not count."""
+    """Any comment that a CSV file can hold is read back unchanged, with its line ends, quotes, commas and NUL."""
     rows = [('spam, "spam"\r\nand\nspam\r', "NA", 1), ("eggs", "", 0), *rows]
     text = io.StringIO(newline="")
     csv.writer(text).writerows([("CONTENT", "AUTHOR", "CLASS"), *rows])
@@ -299,7 +299,7 @@ def test_any_table_reads_back(tmp_path_factory: pytest.TempPathFactory, rows: li
 def test_any_bytes_are_comments_or_an_error_of_the_file(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, before: str, in_zip: bool
 ) -> None:
-    """Nothing but TrainingDataError comes out of a wrong file, and what is read can be trained on."""
+    """Any bytes are either read as comments of both classes or refused with a TrainingDataError."""
     content = before.encode() + content
     packed = zipped({"x.csv": content}) if in_zip and before else content
     file = saved(tmp_path_factory.getbasetemp(), "bytes.zip" if in_zip else "bytes.csv", packed)
@@ -351,7 +351,7 @@ NOT_LABELS = "".join(f"{number % 2},first {MARKER} {number}\n" for number in ran
     ],
 )
 def test_a_file_with_a_mistake_is_refused(tmp_path: Path, content: str | bytes, reason: str) -> None:
-    """File and line (that where the record begins) are named, alone and inside a zip, and the comment is not shown."""
+    """A mistake is reported with the file and the line where its record begins, and without any comment."""
     plain = refusal(saved(tmp_path, "x.csv", content))
     assert re.match(f"s3://bucket/x.csv, {reason}", plain)
     packed = refusal(saved(tmp_path, "x.zip", zipped({"good.csv": HEADER + ROWS, "in/x.csv": content})))
@@ -360,7 +360,7 @@ def test_a_file_with_a_mistake_is_refused(tmp_path: Path, content: str | bytes, 
 
 @pytest.mark.parametrize("header", ["CONTENT,class,probability", "CONTENT,predicted_class,predicted_probability"])
 def test_what_a_model_predicted_is_no_label(tmp_path: Path, header: str) -> None:
-    """A scored file is refused until a person has labelled it; then the labels of the person count."""
+    """A scored file is refused until a person has filled the column CLASS, which then gives the labels."""
     rows = "".join(f"comment {number},{number % 2},0.5\n" for number in range(20))
     reason = (
         "the classes in this file are predictions of 'score' and no labels; add a column CLASS, and fill it by hand"
@@ -376,19 +376,19 @@ RIGHT = ["São João, NÃO É", "“CAFÉ” à l’été", "voilà\xa0!", "пр
 
 @pytest.mark.parametrize("text", WRONG_ENCODINGS)
 def test_texts_in_a_wrong_encoding_are_warned_of(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
-    """UTF-8 that was read as Windows-1252 or Latin-1 is told with the number of comments and the first line."""
+    """A warning counts the comments that were decoded wrongly and gives the first line; correct texts cause none."""
     wrong = text.encode().decode("latin-1" if "日" in text or "п" in text else "cp1252", "ignore")
     read_comments([saved(tmp_path, "x.csv", HEADER + ROWS + f"{wrong},1\n{wrong} {wrong},0\n")])
     assert caplog.messages[0].startswith("s3://bucket/x.csv: 2 comments look as if UTF-8 had been read in another ")
     assert "the first in line 22" in caplog.messages[0]
     caplog.clear()
-    rows = [(text, 1), *((right, 0) for right in RIGHT)]
+    rows = [(text, 1), *((right, 0) for right in RIGHT if right != text)]
     read_comments([saved(tmp_path, "x.csv", HEADER + ROWS + "".join(f'"{right}",{label}\n' for right, label in rows))])
     assert caplog.messages == []
 
 
 def test_quotes_that_swallow_rows_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Two stray quotes make one comment of many rows; a comment of several lines is none."""
+    """A warning gives the lines that stray quotes join into one comment; a comment of four lines causes none."""
     swallowed = f'" open,0\n{ROWS}the end of it",1\n"a comment\nof, say,\nfour lines, 1\nin all",0\n'
     assert len(read_comments([saved(tmp_path, "x.csv", HEADER + ROWS + swallowed)])) == 22
     told = "one comment that holds 21 rows; is there a quote that does not belong there?"
@@ -396,13 +396,13 @@ def test_quotes_that_swallow_rows_are_warned_of(tmp_path: Path, caplog: pytest.L
 
 
 def test_contradictory_labels_are_counted(tmp_path: Path) -> None:
-    """A text with both classes is contradictory wherever it stands, and spaces around it do not matter."""
+    """Both rows of a text that has both labels are contradictory; a text that repeats with one label is not."""
     comments = read_comments([saved(tmp_path, "x.csv", HEADER + ROWS + "comment 3,0\n comment 4 ,0\n")])
     assert [place for place, is_one in enumerate(contradictory(comments)) if is_one] == [3, 20]
 
 
 def test_what_no_model_can_be_fitted_on_is_refused(tmp_path: Path) -> None:
-    """Too few comments, or only one class, is told before a fit fails over it."""
+    """Fewer than 20 comments, or comments of one class only, are refused before a model is fitted."""
     assert refusal(saved(tmp_path, "x.csv", HEADER)).startswith("0 comments are too few to train on; at least 20")
     assert refusal(saved(tmp_path, "x.csv", HEADER + 19 * SPAM)).startswith("19 comments are too few")
     assert refusal(saved(tmp_path, "x.csv", HEADER + 20 * SPAM)).startswith("every comment has CLASS 1; both 0 and 1")
@@ -427,13 +427,13 @@ ZIP = zipped({"x.csv": HEADER + ROWS + SPAM})
     ],
 )
 def test_a_zip_that_cannot_be_trusted_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
-    """Damaged, encrypted, without a CSV, or with names that lead elsewhere: the file is named."""
+    """A zip that is damaged, encrypted, without a CSV file or with names outside its folder is refused by name."""
     assert re.match(f"s3://bucket/x.zip(, entry x.csv)?: {reason}", refusal(saved(tmp_path, "x.zip", content)))
 
 
 @pytest.mark.parametrize("name", ["x\n.csv", "\x1b[2Jx.csv", "x\u202evsc.csv", "\x7f.csv"])
 def test_a_name_that_cannot_be_shown_is_refused(tmp_path: Path, name: str) -> None:
-    """It would stand in messages and in the model's metadata; of files that are not read it does not matter."""
+    """A CSV file whose name has unprintable characters is refused, because messages and metadata contain the name."""
     reason = refusal(saved(tmp_path, "x.zip", zipped({"a.csv": HEADER + ROWS, name: HEADER})))
     assert reason == f"s3://bucket/x.zip: {name!r} has characters that cannot be printed; give it another name"
     others = zipped({"a.csv": HEADER + ROWS, "Icon\r": "", f"{name}.txt": ""})
@@ -441,7 +441,7 @@ def test_a_name_that_cannot_be_shown_is_refused(tmp_path: Path, name: str) -> No
 
 
 def test_a_damaged_zip_is_refused_or_read_right(tmp_path: Path) -> None:
-    """Wherever a byte is lost or changed, wrong comments are never returned and no other error escapes."""
+    """A zip that is cut or changed at any byte is refused or read correctly, and never gives wrong comments."""
     whole = zipped({"x.csv": HEADER + ROWS})
     for at, damage in product(range(len(whole)), ("cut", "changed")):
         content = whole[:at] + (bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] if damage == "changed" else b"")
@@ -455,7 +455,7 @@ def test_a_damaged_zip_is_refused_or_read_right(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".zip"])
 def test_a_file_may_hold_so_much_and_no_more(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit holds for each kind of file, for all entries of a zip together; what is exactly as large is read."""
+    """A file of any type is read up to the limit of unpacked bytes, and refused when it has one byte more."""
     content, size = (HEADER + ROWS).encode(), len(HEADER + ROWS)
     file = saved(tmp_path, f"x{ending}", packed(content, ending))
     if ending == ".zip":
@@ -471,7 +471,7 @@ def test_a_file_may_hold_so_much_and_no_more(tmp_path: Path, ending: str, monkey
 def test_the_rows_and_cells_of_all_files_are_limited(
     tmp_path: Path, limit: str, fits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A small zip can hold very many rows: how many are read is told with the limit's name, before memory ends."""
+    """If all files together have too many rows or cells, they are refused with the limit's name."""
     pair = [saved(tmp_path, name, HEADER + ROWS) for name in ("x.csv", "y.csv")]
     monkeypatch.setattr(reading, limit, fits)
     assert len(read_comments(pair)) == 40

@@ -1,4 +1,4 @@
-"""Comparison with earlier versions: on comments that both held out, and what was lost or changed since."""
+"""The comparison with an earlier version uses comments that both held out, and reports what was lost or changed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from pmip.training import comparison
 
 
 def test_the_versions_before_are_those_with_metadata(artifact: Artifact, tmp_path: Path) -> None:
-    """In dev it is the local model; a missing or damaged one is none, nor is one of the sample before other data."""
+    """A run on new data is compared with the version before, unless that is missing, damaged or of the sample."""
     local = LocalModel(tmp_path)
     assert comparison.before(local, "20260101") == []
     assert artifact.metadata
@@ -41,7 +41,7 @@ EARLIER = Metadata(
 
 
 def test_figures_of_versions_stand_in_a_line_each() -> None:
-    """A figure that a version lacks is missing."""
+    """The table has one line for each version, and a metric that a version lacks is missing in its line."""
     table = comparison.versions([EARLIER, Metadata("20240101")])
     assert table["accuracy, held out"].tolist()[0] == 0.9
     assert table[["accuracy, another video", "MCC, another video"]].isna().all().all()
@@ -49,7 +49,7 @@ def test_figures_of_versions_stand_in_a_line_each() -> None:
 
 
 def test_what_changed_is_told_with_both_values() -> None:
-    """Parameters, files and code; what is the same is left out."""
+    """The report lists changed parameters and files with both values, and leaves out what is unchanged."""
     files = [*EARLIER.training_files, {"name": "b.csv", "sha256": "2" * 64, "rows": 5}]
     now = replace(
         EARLIER, model_id="20260101T000000Z", training_files=files, parameters={"FOLDS": 3, "C": 10, "SEED": 1}
@@ -73,7 +73,7 @@ def compared(now: pd.DataFrame, **changed: Any) -> dict[str, Any]:
 
 
 def test_the_same_model_on_the_same_data_did_not_change() -> None:
-    """All comments are there, and no answer flips."""
+    """For the same model and data, all comments are still there, no answer flips and no sentence is written."""
     result = compared(COMMENTS)
     assert (result["data_share"], result["sources_gone"], result["comments"]) == (1.0, [], 20)
     assert (result["mcc_drop"], result["flipped"], result["spread"]["flipped"]) == (0.0, 0.0, 0.0)
@@ -81,7 +81,7 @@ def test_the_same_model_on_the_same_data_did_not_change() -> None:
 
 
 def test_another_model_is_compared_by_its_answers() -> None:
-    """Drop and flips have a standard deviation, by which the gate judges them."""
+    """Another model is compared by its flipped answers and by its drop in MCC, with a standard deviation."""
     result = compared(COMMENTS.assign(probability=COMMENTS["probability"].where(np.arange(40) > 3, 0.9)))
     assert (result["flipped"], result["mcc_drop"] > 0, result["spread"]["mcc_drop"] > 0) == (0.1, True, True)
     assert result["previous"]["mcc"] == 1.0
@@ -96,14 +96,14 @@ def test_another_model_is_compared_by_its_answers() -> None:
     ],
 )
 def test_lost_comments_and_sources_are_told(now: pd.DataFrame, share: float, gone: list[str]) -> None:
-    """A source that only has another name is not lost, because its comments are there."""
+    """The report names lost sources and the share of comments that is left; a renamed source is not lost."""
     result = compared(now)
     assert (result["data_share"], result["sources_gone"]) == (share, gone)
     assert any("of the comments of the previous model" in line for line in comparison.sentences(result)) == bool(gone)
 
 
 def test_too_few_common_comments_are_not_compared() -> None:
-    """The sentence names the previous model and the number; without one there is nothing to compare."""
+    """Without enough common comments, or without a previous model, a sentence says that nothing is compared."""
     result = compared(COMMENTS, held_out=dict([*STORED.items()][:3]))
     assert result["mcc_drop"] is None
     assert "20250101T000000Z, both held out" in comparison.sentences(result)[-1]
@@ -111,7 +111,7 @@ def test_too_few_common_comments_are_not_compared() -> None:
 
 
 def test_what_is_stored_is_bounded_and_found_by_the_text() -> None:
-    """Of many, those of the smallest hashes are kept, so that two runs keep the same ones; no text is kept."""
+    """A version stores a bounded number of probabilities, those of the smallest hashes, which are looked up by text."""
     kept = comparison.by_hash(["one\ud800", "two"], [0.25, 0.123456789])
     assert np.array_equal(comparison.look_up(["two", "three"], kept), [0.123457, np.nan], equal_nan=True)
     texts = [f"comment {number}" for number in range(3 * comparison.MOST_STORED)]

@@ -1,4 +1,4 @@
-"""Training data: which day is the newest, what is downloaded, and what may be uploaded."""
+"""A run uses the newest day of training data, and nothing is uploaded that no run could use."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ def everything(storage: Storage) -> dict[str, bytes]:
 
 
 def test_the_newest_of_more_than_a_thousand_days_wins(bucket: S3Storage) -> None:
-    """S3 lists 1,000 a call: no day and no file is lost; folder marks of the S3 console (key ends in /) are no data."""
+    """The newest day with data is used, even where S3 lists its days or files in several pages of 1,000 keys."""
     days = [f"{date(2020, 1, 1) + timedelta(days=number):%Y%m%d}" for number in range(1001)]
     fill(bucket, *(f"training/{day}/x.csv" for day in days))
     fill(bucket, "training/", "training/20270101/", "training/20270102/x.csv/")
@@ -41,7 +41,7 @@ def test_the_newest_of_more_than_a_thousand_days_wins(bucket: S3Storage) -> None
 
 
 def test_folders_that_are_no_days_are_ignored(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
-    """However they sort, they never win, and a warning names each."""
+    """A folder whose name is not a day is never used, and a warning names it."""
     fill(storage, "training/20190101/x.csv", "training/readme.csv", *(f"training/{name}/x.csv" for name in NO_DAYS))
     assert find_newest(storage)[0] == "20190101"
     named = [storage.url(f"training/{name}/") for name in sorted(NO_DAYS)]
@@ -49,7 +49,7 @@ def test_folders_that_are_no_days_are_ignored(storage: Storage, caplog: pytest.L
 
 
 def test_a_day_without_comment_files_is_passed_over(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
-    """Hidden files, a Mac's shadows and other kinds are no data; those that a person may count are named."""
+    """A newer day without comment files is skipped, and a warning names its files of other types."""
     others = ("notes.txt", ".x.csv", "__MACOSX/._x.csv", "deep/.git/x.zip")
     fill(storage, *(f"training/20260202/{name}" for name in others), "training/20260101/deep/X.CSV")
     training_data_id, objects = find_newest(storage)
@@ -61,7 +61,7 @@ def test_a_day_without_comment_files_is_passed_over(storage: Storage, caplog: py
 
 @pytest.mark.parametrize("name", ["x.csv", "latest/x.csv", "20260101/x.txt", "20260101/.x.csv"])
 def test_no_training_data_says_where_and_how_to_seed(storage: Storage, name: str) -> None:
-    """The address and the command that mends it are told; data of another prefix is none."""
+    """Without training data, the error gives the address that was searched and the script that uploads data."""
     fill(storage, f"training/{name}", "models/20260101/x.csv")
     reason = f"no {KINDS} file in any of its 1 dated" if name.startswith("2026") else "no folder is named by"
     with pytest.raises(TrainingDataError, match=rf"training/: {reason}.*seed_training_data\.sh"):
@@ -70,7 +70,7 @@ def test_no_training_data_says_where_and_how_to_seed(storage: Storage, name: str
 
 
 def test_pull_downloads_the_newest_day(storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its files, in folders too, come under data/training/<id>/ with their names; what is left out is named."""
+    """A pull writes the newest day's files under data/training/<id>/, and a warning names what is left out."""
     fill(storage, "training/20251231/old.csv")
     fill(storage, *(f"training/20260101/{name}" for name in ("b.csv", "a/b.csv", "a.txt")), content=b"comments")
     found = pull(storage, tmp_path / "data")
@@ -83,7 +83,7 @@ def test_pull_downloads_the_newest_day(storage: Storage, tmp_path: Path, caplog:
 
 
 def test_pull_respects_a_given_id(storage: Storage, tmp_path: Path) -> None:
-    """An older day is trained on again by its id; one without data, or no day at all, is an error that names it."""
+    """A given id selects an older day; an id without data, or one that is not a day, is an error that names it."""
     fill(storage, "training/20260101/x.csv", "training/20260202/x.csv", "training/20260303/x.txt")
     assert pull(storage, tmp_path, "20260101").training_data_id == "20260101"
     assert pull(storage, tmp_path, "").training_data_id == "20260202"
@@ -97,7 +97,7 @@ def test_pull_respects_a_given_id(storage: Storage, tmp_path: Path) -> None:
 
 @pytest.fixture
 def odd_store(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Serve a bucket that lists any keys and breaks off each download; the local server would not."""
+    """Serve a bucket that lists any key and breaks off each download, which the local S3 server cannot do."""
     keys: list[str] = []
 
     class Answers(BaseHTTPRequestHandler):
@@ -118,7 +118,7 @@ def odd_store(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[l
 
 @pytest.mark.parametrize("name", ["../../../x.csv", "a/../../x.csv", "/x.csv", "a\\..\\..\\x.csv", "C:x.csv"])
 def test_a_key_that_would_leave_the_folder_is_refused(odd_store: list[str], tmp_path: Path, name: str) -> None:
-    """S3 takes any key; whatever it means as a path, nothing is written outside the day's folder."""
+    """A key that leads out of the day's folder is refused, and nothing is written."""
     odd_store.append(f"training/20260101/{name}")
     with pytest.raises(TrainingDataError, match=r"^s3://comments/training/20260101/: '.*' points outside its folder"):
         pull(S3Storage("comments"), tmp_path / "one" / "two" / "data", "20260101")
@@ -126,7 +126,7 @@ def test_a_key_that_would_leave_the_folder_is_refused(odd_store: list[str], tmp_
 
 
 def test_a_key_that_cannot_be_shown_is_refused(odd_store: list[str], tmp_path: Path) -> None:
-    """It would do something to the terminal, or pass for another line of the log."""
+    """A key with unprintable characters is refused, because it could change the terminal or forge a line of the log."""
     odd_store.append("training/20260101/x&#10;y.csv")
     with pytest.raises(
         TrainingDataError, match=r"training/20260101/: 'x\\ny.csv' has characters that cannot be printed"
@@ -136,7 +136,7 @@ def test_a_key_that_cannot_be_shown_is_refused(odd_store: list[str], tmp_path: P
 
 
 def test_a_download_that_breaks_off_leaves_no_half_file(odd_store: list[str], tmp_path: Path) -> None:
-    """The next run must not take half a file for training data."""
+    """A download that fails halfway leaves no file, because the next run would use half a file as training data."""
     odd_store.append("training/20260101/x.csv")
     with pytest.raises(StorageError, match=r"^s3://comments/training/20260101/x.csv: S3 did not answer"):
         pull(S3Storage("comments"), tmp_path, "20260101")
@@ -144,7 +144,7 @@ def test_a_download_that_breaks_off_leaves_no_half_file(odd_store: list[str], tm
 
 
 def test_find_local_returns_the_newest_day_of_this_machine(tmp_path: Path) -> None:
-    """Files keep the names that pull gave them, so a model's metadata is the same either way."""
+    """The newest local day is used, and metadata describes its files as it did when they were pulled."""
     store = FolderStorage(tmp_path / "store")
     fill(store, "training/20260101/one/x.csv", "training/20260101/two/x.csv", content=SAMPLE[0].read_bytes())
     pulled = pull(store, tmp_path / "data")
@@ -156,7 +156,7 @@ def test_find_local_returns_the_newest_day_of_this_machine(tmp_path: Path) -> No
 
 
 def test_find_local_respects_a_given_id(tmp_path: Path) -> None:
-    """It is used or refused as with a bucket, also where there is no data at all."""
+    """A given id selects a local day; an id without data, or one that is not a day, is an error that names it."""
     with pytest.raises(TrainingDataError, match=rf"training/20260101/ holds no {KINDS} file"):
         find_local(tmp_path, SAMPLE_FOLDER, "20260101")
     fill(FolderStorage(tmp_path), "training/20260101/x.csv", "training/20260202/x.csv")
@@ -166,7 +166,7 @@ def test_find_local_respects_a_given_id(tmp_path: Path) -> None:
 
 
 def test_find_local_falls_back_on_the_sample(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without any training data a first run works, and says what it works with."""
+    """Without any training data, a first run uses the sample and writes this to the log."""
     fill(FolderStorage(tmp_path), "training/.DS_Store", "training/20260101/.gitkeep")
     found = find_local(tmp_path, SAMPLE_FOLDER)
     assert (found.training_data_id, [file.path for file in found.files]) == ("sample", SAMPLE)
@@ -175,14 +175,14 @@ def test_find_local_falls_back_on_the_sample(tmp_path: Path, caplog: pytest.LogC
 
 @pytest.mark.parametrize("name", ["20260101/comments.xlsx", "mine/x.csv", "x.csv"])
 def test_find_local_never_takes_the_sample_for_data_that_it_cannot_find(tmp_path: Path, name: str) -> None:
-    """Whoever put a file there wants it used: what is wrong with its name or place is an error."""
+    """A training file with a wrong name or place is an error, and the sample is not used instead of it."""
     fill(FolderStorage(tmp_path), f"training/{name}")
     with pytest.raises(TrainingDataError, match=r"training/: no .*seed_training_data\.sh"):
         find_local(tmp_path, SAMPLE_FOLDER)
 
 
 def test_seed_uploads_a_new_day(storage: Storage) -> None:
-    """The files are there unchanged, their addresses are returned, and other days stay as they were."""
+    """A seed uploads the files unchanged, returns their addresses and changes no other object."""
     fill(storage, "training/20251231/x.csv", "training/20260101/.hidden", content=b"other")
     before = everything(storage)
     addresses = seed(storage, SAMPLE, "20260101")
@@ -194,7 +194,7 @@ def test_seed_uploads_a_new_day(storage: Storage) -> None:
 
 
 def test_a_seed_older_than_the_newest_day_warns(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
-    """The next run would not train on it; the warning says how to make it do so."""
+    """A seed older than the newest day causes a warning with the setting that makes a run train on it."""
     seed(storage, SAMPLE[:1], "20260101")
     assert not caplog.records
     seed(storage, SAMPLE[:1], "20251231")
@@ -206,14 +206,14 @@ def test_a_seed_older_than_the_newest_day_warns(storage: Storage, caplog: pytest
 
 @pytest.mark.parametrize("day", ["", "20260101\n", *NO_DAYS])
 def test_seed_refuses_what_is_no_day(tmp_path: Path, day: str) -> None:
-    """Such a folder would be ignored by every run."""
+    """A seed whose id is not a day is refused, because every run would ignore its folder."""
     with pytest.raises(TrainingDataError, match="is not a calendar day, written as YYYYMMDD"):
         seed(FolderStorage(tmp_path), SAMPLE, day)
     assert everything(FolderStorage(tmp_path)) == {}
 
 
 def test_seed_refuses_a_day_that_holds_data(storage: Storage) -> None:
-    """What a model was trained on is never changed, not even by files of other names."""
+    """A seed never changes a day that holds data, not even by adding files with other names."""
     seed(storage, SAMPLE[:1], "20260101")
     before = everything(storage)
     for files in (SAMPLE[:1], SAMPLE[1:]):
@@ -235,7 +235,7 @@ def test_seed_refuses_a_day_that_holds_data(storage: Storage) -> None:
     ],
 )
 def test_seed_refuses_files_that_no_run_could_use(tmp_path: Path, names: list[str], reason: str) -> None:
-    """All files are checked before the first is uploaded: the store stays as it was."""
+    """If a run could not use one of the files, the error gives the reason and no file is uploaded."""
     local, store = FolderStorage(tmp_path / "local"), FolderStorage(tmp_path / "store")
     names_of_good = ("good.csv", "other/good.csv", "good.txt", ".hidden.csv", "day 10:30.csv", "day 10.30\u202fAM.csv")
     fill(local, *names_of_good, content=SAMPLE[0].read_bytes())

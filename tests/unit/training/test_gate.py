@@ -1,4 +1,4 @@
-"""The gate: it judges a version by its own metadata, and a figure by its standard deviation."""
+"""The gate judges a version by its own metadata, and allows each metric to miss its limit by a standard deviation."""
 
 from typing import Any
 
@@ -28,21 +28,21 @@ def decide(version: Metadata) -> gate.Passed:
 
 
 def test_a_version_within_its_limits_passes() -> None:
-    """The result holds the very version that publishing writes."""
+    """A version within its limits passes, and the result holds the very model and metadata that were judged."""
     judged = version(previous={"flipped": 0.0})
     assert decide(judged).artifact.metadata is judged
     assert decide(version()).artifact.model == b"a model"
 
 
 def test_a_limit_is_missed_only_by_more_than_the_standard_deviation() -> None:
-    """The report tells the three outcomes apart."""
+    """A check fails only if a metric misses its limit by more than its standard deviation."""
     outcomes = [gate.checks(version(accuracy))[0].outcome for accuracy in (0.9, 0.891, 0.889)]
     assert outcomes == ["passed", "passed, within its standard deviation", "FAILED"]
     assert Check("drop", None, 0.02, "MAX_DROP", at_least=False).outcome == "not measured"
 
 
 def test_all_failures_are_told_together() -> None:
-    """Each names the figure, its value, its limit and the parameter that holds it."""
+    """The error lists all failed checks together, each with its value, its limit and the parameter of the limit."""
     with pytest.raises(GateError) as failure:
         decide(version(0.85, previous={"flipped": 0.2}))
     assert str(failure.value).endswith(
@@ -62,14 +62,14 @@ def test_all_failures_are_told_together() -> None:
 def test_lost_data_and_a_missing_comparison_fail_unless_a_parameter_accepts_them(
     previous: dict[str, Any], parameter: str
 ) -> None:
-    """The sentence names the parameter; 0 accepts what is lost or cannot be compared."""
+    """Lost data or a missing comparison fails with the name of a parameter, which accepts it when it is 0."""
     with pytest.raises(GateError, match=parameter):
         decide(version(previous=previous))
     decide(version(previous=previous, **{parameter: 0}))
 
 
 def test_a_gate_that_measured_nothing_lets_nothing_through() -> None:
-    """Neither without checks, nor when no figure is a number."""
+    """A gate that has no check, or whose figure is missing or not a number, publishes nothing."""
     for checks in ([], [Check("accuracy", None, 0.9, "MIN_ACCURACY")], [Check("MCC", float("nan"), 0, "M")]):
         with pytest.raises(GateError, match="is not published"):
             gate.decide(checks, Artifact(b"a model", version()))

@@ -1,4 +1,4 @@
-"""A new day of training data from the newest day and new files: it holds everything, and no earlier day changes."""
+"""Adding files makes a new day of training data with all old and new comments, and changes no earlier day."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ def saved(folder: Path, name: str, content: str) -> Path:
 
 @pytest.fixture
 def day(storage: Storage, tmp_path: Path) -> Storage:
-    """Seed a first day with one file."""
+    """Return a store that holds one day of training data, with one file."""
     seed(storage, [saved(tmp_path, "x.csv", "CONTENT,CLASS\n" + ROWS)], "20260101")
     return storage
 
@@ -40,7 +40,7 @@ def added(storage: Storage, *paths: Path, day: str | None = "20260102", **option
 def test_the_new_day_holds_the_old_and_the_new_comments(
     day: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Rows without a label and texts that repeat are left out and counted; what scoring added is gone."""
+    """The new day has all old and new texts once; rows without a label and columns of predictions are left out."""
     caplog.set_level("INFO")
     before = day.read("training/20260101/x.csv")
     header = "\ufeffCONTENT,CLASS,source,AUTHOR,predicted_class,predicted_probability,predicted_by\n"
@@ -62,7 +62,7 @@ def test_the_new_day_holds_the_old_and_the_new_comments(
 
 
 def test_files_of_one_name_do_not_merge_their_videos(day: Storage, tmp_path: Path) -> None:
-    """The name alone tells nothing: the new file is a source of its own; a column that names the video is believed."""
+    """A new file with an old file's name is a source of its own, but a column that names the video is believed."""
     same = saved(tmp_path, "other/x.csv", "CONTENT,CLASS\none,0\n")
     told = saved(tmp_path, "told.csv", "CONTENT,CLASS,videoId\ntwo,1,x\n")
     added(day, same, told)
@@ -70,7 +70,7 @@ def test_files_of_one_name_do_not_merge_their_videos(day: Storage, tmp_path: Pat
 
 
 def test_contradictory_labels_are_listed_and_only_the_newer_may_win(day: Storage, tmp_path: Path) -> None:
-    """The places are told and no text; nothing is stored until a person has decided."""
+    """Contradictory labels are an error with their places, unless --newer-wins replaces the older labels."""
     new = saved(tmp_path, "new.csv", "CONTENT,CLASS\ncomment 1,0\nfresh,0\ncomment 2,1\nfresh,1\n")
     with pytest.raises(TrainingDataError) as raised:
         added(day, new)
@@ -85,7 +85,7 @@ def test_contradictory_labels_are_listed_and_only_the_newer_may_win(day: Storage
 
 
 def test_a_text_that_has_both_labels_already_is_no_new_contradiction(storage: Storage, tmp_path: Path) -> None:
-    """Whoever did not cause it is not stopped by it."""
+    """A contradiction that the newest day already holds does not stop a person who adds comments."""
     seed(storage, [saved(tmp_path, "x.csv", f"CONTENT,CLASS\n{ROWS}comment 1,0\n")], "20260101")
     added(storage, saved(tmp_path, "new.csv", "CONTENT,CLASS\ncomment 1,0\nfresh,0\n"))
     assert len(newest(storage, tmp_path)) == 22
@@ -101,7 +101,7 @@ def test_a_text_that_has_both_labels_already_is_no_new_contradiction(storage: St
 def test_nothing_is_stored_without_need(
     day: Storage, tmp_path: Path, content: str, options: dict[str, bool], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A dry run tells the numbers alone, and a day that would be the same is not made."""
+    """A dry run stores nothing, files without anything new store nothing, and the log gives the reason."""
     caplog.set_level("INFO")
     assert added(day, saved(tmp_path, "new.csv", content), **options) == []
     assert reason in caplog.text
@@ -109,7 +109,7 @@ def test_nothing_is_stored_without_need(
 
 
 def test_the_next_run_uses_the_new_day(day: Storage, tmp_path: Path) -> None:
-    """By itself it is today, or the day after the newest one; a day that holds data is never changed."""
+    """The new day is today or follows the newest one, unless it is given; a day that holds data is never changed."""
     new = [saved(tmp_path, f"{number}.csv", f"CONTENT,CLASS\nfresh {number},1\n") for number in range(3)]
     assert added(day, new[0], day=None) == [day.url(f"training/{datetime.now(UTC):%Y%m%d}/comments.csv.gz")]
     added(day, new[1], day="20991231")
@@ -120,7 +120,7 @@ def test_the_next_run_uses_the_new_day(day: Storage, tmp_path: Path) -> None:
 
 
 def test_files_that_hold_no_label_or_mistakes_are_refused(day: Storage, tmp_path: Path) -> None:
-    """The same checks hold as for a first seed, and an empty store is told to seed first."""
+    """Added files without any label, or with a mistake, are refused with their name."""
     with pytest.raises(TrainingDataError, match=r"new.csv: no comment has a label in the column CLASS"):
         added(day, saved(tmp_path, "new.csv", "CONTENT,CLASS\nfresh,\n"))
     with pytest.raises(TrainingDataError, match=r"new.csv, line 2: CLASS must be 0"):

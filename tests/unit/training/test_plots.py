@@ -1,4 +1,4 @@
-"""The pictures and tables of the report: drawn for data of all kinds, and telling nobody's telephone number."""
+"""The report's plots and tables can be drawn for any data, and show no mail address or telephone number."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ Drawn = list[tuple[Any, str]]
 
 @pytest.fixture(autouse=True)
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    """Draw each picture as far as its last letter; return the pictures with their alternative texts."""
+    """Render each plot completely, and return the figures with their alternative texts."""
     plt.switch_backend("agg")
     figures: Drawn = []
 
@@ -40,7 +40,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
 
 
 def axes(drawn: Drawn) -> list[Axes]:
-    """Return the axes of the last picture, which has the width of all, and which nothing draws a second time."""
+    """Return the axes of the last figure, after a check of its width, its text and that it is closed."""
     figure, alternative = drawn[-1]
     assert figure.get_figwidth() == plots.WIDTH
     assert plt.get_fignums() == []
@@ -55,7 +55,7 @@ def scorer(artifact: Artifact) -> Scorer:
 
 @pytest.mark.parametrize("name", ["cheap $50 \\mix $60", "x" * 300, "видео", "a_b^c{d"])
 def test_any_name_of_a_source_can_be_drawn(name: str, drawn: Drawn) -> None:
-    """Signs of formulas are plain text, and long names are cut."""
+    """Plots accept any name of a source: with signs of formulas, 300 characters or Cyrillic letters."""
     table = TABLE.replace({"source": {"a": name}})
     plots.comments(table)
     plots.by_source(table["source"], Y, P, "another of these videos", baseline=P[::-1])
@@ -78,7 +78,7 @@ def found(space: dict[str, list[Any]]) -> GridSearchCV:
     ],
 )
 def test_any_search_can_be_drawn(space: dict[str, list[Any]], scale: str, drawn: Drawn) -> None:
-    """One parameter of numbers makes an axis; anything else, a line for each candidate."""
+    """A search over one numeric parameter is drawn on a logarithmic axis, and any other search on a linear one."""
     plots.search(found(space))
     [only] = axes(drawn)
     assert only.get_xscale() == scale
@@ -87,7 +87,7 @@ def test_any_search_can_be_drawn(space: dict[str, list[Any]], scale: str, drawn:
 
 @pytest.mark.parametrize("baseline", [None, P[::-1]])
 def test_the_held_out_comments_are_drawn_with_and_without_a_baseline(baseline: Any, drawn: Drawn) -> None:
-    """A probability of exactly 1 has its place in the calibration."""
+    """Held-out comments are drawn with or without a baseline, and the alternative text counts spam and errors."""
     plots.held_out(Y, P, baseline)
     left, middle, right = axes(drawn)[:3]
     assert len(left.get_lines()) == (1 if baseline is None else 2)
@@ -97,7 +97,7 @@ def test_the_held_out_comments_are_drawn_with_and_without_a_baseline(baseline: A
 
 
 def test_precision_and_recall_are_drawn_where_they_differ(drawn: Drawn) -> None:
-    """The axes begin where the first of the curves leaves the corner, and the title says so."""
+    """The axes of precision and recall begin where a curve leaves the corner, and the title says so."""
     y = np.repeat([0, 1], 100)
     plots.held_out(y, y * 0.8 + 0.1 - 0.75 * (np.arange(200) == 150), None)
     left = axes(drawn)[0]
@@ -106,7 +106,7 @@ def test_precision_and_recall_are_drawn_where_they_differ(drawn: Drawn) -> None:
 
 
 def test_the_candidates_have_a_positive_log_loss() -> None:
-    """The table has the sign of the picture, and its first line is the chosen candidate."""
+    """The table of candidates gives the log-loss as a positive number and begins with the chosen candidate."""
     grid_search = found({"C": [1, 100]})
     table = plots.candidates(grid_search)
     assert table["candidate"][0] == f"C={grid_search.best_params_['C']}"
@@ -114,7 +114,7 @@ def test_the_candidates_have_a_positive_log_loss() -> None:
 
 
 def test_the_learning_curve_begins_at_zero(drawn: Drawn) -> None:
-    """The log-loss is drawn, which scikit-learn gives with a minus."""
+    """The learning curve shows the log-loss as a positive number, on an axis that begins at 0."""
     plots.learning_curve([10, 20], np.array([[-0.4], [-0.2]]))
     [only] = axes(drawn)
     assert only.get_lines()[0].get_ydata().tolist() == [0.4, 0.2]
@@ -122,7 +122,7 @@ def test_the_learning_curve_begins_at_zero(drawn: Drawn) -> None:
 
 
 def test_evidence_has_one_scale_on_both_sides(scorer: Scorer, drawn: Drawn) -> None:
-    """Each feature shows what it contributes in spam and in good comments, for and against."""
+    """The plot shows evidence against and for spam on one scale, for spam and for good comments."""
     texts = {0: ["I love this song", "great song"], 1: ["check out my channel $5", "subscribe $$$"]}
     plots.evidence({label: plots.average_evidence(scorer, comments) for label, comments in texts.items()})
     left, right = axes(drawn)
@@ -131,8 +131,8 @@ def test_evidence_has_one_scale_on_both_sides(scorer: Scorer, drawn: Drawn) -> N
     assert len(right.containers) == 2
 
 
-def test_versions_are_drawn_in_their_order(drawn: Drawn) -> None:
-    """The axis says that it does not begin at zero; a figure that a version lacks leaves a gap."""
+def test_a_version_without_metrics_can_be_drawn(drawn: Drawn) -> None:
+    """Versions are drawn although one of them lacks its metrics, and the axis says that it does not begin at 0."""
     names = ["accuracy, another video", "MCC, another video", "accuracy, held out", "MCC, held out"]
     lines = [{"model id": "one"} | dict.fromkeys(names, 0.9), {"model id": "two"} | dict.fromkeys(names)]
     plots.over_versions(pd.DataFrame(lines))
@@ -140,7 +140,7 @@ def test_versions_are_drawn_in_their_order(drawn: Drawn) -> None:
 
 
 def test_a_table_of_figures_shows_the_spread() -> None:
-    """A column for each method and protocol, in which nothing is left blank."""
+    """The table of metrics has a column for each method and protocol, and shows the spread where it is known."""
     scores = {"held_out": evaluation.summarise(Y, P, spread_over=[np.arange(4), np.arange(4, 8)])}
     table = plots.figures({"this model": scores, "baseline": {}}, {"held_out": "held out"})
     assert table.loc["accuracy", ("this model", "held out")] == "0.750 ± 0.000"
@@ -148,7 +148,7 @@ def test_a_table_of_figures_shows_the_spread() -> None:
 
 
 def test_the_worst_errors_come_first_and_name_their_reasons(scorer: Scorer) -> None:
-    """A comment is shown as text, whatever it holds; without an explanation its reasons are left out."""
+    """The table of errors begins with the worst, escapes HTML, replaces contacts and gives reasons where it can."""
     table = TABLE.assign(CONTENT="<b>call</b> +49 176 1234567 or mail joe@example.org")
     shown = plots.worst_errors(table, P, scorer, {})
     assert shown.data["probability"].tolist() == [0.6, 0.4]
@@ -160,7 +160,7 @@ def test_the_worst_errors_come_first_and_name_their_reasons(scorer: Scorer) -> N
 
 
 def test_flips_show_both_probabilities() -> None:
-    """Contacts are left out here too."""
+    """The table of flipped answers shows the new probabilities, and replaces contacts in the comments."""
     shown = plots.flips(TABLE.assign(CONTENT="call 0176-1234567"), P, P[::-1]).data
     assert shown["now"].tolist() == P.tolist()
     assert set(shown["comment"]) == {"call [number]"}
@@ -181,5 +181,5 @@ def test_flips_show_both_probabilities() -> None:
     ],
 )
 def test_contacts_are_left_out(text: str, shown: str) -> None:
-    """Mail addresses and telephone numbers are replaced, in links too; times, years and counts stay."""
+    """The report replaces mail addresses and telephone numbers, in links too, and keeps times, years and counts."""
     assert plots.without_contacts(text) == shown

@@ -1,4 +1,4 @@
-"""Publishing: only what the gate passed is written, and pipelines are described in one line."""
+"""Only an artifact that passed the gate is published, and a pipeline is described in one line."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pmip.training.gate import Check, decide
 
 
 def test_nothing_is_published_without_the_gates_result(artifact: Artifact, tmp_path: Path) -> None:
-    """What passed is saved, and published where the store is a bucket's."""
+    """Only the gate's result is published: it is saved locally, and in the bucket where the store is a bucket's."""
     local, store = LocalModel(tmp_path / "data"), ModelStore(FolderStorage(tmp_path / "bucket"), "staging")
     for passed in (None, True, artifact):
         with pytest.raises(GateError, match="run the gate's cell first"):
@@ -33,7 +33,7 @@ def test_nothing_is_published_without_the_gates_result(artifact: Artifact, tmp_p
 
 
 def test_a_pipeline_is_described_the_same_in_every_run() -> None:
-    """Settings that are not the default, without the places of functions in memory."""
+    """A pipeline is described by its settings that are not defaults, and without memory addresses of functions."""
     words = TfidfVectorizer(analyzer=text.token_ngrams)
     pipeline = Pipeline([("features", words), ("classifier", LogisticRegression(C=2))])
     expected = "[('features', TfidfVectorizer(analyzer=token_ngrams)), ('classifier', LogisticRegression(C=2))]"

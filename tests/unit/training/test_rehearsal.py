@@ -1,4 +1,4 @@
-"""The rehearsal: what could never be trained, saved or served ends the run before the search, in one sentence."""
+"""The rehearsal ends a run before the search if its model could never be trained, saved or served."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ VOTE = VotingClassifier([("lr", LogisticRegression()), ("nb", MultinomialNB())])
 
 
 class Quoting(TransformerMixin, BaseEstimator):
-    """Fails as some estimators do, with a comment in the text of its error."""
+    """A step whose error quotes a comment, as the errors of some estimators do."""
 
     def fit(self, comments: Any, _labels: object = None) -> None:
         raise ValueError(f"could not convert string to float: {comments[0]!r}")
@@ -47,7 +47,7 @@ def rehearse(classifier: Any, features: Any = WORDS, search_space: Any = None, s
 
 
 def test_the_reason_is_blank_for_a_model_that_is_read_as_data() -> None:
-    """Any other model can be run, and the reason says what the API cannot read."""
+    """A model that is read as data gives no reason; any other model gives the name of what the API cannot read."""
     assert rehearse(LogisticRegression(), FeatureUnion([("comment", steps.CommentFeatures())]), share=0.1) == ""
     assert rehearse(SGDClassifier(loss="log_loss"), search_space=[{"classifier__alpha": [0.1]}, {}]) == ""
     assert "StackingClassifier" in rehearse(StackingClassifier(VOTE.estimators))
@@ -75,13 +75,13 @@ def test_the_reason_is_blank_for_a_model_that_is_read_as_data() -> None:
     ],
 )
 def test_what_cannot_become_a_version_ends_the_run(classifier: Any, features: Any, space: Any, sentence: str) -> None:
-    """The sentence says how to mend it."""
+    """A model that cannot become a version is refused with its cause and, where one is known, its remedy."""
     with pytest.raises(ArtifactError, match=sentence):
         rehearse(classifier, features, space)
 
 
 def test_no_comment_is_told_by_the_text_of_an_error() -> None:
-    """The type and the place of an error are told instead."""
+    """The error of a step is reported by its type and place, because its text may quote a comment."""
     with pytest.raises(ArtifactError) as failure:
         rehearse(LogisticRegression(), Quoting())
     assert "ValueError in training/test_rehearsal.py, line" in str(failure.value)
@@ -90,12 +90,12 @@ def test_no_comment_is_told_by_the_text_of_an_error() -> None:
 
 
 def test_a_share_of_spam_needs_weights() -> None:
-    """A classifier that supports neither a shift nor weights is refused by name."""
+    """A classifier that supports no sample weights is refused by name when SPAM_SHARE is set."""
     with pytest.raises(ArtifactError, match=r"SPAM_SHARE needs .* KNeighborsClassifier does not support"):
         rehearse(KNeighborsClassifier(), share=0.1)
 
 
 def test_a_pipeline_of_other_steps_is_refused() -> None:
-    """The notebook and the reader know it by the names of its two steps."""
+    """A pipeline is refused if its two steps are not named 'features' and 'classifier'."""
     with pytest.raises(ArtifactError, match="the two steps 'features' and 'classifier'"):
         rehearsal.rehearse(Pipeline([("words", WORDS), ("classifier", VOTE)]), {}, np.array([]), np.array([]))

@@ -1,4 +1,4 @@
-"""Scale: work on all cores or on a Dask cluster, and a fit to very many comments in parts."""
+"""A run uses all cores or a Dask cluster, and fits very many comments in parts."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ Columns = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]
 
 
 def model(classifier: Any, directions: int = 0) -> Augmented:
-    """Return a model of the kind that the notebook uses, or one with dense features."""
+    """Return a model like the notebook's, or one with dense features if `directions` is given."""
     words = TfidfVectorizer(analyzer=text.token_ngrams, binary=True, min_df=2)
     features: Any = FeatureUnion([("words", words), ("comment", steps.CommentFeatures())])
     if directions:
@@ -54,7 +54,7 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_few_comments_are_fitted_as_the_model_says() -> None:
-    """The result is the plain pipeline of an ordinary fit."""
+    """A model of few comments gives the same probabilities as an ordinary fit."""
     comments, labels, groups = sample()
     expected = model(LogisticRegression(C=10)).fit(comments, labels)
     fitted = scale.fit(model(LogisticRegression(C=10)), comments, labels, groups)
@@ -63,7 +63,7 @@ def test_few_comments_are_fitted_as_the_model_says() -> None:
 
 @pytest.mark.usefixtures("in_parts")
 def test_in_parts_and_at_once_give_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When features are learnt from all comments, only the digits of 32 bit differ; coefficients end in 64 bit."""
+    """A fit in parts gives the probabilities of a fit at once, within 0.002, and coefficients of 64 bits."""
     monkeypatch.setattr(evaluation, "sample", lambda groups, _: np.ones(len(groups), dtype=bool))
     comments, labels, groups = sample()
     exact = LogisticRegression(C=10, tol=1e-6, max_iter=2000)
@@ -80,7 +80,7 @@ def test_in_parts_and_at_once_give_the_same_model(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("in_parts")
 @pytest.mark.parametrize("other", [model(MultinomialNB()), model(LogisticRegression(C=10), directions=20)])
 def test_of_many_comments_the_features_are_learnt_from_some(other: Augmented) -> None:
-    """Whatever the classifier, and with sparse or dense features; the classifier learns from all."""
+    """Of many comments, the features are fitted to a sample, and over 80 % of all are classified correctly."""
     comments, labels, groups = sample()
     fitted = scale.fit(other, comments, labels, groups)
     chosen = evaluation.sample(groups, scale.MANY)
@@ -91,13 +91,13 @@ def test_of_many_comments_the_features_are_learnt_from_some(other: Augmented) ->
 
 
 def share_out(tasks: list[Any], scheduler: str = "") -> list[Any]:
-    """Do tasks as scikit-learn does, within the context that the notebook uses."""
+    """Run tasks as scikit-learn does, within the context that the notebook uses."""
     with workers("sharing out", scheduler):
         return list(Parallel()(delayed(task[0])(*task[1:]) for task in tasks))
 
 
 def test_the_step_and_its_seconds_are_told(capfd: pytest.CaptureFixture[str]) -> None:
-    """Results come in the order of the tasks, from processes of their own, which end with the step."""
+    """A step writes its name and duration to stderr, runs in processes that end with it, and keeps the tasks' order."""
     assert share_out([(pow, number, 3) for number in range(6)]) == [0, 1, 8, 27, 64, 125]
     first, second = capfd.readouterr().err.splitlines()
     assert first == "sharing out started"
@@ -108,7 +108,7 @@ def test_the_step_and_its_seconds_are_told(capfd: pytest.CaptureFixture[str]) ->
 
 
 def test_an_error_of_a_worker_is_the_error_of_the_step() -> None:
-    """The message has its type and its place without its text, which may quote a comment."""
+    """An error of a worker is reported by its type and place, because its text may quote a comment."""
     with pytest.raises(TrainingRunError, match=r"^sharing out failed \(ValueError in .*, line \d+, \S+\)$"):
         share_out([(float, "1"), (float, "a comment")])
 
@@ -118,7 +118,7 @@ Cluster = Callable[..., str]
 
 @pytest.fixture
 def running() -> dict[str, subprocess.Popen[bytes]]:
-    """Hold the scheduler of a test's cluster, and its last worker."""
+    """Return the processes of a test's cluster: its scheduler and its last worker."""
     return {}
 
 
@@ -146,7 +146,7 @@ def start_cluster(tmp_path: Path, running: dict[str, subprocess.Popen[bytes]]) -
 
     yield start
     for process in processes:
-        process.kill()  # asked to end while its scheduler does, a worker may wait for ever
+        process.kill()  # a worker that is terminated together with its scheduler may wait for ever
     for process in processes:
         process.wait(30)
 
@@ -156,7 +156,7 @@ def path_of(package: Path) -> dict[str, str]:
 
 
 def test_two_dask_workers_give_the_same_as_this_machine(start_cluster: Cluster) -> None:
-    """The work is done by them, and the results come in the order of the tasks."""
+    """Two Dask workers return the results in the order of the tasks, and this process runs none of them."""
     address = start_cluster(2, **path_of(ROOT))
     tasks = [(divmod, number, 7) for number in range(20)]
     assert share_out(tasks, address) == [divmod(*task[1:]) for task in tasks]
@@ -188,7 +188,7 @@ def no_pmip(package: Path) -> None:
 def test_a_worker_with_other_software_is_refused_by_name(
     change: Callable[[Path], None], difference: str, start_cluster: Cluster, tmp_path: Path
 ) -> None:
-    """It would train another model, and joblib alone would wait for ever for one without the package."""
+    """A Dask worker with other code or libraries is refused by name, because it would train another model."""
     package = tmp_path / "other"
     shutil.copytree(ROOT / "pmip", package / "pmip")
     change(package)
@@ -207,7 +207,7 @@ def test_a_worker_with_other_software_is_refused_by_name(
 def test_a_lost_part_of_the_cluster_ends_the_step_in_one_sentence(
     killed: str, lost: str, start_cluster: Cluster, running: dict[str, subprocess.Popen[bytes]]
 ) -> None:
-    """The error names what is lost, where joblib alone would wait for ever."""
+    """A lost worker or scheduler ends the step with an error that names it, instead of waiting for ever."""
     address = start_cluster(1, **path_of(ROOT))
     Timer(5, running[killed].kill).start()
     with pytest.raises(ClusterError, match=rf"{lost} start the cluster again"):
@@ -215,7 +215,7 @@ def test_a_lost_part_of_the_cluster_ends_the_step_in_one_sentence(
 
 
 def test_a_cluster_without_workers_or_scheduler_is_refused(start_cluster: Cluster) -> None:
-    """The message says which of the two is missing."""
+    """A cluster without workers or without a scheduler is refused, and the message says which is missing."""
     with pytest.raises(ClusterError, match="has no workers"):
         share_out([(os.getpid,)], start_cluster(0))
     for address in ("tcp://127.0.0.1:1", "cluster", "tcp://127.0.0.1:http"):
@@ -224,7 +224,7 @@ def test_a_cluster_without_workers_or_scheduler_is_refused(start_cluster: Cluste
 
 
 def test_comments_that_do_not_fit_into_memory_are_refused_with_the_number_that_does() -> None:
-    """A machine with 8 GB trains on three million comments; a small number fits into any machine."""
+    """Comments that do not fit into memory are refused with the number that does; 8 GB are enough for 3 million."""
     scale.require_memory(3_000_000, 8 * 10**9)
     scale.require_memory(1_000)
     with pytest.raises(TrainingDataError, match=r"10,000,000 comments need about 25 GB .*8\.0 GB here fit 3,200,000"):

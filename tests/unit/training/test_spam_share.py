@@ -1,4 +1,4 @@
-"""The share of spam that callers send: what it does to the probabilities of classifiers of each kind."""
+"""A stated share of spam changes the probabilities of every classifier that supports it."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def log_odds(model: Any) -> np.ndarray[Any, Any]:
     ],
 )
 def test_log_odds_are_shifted_by_the_difference_of_the_shares(classifier: Any, trained: float) -> None:
-    """All comments keep their order; the classifier's own class weights are part of the share it was trained with."""
+    """A linear classifier's log-odds all shift by the difference between the stated share and the trained one."""
     expected = np.log(0.15 / 0.85) - np.log(trained / (1 - trained))
     assert log_odds(fitted(classifier, 0.15)) - log_odds(fitted(classifier, None)) == pytest.approx(expected)
 
@@ -48,7 +48,7 @@ def test_log_odds_are_shifted_by_the_difference_of_the_shares(classifier: Any, t
     "classifier", [MultinomialNB(), CalibratedClassifierCV(LinearSVC()), RandomForestClassifier(10, random_state=0)]
 )
 def test_other_classifiers_are_fitted_with_class_weights(classifier: Any) -> None:
-    """A smaller share makes their probabilities of spam smaller."""
+    """Any other classifier gives smaller probabilities of spam when the stated share is smaller."""
     few, as_is = (fitted(classifier, share).predict_proba(TEXTS)[:, 1].mean() for share in (0.1, None))
     assert few < as_is
 
@@ -63,14 +63,14 @@ def test_other_classifiers_are_fitted_with_class_weights(classifier: Any) -> Non
     ],
 )
 def test_weights_go_to_the_classifiers_that_support_them(classifier: Any, name: str) -> None:
-    """The others are fitted to copies as to comments, and cannot be moved to a share of spam."""
+    """A classifier without sample weights can be fitted, but does not support a stated share of spam."""
     assert spam_share.weight_parameter(classifier) == name
     assert spam_share.is_supported(classifier) == bool(name)
     assert fitted(classifier, None).predict_proba(TEXTS).shape == (240, 2)
 
 
 def test_weighted_comments_have_the_share() -> None:
-    """Their weights are 1 on average; one class alone cannot be weighted."""
+    """Comments are weighted to the stated share with a mean of 1; comments of one class all keep the weight 1."""
     weights = spam_share.comment_weights(np.array([0, 0, 1, 1]), 0.1)
     assert weights == pytest.approx([1.8, 1.8, 0.2, 0.2])
     assert spam_share.comment_weights(np.array([1, 1]), 0.1).tolist() == [1, 1]
