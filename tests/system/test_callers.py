@@ -168,7 +168,7 @@ def test_idle_connections_hold_up_no_health_check(api: tuple[int, psutil.Process
 
 
 def test_more_connections_than_open_files_end_no_worker(artifact: Artifact, tmp_path: Path) -> None:
-    """More connections than open files end no worker, and the API answers again when those callers have left."""
+    """More connections than the limit of open files end no worker, and the API answers when those callers have left."""
     LocalModel(tmp_path).save(artifact)
     with ExitStack() as stack:
         with open_files(128):

@@ -99,7 +99,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
 
 @pytest.mark.parametrize("case", ORDERS)
 def test_a_version_is_published_only_with_its_own_description(notebook: Notebook, case: str) -> None:
-    """The gate refuses mixed results and names the cells to run again; a published model has its own parameters."""
+    """The gate names the cells with results of another model, code or data; a published version describes its model."""
     actions, outcome = ORDERS[case]
     for action in (UNDO, "parameters", QUICK, FIRST):
         notebook.run(action)

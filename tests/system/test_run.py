@@ -1,4 +1,4 @@
-"""A training run that ends without a model tells its user why, and leaves no process behind."""
+"""A training run that ends without a model reports why, and leaves no process behind."""
 
 import os
 import re

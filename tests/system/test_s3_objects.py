@@ -36,7 +36,7 @@ def test_what_was_written_is_read(storage: Storage) -> None:
 
 
 def test_any_name_of_a_file_is_a_key(storage: Storage) -> None:
-    """Keys keep spaces, accents and characters with a meaning in addresses, also in a copy."""
+    """Keys may contain spaces, accents and characters with a meaning in addresses, also in a copy."""
     names = ["training/20260101/Été 1 + 1 = 100%?#&.csv", "training/20260101/日本語.csv"]
     for name in names:
         storage.write(name, name.encode())

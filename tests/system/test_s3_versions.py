@@ -37,7 +37,7 @@ def test_publish_and_fetch_return_the_same_artifact(store: ModelStore, artifact:
 
 
 def test_only_real_versions_are_listed_newest_first(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
-    """The versions of one environment are listed newest first, without folders whose name is no model id."""
+    """The versions of one environment are listed newest first, without folders whose name is not a model id."""
     for name in ("20190101", "20260101T000000Z", "latest", "20261340", "20191231"):
         storage.write(f"models/staging/{name}/model.pkl", b"")
     storage.write("models/prod/20270101/model.pkl", b"")
@@ -142,7 +142,7 @@ def test_the_metadata_of_the_last_versions_is_listed(store: ModelStore, storage:
 def test_files_too_large_are_not_read(
     store: ModelStore, storage: Storage, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model.pkl or metadata.json above its limit of size is refused with an error that gives its bytes."""
+    """A model.pkl or metadata.json above its size limit is refused with an error that gives its size in bytes."""
     store.publish(artifact)
     for name in ("MODEL", "METADATA"):
         with monkeypatch.context() as patch:

@@ -158,7 +158,7 @@ def test_files_of_any_shape_are_scored_together(folder: Path) -> None:
 
 
 def test_the_newest_version_or_a_given_one_scores(folder: Path, bucket: S3Storage, artifact: Artifact) -> None:
-    """The version of --model-id scores, or else the newest, which is refused if unsafe; a missing one is named."""
+    """`--model-id` chooses the version, otherwise the newest is used; an unsafe one is refused, a missing one named."""
     store, settings = ModelStore(bucket, "staging"), {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket}
     older = store.publish(artifact).metadata
     bucket.write("models/staging/20270101/model.pkl", pickle.dumps(print))

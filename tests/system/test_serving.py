@@ -1,4 +1,4 @@
-"""The API keeps answering when versions are broken, its leader is killed or S3 fails, and when idle it spares S3.
+"""The API keeps answering when versions are broken, its leader is killed or S3 fails, and calls S3 rarely when idle.
 
 Each trial has a short form here. The long one is `LONG_TRIALS=1 python -m pytest -s tests/system/test_serving.py`; with
 `IDLE_HOUR=1` the idle host is watched for an hour.
@@ -202,7 +202,7 @@ def test_a_killed_master_takes_its_workers_and_figures_along(bucket: S3Storage, 
 def test_a_full_disk_under_the_cache_fails_no_request(
     bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """With a full disk under the cache, requests are answered and /model-info says so; with space the API updates."""
+    """With a full disk under the cache, requests are answered and /model-info says so; later the next model comes."""
     with disk(tmp_path / "small", "size=4m") as folder:
         settings = at_bucket(bucket) | {"MODEL_CACHE_DIR": str(folder)}
         with running_api(tmp_path, **settings) as (port, _), Load(port) as load:
@@ -296,7 +296,7 @@ def test_with_s3_away_a_host_starts_from_its_cache(bucket: S3Storage, proxy: S3P
 
 @pytest.mark.usefixtures("store")
 def test_an_idle_host_asks_once_an_interval(bucket: S3Storage, proxy: S3Proxy, tmp_path: Path) -> None:
-    """An idle host sends S3 at most one request an interval and one more, and only to list objects."""
+    """An idle host sends S3 at most one request per interval, plus the first, and only to list objects."""
     poll_seconds = 60 if IDLE_SECONDS == 3600 else 2
     with running_api(tmp_path, **at_bucket(bucket) | {"MODEL_POLL_SECONDS": str(poll_seconds)}):
         time.sleep(1)
