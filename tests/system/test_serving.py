@@ -202,7 +202,7 @@ def test_a_killed_master_takes_its_workers_and_figures_along(bucket: S3Storage, 
 def test_a_full_disk_under_the_cache_fails_no_request(
     bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """With a full disk under the cache, requests are answered and /model-info says so; later the next model comes."""
+    """A full disk under the cache fails no request and is in /model-info; with space the next version is served."""
     with disk(tmp_path / "small", "size=4m") as folder:
         settings = at_bucket(bucket) | {"MODEL_CACHE_DIR": str(folder)}
         with running_api(tmp_path, **settings) as (port, _), Load(port) as load:
