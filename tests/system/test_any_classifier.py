@@ -1,4 +1,4 @@
-"""Any classifier with predict_proba: one cell of the notebook is edited, and the run ends with a model."""
+"""The notebook trains any classifier with predict_proba after an edit of one cell."""
 
 import shutil
 from pathlib import Path
@@ -60,7 +60,7 @@ def trained(folder: Path, model: tuple[str, str, str], head: str = HEAD) -> str:
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_what_can_only_be_run_is_trained_saved_and_told(tmp_path: Path, model: tuple[str, str, str]) -> None:
-    """The report says why and how it is served; an API refuses it unless TRUST_PICKLES is set."""
+    """A model that can only be run is saved; the report says so, and an API loads it only with TRUST_PICKLES."""
     report = trained(tmp_path, model)
     assert "The API cannot read this model as data" in report
     assert "cannot be explained" in report
@@ -75,7 +75,7 @@ def test_what_can_only_be_run_is_trained_saved_and_told(tmp_path: Path, model: t
 
 
 def test_another_linear_model_is_read_as_data(tmp_path: Path) -> None:
-    """Its answers are explained, without a word about trust."""
+    """The API reads another linear model, such as SGDClassifier, as data and explains its answers."""
     report = trained(tmp_path, SGD)
     assert "The API can read a model of this kind as data" in report
     scorer = load(LocalModel(tmp_path).fetch(), "it", "dev")
@@ -100,7 +100,7 @@ class Lengths(TransformerMixin, BaseEstimator):
 
 
 def test_a_step_of_ones_own_comes_from_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is written into pmip/steps.py, and the report tells that an API has to trust it."""
+    """A step that is added to pmip/steps.py is trained, and the report says that the API needs TRUST_PICKLES."""
     package = tmp_path / "code" / "pmip"
     shutil.copytree(ROOT / "pmip", package)
     with (package / "steps.py").open("a") as file:
@@ -113,7 +113,7 @@ def test_a_step_of_ones_own_comes_from_the_package(tmp_path: Path, monkeypatch: 
 
 
 def test_a_class_of_the_notebook_ends_the_run(tmp_path: Path) -> None:
-    """Before the search, with the place where the class has to go, because no API could load the model."""
+    """A step that the notebook defines ends the run without a model, and the error says to move it to pmip/steps.py."""
     head = HEAD.replace(
         "words = ",
         f"import numpy as np\nfrom sklearn.base import BaseEstimator, TransformerMixin\n{OWN_STEP}\nwords = ",

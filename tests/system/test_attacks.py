@@ -1,4 +1,4 @@
-"""The notebook's recipe, tried on comments in disguise: fitted on four files of the sample, tried on the fifth."""
+"""The notebook's recipe, fitted on four files of the sample, classifies disguised comments of the fifth."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ from pmip.training.data import local_files
 # comments a model loses far less.
 MOST_SPAM_LOST = dict.fromkeys(NAMED, 0.08) | {"glued": 0.15} | dict.fromkeys(UNSEEN, 0.2)
 MOST_HAM_BLOCKED = dict.fromkeys(NAMED | UNSEEN, 0.06) | {"leet": 0.1}
-# Letters that the package does not know as such; what it makes of them nobody promises.
+# The package does not recognise the letters of these disguises, so their results are not tested.
 NOT_READ = {"upside down", "flags"}
 
 
@@ -36,12 +36,12 @@ def model(recipe: dict[str, Any]) -> Pipeline:
 
 @pytest.fixture(scope="module")
 def lookup(model: Pipeline) -> Lookup:
-    """Compile the model: what the API would answer by."""
+    """Compile the model to the tables from which the API answers."""
     return Lookup.from_plain(read(dumps(model)))
 
 
 def spam_shares(lookup: Lookup, change: Callable[[str], str]) -> tuple[float, float]:
-    """Return how much of the fifth file's ham and of its spam is taken for spam, once it is changed."""
+    """Return the shares of the fifth file's ham and of its spam that are classified as spam after the change."""
     comments = read_comments(local_files(SAMPLE[-1:]))
     spam = comments["CONTENT"].map(change).map(lookup.spam_probability) > SPAM_THRESHOLD
     ham_share, spam_share = spam.groupby(comments["CLASS"]).mean().sort_index()
@@ -50,7 +50,7 @@ def spam_shares(lookup: Lookup, change: Callable[[str], str]) -> tuple[float, fl
 
 @pytest.mark.parametrize("name", [*NAMED, *sorted(UNSEEN.keys() - NOT_READ)])
 def test_a_disguise_changes_little(lookup: Lookup, name: str) -> None:
-    """Disguised spam is caught nearly as often as plain spam, and the disguise alone makes no spam of ham."""
+    """The model catches disguised spam nearly as often as plain spam, and blocks hardly more ham in disguise."""
     plain_ham, plain_spam = spam_shares(lookup, lambda comment: comment)
     ham, spam = spam_shares(lookup, lambda comment: attacked(comment, name))
     assert spam >= plain_spam - MOST_SPAM_LOST[name]
@@ -58,17 +58,17 @@ def test_a_disguise_changes_little(lookup: Lookup, name: str) -> None:
 
 
 def test_the_recipe_tells_spam_from_ham(lookup: Lookup) -> None:
-    """Fitted on so few comments it catches most spam of a video that it has not seen, and blocks little ham."""
+    """The model catches over 85% of the spam of a video that it has not seen, and blocks less than 16% of the ham."""
     ham, spam = spam_shares(lookup, lambda comment: comment)
     assert spam > 0.85
     assert ham < 0.16
 
 
 def test_the_recipe_makes_a_small_pickle(model: Pipeline) -> None:
-    """A model that every host downloads stays below 1 MB."""
+    """The pickle of the recipe's model, which every host downloads, is smaller than 1 MB."""
     assert len(dumps(model)) < 1e6
 
 
 def test_the_recipe_gives_the_same_model_twice(recipe: dict[str, Any], model: Pipeline) -> None:
-    """The copies it learns from are no game of chance."""
+    """Two fits of the recipe on the same comments have equal coefficients."""
     assert (learnt(recipe)[-1].coef_ == model[-1].coef_).all()

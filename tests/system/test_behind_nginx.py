@@ -1,4 +1,4 @@
-"""The API behind nginx as on Beanstalk: who is slow or idle is nginx's guest, and does not keep the others waiting."""
+"""Behind nginx, as on Beanstalk, the API answers every caller, although others are slow or idle."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ REQUEST = (
 
 @pytest.fixture(scope="module")
 def ports(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    """Serve the artifact behind one nginx for all tests; nginx's port and the API's own."""
+    """Serve the artifact behind one nginx for all tests; yield nginx's port and the API's own."""
     need_nginx()
     folder = tmp_path_factory.mktemp("api")
     LocalModel(folder).save(artifact)
@@ -52,7 +52,7 @@ def tell(line: str) -> None:
 
 
 def timed(port: int, comments: int, times: int) -> list[tuple[int, float]]:
-    """Ask one request after another on one connection; return each status and how many milliseconds it took."""
+    """Send requests one after another on one connection; return each status and its milliseconds."""
     body, answers = json.dumps({"comments": EXAMPLE["comments"][:1] * comments}), []
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     for _ in range(times):
@@ -76,19 +76,19 @@ def p99(answers: list[tuple[int, float]]) -> float:
 
 
 def rounds(port: int) -> tuple[set[int], float]:
-    """Ask by four clients in three rounds; return the statuses, and the middle one of the rounds' 99th percentiles."""
+    """Run four clients in three rounds; return all statuses and the median of the rounds' 99th percentiles."""
     answers = [together(port, 4, 1, 100) for _ in range(3)]
     return {status for some in answers for status, _ in some}, statistics.median(map(p99, answers))
 
 
 class Guests:
-    """Callers who open a connection and say nothing, and callers who send one byte at a time."""
+    """Callers who open a connection and send nothing, and callers who send one byte at a time."""
 
     def __init__(self, port: int) -> None:
         self.port, self.open, self.statuses, self.sending = port, 0, list[bytes](), 0
 
     async def visit(self) -> None:
-        """Come all, and stay until the slowest has its answer."""
+        """Open all connections, and return when the slowest caller has its answer."""
         idle = [await asyncio.open_connection("127.0.0.1", self.port) for _ in range(IDLE)]
         self.open = len(idle)
         await asyncio.gather(*(self._send_slowly() for _ in range(SLOW)))
@@ -110,7 +110,7 @@ class Guests:
 
 @contextmanager
 def visitors(port: int) -> Iterator[Guests]:
-    """Let the guests come; go on when all are there, and in the end wait until they have left."""
+    """Open the connections in a thread, yield when all are open, and wait at the end until they are closed."""
     guests = Guests(port)
     thread = threading.Thread(target=lambda: asyncio.run(guests.visit()))
     thread.start()
@@ -123,7 +123,7 @@ def visitors(port: int) -> Iterator[Guests]:
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """Let this process, and the nginx that it starts, have as many connections as the trial needs."""
+    """Raise the limit of open files for this process and for the nginx that it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
     yield
@@ -131,7 +131,7 @@ def many_files() -> Iterator[None]:
 
 
 def test_slow_and_idle_callers_do_not_stop_the_others(front: int, many_files: None) -> None:
-    """While 200 send a byte at a time and 1,000 are silent, four others wait hardly longer; the slow are answered."""
+    """Four clients wait hardly longer beside 200 slow and 1,000 idle callers, and every slow caller gets an answer."""
     together(front, 4, 1, 20)
     statuses_alone, alone = rounds(front)
     with visitors(front) as guests:
@@ -145,14 +145,14 @@ def test_slow_and_idle_callers_do_not_stop_the_others(front: int, many_files: No
 
 
 def test_32_clients_with_100_comments_each_are_all_answered(front: int) -> None:
-    """Every request gets its 100 answers."""
+    """Each of 32 simultaneous clients gets 100 answers to every request with 100 comments."""
     answers = together(front, 32, 100, 10)
     tell(f"32 clients, 100 comments each: {len(answers)} answers, p99 {p99(answers):.0f} ms")
     assert [status for status, _ in answers] == [200] * 320
 
 
 def test_answers_come_through_as_the_api_gave_them(front: int) -> None:
-    """The caller's request id comes back, beside the model's id; an error keeps its message."""
+    """A caller behind nginx gets the request id back, with the id of the model or the message of an error."""
     for path, status in (("/predict", 200), ("/predict?type=nothing", 400), ("/nothing", 404)):
         connection = HTTPConnection("127.0.0.1", front, timeout=30)
         connection.request("POST", path, BODY, JSON | {"X-Request-Id": "id-1"})
@@ -174,7 +174,7 @@ def test_answers_come_through_as_the_api_gave_them(front: int) -> None:
     ],
 )
 def test_a_large_body_in_vain_gets_the_apis_message(front: int, path: str, size: int, status: int, told: str) -> None:
-    """The API takes in what it has no use for: if it hung up on nginx, the caller would get nginx's 502."""
+    """A caller whose large body is refused gets the API's status and message, and not nginx's 502."""
     request = urllib.request.Request(f"http://127.0.0.1:{front}{path}", b" " * size, JSON)
     for _ in range(3):
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -185,7 +185,7 @@ def test_a_large_body_in_vain_gets_the_apis_message(front: int, path: str, size:
 
 
 def test_gunicorn_takes_no_path_from_a_header(ports: tuple[int, int]) -> None:
-    """Not even from the loopback, where it would trust anybody by default."""
+    """No header changes the path of a request, even from the loopback, which gunicorn trusts by default."""
     for header in ("SCRIPT_NAME: //evil/x", "PATH_INFO: /swagger.json", "SCRIPT-NAME: //evil/x"):
         with socket.create_connection(("127.0.0.1", ports[1]), timeout=30) as caller:
             caller.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""The benchmark prints its tables or says why it failed, and leaves no process and no file."""
+"""The benchmark prints its tables or the reason for its failure, and leaves no process and no file."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not insta
 
 @pytest.fixture
 def saved(artifact: Artifact, tmp_path: Path) -> Path:
-    """Save a real, small model, away from where the benchmark keeps its own files."""
+    """Save a real, small model outside the folder of the benchmark's own files."""
     LocalModel(tmp_path / "model").save(artifact)
     (tmp_path / "temporary").mkdir()
     return tmp_path / "model" / "model.pkl"
@@ -66,14 +66,14 @@ def serves(process: subprocess.Popen[str]) -> bool:
 
 
 def stand_in_for_wrk(folder: Path, line: str) -> str:
-    """Put a wrk that prints a line before the real one; return the path to search."""
+    """Write a stand-in for wrk that prints one line; return a PATH on which it comes first."""
     command(folder, "wrk", f"echo '{line}'")
     return f"{folder}:{os.environ['PATH']}"
 
 
 @needs_wrk
 def test_a_short_run_prints_the_tables_alone(saved: Path) -> None:
-    """The tables have a row for each load and server, whatever the caller's ENVIRONMENT is, and nothing is left."""
+    """A short run prints one row for each load and server, whatever ENVIRONMENT is, and leaves no process or file."""
     options = ("--seconds", 1, "--rounds", 1, "--comments", SAMPLE[0], "model/model.pkl")
     process = start(saved, *options, ENVIRONMENT="prod")
     status, stdout, stderr = finish(process)
@@ -93,7 +93,7 @@ def test_a_short_run_prints_the_tables_alone(saved: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(saved: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """After a signal the benchmark ends with the signal's status, and so do its servers."""
+    """A benchmark that is stopped by a signal ends with the signal's status, and leaves no process or file."""
     process = start(saved, saved, PATH=stand_in_for_wrk(tmp_path, NO_ERRORS))
     while not serves(process):
         assert process.poll() is None
@@ -105,7 +105,7 @@ def test_an_interrupted_run_leaves_nothing(saved: Path, tmp_path: Path, number: 
 
 
 def test_an_error_under_load_fails_the_benchmark(saved: Path, tmp_path: Path) -> None:
-    """The message names the server, the load and the errors, and no table is printed."""
+    """An error under load fails the benchmark with a message that names server, load and errors, without a table."""
     errors = NO_ERRORS.replace('2xx": 0', '2xx": 3')
     process = start(saved, saved, PATH=stand_in_for_wrk(tmp_path, errors))
     status, stdout, stderr = finish(process)
@@ -125,7 +125,7 @@ def test_an_error_under_load_fails_the_benchmark(saved: Path, tmp_path: Path) ->
 def test_a_wrong_call_is_refused_in_one_line(
     saved: Path, tmp_path: Path, arguments: list[str], status: int, reason: str
 ) -> None:
-    """The last line says what is wrong, without a traceback."""
+    """A wrong call ends with one last line that gives the reason, without a traceback."""
     process = start(saved, *arguments, PATH=stand_in_for_wrk(tmp_path, NO_ERRORS))
     ended, stdout, stderr = finish(process, 60)
     assert (ended, stdout) == (status, "")

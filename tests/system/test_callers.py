@@ -1,4 +1,4 @@
-"""Callers who are slow, idle, greedy or wrong hold up nobody else: the API under real gunicorn, over sockets."""
+"""Slow, idle, greedy or wrong callers delay nobody else when they call the API, under real gunicorn, over sockets."""
 
 import json
 import resource
@@ -20,11 +20,11 @@ from pmip.http.requests import MAX_LISTED
 from pmip.model.artifact import Artifact
 from pmip.store.versions import LocalModel
 
-SECONDS = 3  # of the processor time of three workers, within which a health check is answered
+SECONDS = 3  # of the three workers' processor time, within which a health check must be answered
 MEGABYTES = 200
 KEY = "a-key-of-the-tests"
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-WORST = "½"  # of all that was tried, this takes the longest for each of its characters
+WORST = "½"  # the slowest of all characters that were tried
 COMMENTS = b'{"comments": ["Check out my channel", "a fine song"]}'
 LIMITS = Limits()
 
@@ -43,9 +43,9 @@ def port(api: tuple[int, psutil.Process]) -> int:
 
 
 class HealthChecks:
-    """Asks for the health over and over; in the end none was slow, and all workers are alive and small.
+    """Request /healthcheck again and again; at the end, assert that none was slow and all workers are alive and small.
 
-    On a machine that does much else, what counts is the processor time that the workers spent meanwhile.
+    On a busy machine, the processor time of the workers counts instead of the elapsed time.
     """
 
     def __init__(self, api: tuple[int, psutil.Process]) -> None:
@@ -129,7 +129,7 @@ GREEDY = {
 def test_greedy_callers_hold_up_no_health_check(
     api: tuple[int, psutil.Process], callers: int, path: str, body: bytes, status: int
 ) -> None:
-    """The most work that is allowed is done a little at a time; more is refused."""
+    """Callers who send the most work that is allowed delay no health check, and callers who send more are refused."""
     with HealthChecks(api), ThreadPoolExecutor(callers) as pool:
         statuses = set(pool.map(lambda _: posted(api[0], path, body), range(callers)))
         time.sleep(1)
@@ -142,7 +142,7 @@ def test_greedy_callers_hold_up_no_health_check(
     ids=["nothing", "a head", "a body without a key", "chunks"],
 )
 def test_slow_senders_hold_up_no_health_check(api: tuple[int, psutil.Process], begun: bytes) -> None:
-    """While 300 send a byte a second, a request that arrives in two pieces is answered at once."""
+    """While 300 callers send slowly, health checks and a request that arrives in two pieces are answered soon."""
     with HealthChecks(api), ExitStack() as stack:
         callers = [stack.enter_context(connected(api[0], begun)) for _ in range(300)]
         for _ in range(3):
@@ -157,7 +157,7 @@ def test_slow_senders_hold_up_no_health_check(api: tuple[int, psutil.Process], b
 
 
 def test_idle_connections_hold_up_no_health_check(api: tuple[int, psutil.Process]) -> None:
-    """Neither 1,400 callers who say nothing nor 100 who keep their connections after a request."""
+    """Neither 1,400 silent callers nor 100 who keep their connections after a request delay a health check."""
     with open_files(4096), HealthChecks(api), ExitStack() as stack:
         for _ in range(1400):
             stack.enter_context(connected(api[0]))
@@ -168,7 +168,7 @@ def test_idle_connections_hold_up_no_health_check(api: tuple[int, psutil.Process
 
 
 def test_more_connections_than_open_files_end_no_worker(artifact: Artifact, tmp_path: Path) -> None:
-    """Callers who find no room wait, and are answered when the others have left."""
+    """More connections than the limit of open files end no worker, and the API answers when those callers have left."""
     LocalModel(tmp_path).save(artifact)
     with ExitStack() as stack:
         with open_files(128):
@@ -183,7 +183,7 @@ def test_more_connections_than_open_files_end_no_worker(artifact: Artifact, tmp_
 
 
 def test_callers_who_do_not_receive_hold_up_no_health_check(api: tuple[int, psutil.Process]) -> None:
-    """One who receives slowly gets the whole answer."""
+    """Callers who do not read their answers delay no health check, and a slow reader gets the whole answer."""
     question = b"GET /swaggerui/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
     with direct.open(f"http://127.0.0.1:{api[0]}/swaggerui/swagger-ui-bundle.js") as answer:
         whole = answer.read()
@@ -199,7 +199,7 @@ def test_callers_who_do_not_receive_hold_up_no_health_check(api: tuple[int, psut
 
 
 def answers(caller: socket.socket, number: int) -> list[bytes]:
-    """Return the bodies of so many answers, which must be 200."""
+    """Return the bodies of this many answers, each of which must have status 200."""
     bodies = []
     with caller.makefile("rb") as stream:
         for _ in range(number):
@@ -211,7 +211,7 @@ def answers(caller: socket.socket, number: int) -> list[bytes]:
 
 @pytest.mark.parametrize("request_", [WHOLE, CHUNKS], ids=["with a length", "in chunks"])
 def test_a_request_is_answered_in_whatever_pieces_it_arrives(port: int, request_: bytes) -> None:
-    """The answer is that of a request that arrives at once, also if others are in the same piece."""
+    """A request that arrives in pieces, or with others in one piece, gets the same answer as one that arrives whole."""
     with connected(port, request_) as caller:
         [expected] = answers(caller, 1)
         assert expected.startswith(b'{"result": [{"class": ')
@@ -227,7 +227,7 @@ def test_a_request_is_answered_in_whatever_pieces_it_arrives(port: int, request_
 
 @pytest.mark.parametrize("headers", [b"", b"Connection: close\r\n"])
 def test_a_refusal_is_not_lost_with_the_body(port: int, headers: bytes) -> None:
-    """Who sends a large body before looking at the answer finds it; who waits for 100 Continue has it at once."""
+    """A caller who sends a large body first still reads the refusal; with Expect: 100-continue it comes at once."""
     with connected(port, HEAD + headers + b"Content-Length: 9000000\r\n\r\n" + b" " * 9_000_000) as caller:
         assert caller.recv(65536).startswith(b"HTTP/1.1 401 ")
     with connected(port, predict("Expect: 100-continue\r\nContent-Length: 9000000", b"")) as caller:
@@ -240,7 +240,7 @@ def test_a_refusal_is_not_lost_with_the_body(port: int, headers: bytes) -> None:
 @pytest.mark.parametrize("chunk", [b"zz\r\n", b"-1\r\n", b"3\r\nabcdefgh\r\n", b"5;\rx\r\nhello\r\n0\r\n\r\n"])
 @pytest.mark.parametrize(("path", "status"), [("/predict", b"400"), ("/nothing", b"404")])
 def test_malformed_chunks_are_answered_once(port: int, chunk: bytes, path: str, status: bytes) -> None:
-    """Whether or not the route reads the body, one answer with a message comes, and then the end."""
+    """A caller who sends malformed chunks gets one answer with a message and then the end, on any route."""
     with connected(port, predict("Transfer-Encoding: chunked", chunk, path)) as caller:
         caller.shutdown(socket.SHUT_WR)
         with caller.makefile("rb") as answer:
@@ -261,7 +261,7 @@ NOT_HTTP: dict[bytes, bytes] = {
 
 
 def test_what_is_not_http_is_refused_and_never_quoted_in_the_log(artifact: Artifact, tmp_path: Path) -> None:
-    """It may be a comment or a key; the lines are JSON and name the address of the caller, at each level."""
+    """A caller who does not send HTTP gets an error status, and the log names the address but quotes nothing sent."""
     LocalModel(tmp_path).save(artifact)
     with running_api(tmp_path, LOG_LEVEL="debug") as (port, _):
         for sent, status in NOT_HTTP.items():
@@ -279,7 +279,7 @@ def is_gone(process: psutil.Process) -> Callable[[], bool]:
 
 
 def test_a_worker_that_hangs_is_ended_counted_and_logged(artifact: Artifact, tmp_path: Path) -> None:
-    """Another takes its place; the log is JSON, line by line, also what gunicorn says."""
+    """A worker that hangs is replaced, counted in /metrics and logged as an error; all lines of the log are JSON."""
     LocalModel(tmp_path).save(artifact)
     with running_api(tmp_path, GUNICORN_CMD_ARGS="--timeout 2") as (port, process):
         worker = psutil.Process(process.pid).children()[0]

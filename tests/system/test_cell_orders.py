@@ -1,4 +1,4 @@
-"""The notebook's cells in any order, in a real kernel: no version is published under the description of another."""
+"""The notebook's cells, run in any order in a real kernel, publish a version only with its own description."""
 
 import os
 import re
@@ -37,7 +37,7 @@ STOPPED = {
 }
 SERVED, MEASURED = "'The model that is served'", "'How good is it\\?'"
 
-# After all cells have run: what a person runs next, and a part of the refusal, or the classifier that is published.
+# After all cells have run: the cells that are run next, and a part of the refusal, or the published classifier.
 ORDERS: dict[str, tuple[list[str], str]] = {
     "a useless model behind the figures of a good one": ([USELESS, "search", "fit", "this-run"], MEASURED),
     "only the cell of the model": ([OTHER, "gate"], "'The search' .* other pipeline or search space"),
@@ -99,7 +99,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
 
 @pytest.mark.parametrize("case", ORDERS)
 def test_a_version_is_published_only_with_its_own_description(notebook: Notebook, case: str) -> None:
-    """The gate names the cells to run again; what is published has the parameters and the figures of its own model."""
+    """The gate names the cells with results of another model, code or data; a published version describes its model."""
     actions, outcome = ORDERS[case]
     for action in (UNDO, "parameters", QUICK, FIRST):
         notebook.run(action)

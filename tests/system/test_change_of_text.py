@@ -1,4 +1,4 @@
-"""A change of pmip.text as notebooks/README.md tells it: train with the new code first, then deploy the API."""
+"""A change of pmip.text follows notebooks/README.md: train with the new code first, then deploy the API."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from pmip.store.objects import S3Storage
 
-# What the notebook ends with: a model that names a function of pmip.text, its golden answers, its place in the bucket.
+# The end of the notebook: publish a model that names a function of pmip.text, with its golden answers.
 TRAIN = """import sys
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -28,7 +28,7 @@ pipeline.fit(["check out my channel", "subscribe now", "nice song", "i love this
 bucket, model_id = sys.argv[1:]
 ModelStore(S3Storage(bucket), "staging").publish(pack(pipeline, Metadata(model_id, "staging")))
 """
-# After the first edit, "check", which loses its vowel, is another token than before; the second adds a feature.
+# The first edit changes the token of "check", which is "chck" without its vowel; the second adds a feature.
 OTHER_TOKENS = """
 
 _before = token_ngrams
@@ -48,7 +48,7 @@ def comment_features(comment):
 """
 THREE = "has address, has youtube address, log length"
 FOUR = f"{THREE}, share of capitals"
-# What the API of the old code says of the new version, and the API of the new code of the old version.
+# The errors of the old code's API about the new version, and of the new code's API about the old version.
 CHANGES = {
     OTHER_TOKENS: ["the answer to golden comment"] * 2,
     FOURTH_FEATURE: [
@@ -64,7 +64,7 @@ def train(root: Path, bucket: S3Storage, model_id: str) -> None:
 
 @pytest.mark.parametrize(("edit", "reasons"), CHANGES.items(), ids=["other tokens", "a fourth feature"])
 def test_train_first_then_deploy(edit: str, reasons: list[str], bucket: S3Storage, tmp_path: Path) -> None:
-    """At every moment each API answers, with a model of its own code, and each says what it refuses and why."""
+    """Each API serves only a model of its own code, and reports why it refuses the model of the other code."""
     old, new = tmp_path / "old", tmp_path / "new"
     for root in (old, new):
         shutil.copytree(ROOT / "pmip", root / "pmip")
@@ -75,7 +75,7 @@ def test_train_first_then_deploy(edit: str, reasons: list[str], bucket: S3Storag
     before, early, after = ({"MODEL_CACHE_DIR": str(tmp_path / name)} for name in ("before", "early", "after"))
 
     with running_api(tmp_path, root=old, **at_bucket(bucket), **before) as (port, _):
-        # Deployed too early, an API with the new text has no model, and says plainly what to do.
+        # An API with the new code that is deployed too early has no model, and its error says what to do.
         with running_api(tmp_path, root=new, until=answers, **at_bucket(bucket), **early) as (too_early, _):
             wait_for(lambda: "pmip.text" in str(last_error(too_early)), 60)
             assert not is_ready(too_early)
@@ -84,7 +84,7 @@ def test_train_first_then_deploy(edit: str, reasons: list[str], bucket: S3Storag
             assert "train with this code" in said
             assert reasons[1] in said
             assert said in (tmp_path / f"api-{too_early}.log").read_text()
-            # The training of the new code ends both: the new API takes the version, the old one keeps its own.
+            # After training with the new code, the new API serves the new version; the old one keeps its own.
             train(new, bucket, second)
             wait_for(lambda: is_ready(too_early), 60)
             assert served(too_early) == second
@@ -92,7 +92,7 @@ def test_train_first_then_deploy(edit: str, reasons: list[str], bucket: S3Storag
         assert reasons[0] in str(last_error(port))
         assert {served(port) for _ in range(20)} == {first}
 
-        # In the right order, the new API finds its model there when it starts.
+        # Deployed after the training, the new API serves its model as soon as it starts.
         with running_api(tmp_path, root=new, **at_bucket(bucket), **after) as (deployed, _):
             assert {served(deployed) for _ in range(20)} == {second}
             assert last_error(deployed) is None

@@ -1,6 +1,6 @@
-"""No request is smuggled, alone and behind a real nginx, which keeps and shares its connections to the API.
+"""No caller can smuggle a request in the body of another, and no caller gets the answer to another's request.
 
-Whatever a caller sends as one request, nothing in its body is answered, and no other caller gets an answer to it.
+Each test runs on the API alone and behind a real nginx, which keeps and shares its connections to the API.
 """
 
 import re
@@ -17,16 +17,16 @@ from nginx import need_nginx, running_nginx
 from pmip.model.artifact import Artifact
 from pmip.store.versions import LocalModel
 
-HIDDEN = b"GET /readiness HTTP/1.1\r\nHost: x\r\nX-Request-Id: hidden\r\n\r\n"  # whoever answers this was deceived
+HIDDEN = b"GET /readiness HTTP/1.1\r\nHost: x\r\nX-Request-Id: hidden\r\n\r\n"  # an answer to this is a fault
 NEXT = b"GET /healthcheck HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Request-Id: next\r\n\r\n"
 LENGTH = b"%d" % len(HIDDEN)
-END = b"0\r\n\r\n" + HIDDEN  # a body that ends early for whoever reads chunks
+END = b"0\r\n\r\n" + HIDDEN  # a body that ends early for a reader of chunks
 WHOLE = b"%d" % len(END)
 LAST = b"Transfer-Encoding: chunked"
 
 
 def forms(table: str) -> list[bytes]:
-    """Read forms that bars separate; a tilde is the end of a line, CR and LF."""
+    """Split a table of forms at its bars, and replace each tilde with CR and LF."""
     return [form.encode("latin-1").replace(b"~", b"\r\n") for form in table.split("|")]
 
 
@@ -65,7 +65,7 @@ def ports(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def told(port: int, sent: bytes) -> bytes:
-    """Send all, and nothing after it; return all that is answered."""
+    """Send the bytes, close the sending side, and return all that is received."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as caller, suppress(ConnectionError):
         caller.sendall(sent)
@@ -82,7 +82,7 @@ def ids(answers: bytes) -> list[str]:
 @pytest.mark.parametrize("where", ["alone", "nginx"])
 @pytest.mark.parametrize("line", [b"POST /predict HTTP/1.1", b"POST /nothing HTTP/1.1", b"GET / HTTP/1.0"])
 def test_nothing_in_a_body_is_answered(ports: dict[str, int], where: str, line: bytes) -> None:
-    """About 70 forms of framing: each is one body or refused, and later callers get their own answers."""
+    """In about 70 forms of framing, nothing inside a body is answered, and later callers get their own answers."""
     deceived = []
     for number, (headers, body) in enumerate(FORMS):
         head = line + b"\r\nHost: x\r\nContent-Type: application/json\r\n" + headers + b"\r\n\r\n"
@@ -97,7 +97,7 @@ def test_nothing_in_a_body_is_answered(ports: dict[str, int], where: str, line: 
 
 @pytest.mark.parametrize("where", ["alone", "nginx"])
 def test_each_of_10_000_pipelined_and_split_requests_gets_its_answer(ports: dict[str, int], where: str) -> None:
-    """In the order of the requests, with the caller's id and classes, wherever the pieces are cut."""
+    """Each of 10,000 pipelined requests gets its own id and class, in order, wherever the bytes are split."""
 
     def talk(caller: int) -> None:
         random, sent, expected = seeded(f"pipelined {caller}"), b"", []

@@ -1,4 +1,4 @@
-"""A client that openapi-python-client makes from the /openapi.json of a running API gets each answer as an object."""
+"""A client that openapi-python-client generates from a running API's /openapi.json gets each answer as an object."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ class Caller(NamedTuple):
 
 @pytest.fixture(scope="module")
 def port(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Serve the artifact below a path with keys on, and make the client from the document that this API gives."""
+    """Serve the artifact under a URL prefix with API keys, and generate the client from the document of this API."""
     folder = tmp_path_factory.mktemp("client")
     LocalModel(folder).save(artifact)
     with running_api(folder, API_KEYS=KEY, URL_PREFIX="/pre") as (port, _):
@@ -57,7 +57,7 @@ def document(port: int) -> dict[str, Any]:
 
 @pytest.fixture
 def caller(port: int, document: dict[str, Any]) -> Iterator[Caller]:
-    """Send the key in the header that the document names."""
+    """Yield a client that sends the key in the header that the document names."""
     [scheme] = document["components"]["securitySchemes"].values()
     address = f"http://127.0.0.1:{port}{document['servers'][0]['url']}"
     make = import_module(PACKAGE).AuthenticatedClient
@@ -66,12 +66,12 @@ def caller(port: int, document: dict[str, Any]) -> Iterator[Caller]:
 
 
 def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
-    """Generators of any language can read it."""
+    """The document is valid OpenAPI, so that generators of any language can read it."""
     validate(document)
 
 
 def test_each_operation_gives_what_the_api_answers(caller: Caller, document: dict[str, Any]) -> None:
-    """The client has a function for each operation, and its objects leave nothing of an answer out."""
+    """The client has a function for each operation, and its objects leave out nothing that the API answers."""
     folder = Path(import_module(f"{PACKAGE}.api").__path__[0])
     operations = {method["operationId"] for path in document["paths"].values() for method in path.values()}
     assert operations == {path.stem for path in folder.glob("*/[a-z]*.py")}
@@ -90,7 +90,7 @@ def test_each_operation_gives_what_the_api_answers(caller: Caller, document: dic
 
 
 def test_a_refusal_is_an_object_with_the_message(caller: Caller) -> None:
-    """A wrong request and a missing key give the API's own words."""
+    """The client returns the API's own message for a wrong request and for a missing key."""
     assert "1001 comments are too many" in caller.predict(["x"] * 1001, "class").message
     with import_module(PACKAGE).Client(f"http://127.0.0.1:{caller.port}/pre") as client:
         stranger = Caller(caller.port, client)

@@ -1,4 +1,4 @@
-"""The script that downloads the YouTube Spam Collection, against a server of its own."""
+"""The script downloads the YouTube Spam Collection, here from a server of the tests."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def comments(rows: int, columns: tuple[str, ...] = ("COMMENT_ID", "AUTHOR", "DATE", "CONTENT", "CLASS")) -> str:
-    """Write a CSV file with that many different comments, from which a model can be trained."""
+    """Return a CSV file with this many different comments, from which a model can be trained."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)
@@ -38,7 +38,7 @@ def comments(rows: int, columns: tuple[str, ...] = ("COMMENT_ID", "AUTHOR", "DAT
 
 
 def collection(files: dict[str, str] | None = None) -> bytes:
-    """Pack a zip file like the real one, with the companions that a Mac adds."""
+    """Return a zip file like the real one, with the extra files that macOS adds."""
     if files is None:
         files = {name: comments(rows) for name, rows in ROWS.items()}
     packed = io.BytesIO()
@@ -50,7 +50,7 @@ def collection(files: dict[str, str] | None = None) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers every GET with its present status and body; a false length makes a transfer that breaks off."""
+    """Answers every GET with the current status and body; a wrong length breaks off the transfer, status 0 hangs up."""
 
     status = 200
     body = b""
@@ -97,7 +97,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def script(server: Server, tmp_path: Path) -> Script:
-    """Call the script from tmp_path with its data folder below."""
+    """Return a call of the script in tmp_path, with a data folder below it."""
     settings = {"DATA_DIR": str(tmp_path / "data"), "YOUTUBE_SPAM_COLLECTION_URL": server.url}
     return partial(run, "get_youtube_spam_collection.sh", cwd=tmp_path, **settings)
 
@@ -107,7 +107,7 @@ def files_below(folder: Path) -> list[str]:
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], reason: str) -> None:
-    """Check that it failed, said why and how to go on, and printed no path."""
+    """Assert that the script failed, gave the reason and other ways to get data, and printed no path."""
     assert (result.returncode, result.stdout) == (1, "")
     assert reason in result.stderr
     assert "with a browser from https://archive.ics.uci.edu/dataset/380/" in result.stderr
@@ -116,7 +116,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], reason: str) -> Non
 
 
 def test_the_collection_lands_in_the_data_folder(script: Script, server: Server, tmp_path: Path) -> None:
-    """The file arrives whole, alone and readable by others, and its path is all there is on stdout."""
+    """The script saves the whole file, readable by others and alone in its folder, and prints only its path."""
     result = script()
     file = tmp_path / "data" / "YouTube-Spam-Collection-v1.zip"
     assert (result.returncode, result.stdout) == (0, f"{file}\n"), result.stderr
@@ -127,7 +127,7 @@ def test_the_collection_lands_in_the_data_folder(script: Script, server: Server,
 
 
 def test_a_good_file_is_not_downloaded_again(script: Script, server: Server) -> None:
-    """A second call says that the collection is there, prints its path and asks nobody."""
+    """A second call says that the collection is there, prints its path and sends no request."""
     first = script()
     second = script()
     assert (second.returncode, second.stdout, server.requests) == (0, first.stdout, 1)
@@ -135,7 +135,7 @@ def test_a_good_file_is_not_downloaded_again(script: Script, server: Server) -> 
 
 
 def test_a_broken_file_is_replaced_by_a_good_one(script: Script, server: Server, tmp_path: Path) -> None:
-    """FILE is relative to where the caller stands; one that fails the check gives way only to a good collection."""
+    """A broken FILE, relative to the caller's folder, is kept until a good collection replaces it."""
     file = tmp_path / "my data" / "spam.zip"
     file.parent.mkdir()
     file.write_text("half a file")
@@ -159,7 +159,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_content_is_refused(script: Script, server: Server, tmp_path: Path, case: str) -> None:
-    """What is not the collection is named as such, with a way to go on, and leaves no file behind."""
+    """A download that is not the collection is refused with the reason and other ways to get data; no file is left."""
     server.body, reason = WRONG[case]
     assert_refused(script(), reason)
     assert files_below(tmp_path) == []
@@ -169,7 +169,7 @@ def test_wrong_content_is_refused(script: Script, server: Server, tmp_path: Path
 def test_a_failed_download_leaves_nothing(
     script: Script, server: Server, tmp_path: Path, status: int, length: int | None
 ) -> None:
-    """An error, a transfer that breaks off and a server that hangs up leave no file, not even a half one."""
+    """A failed or incomplete download is reported with other ways to get data, and leaves no file."""
     server.status, server.length = status, length
     assert_refused(script(), "could not be downloaded")
     assert files_below(tmp_path) == []

@@ -1,4 +1,4 @@
-"""The API under real gunicorn with three workers: their figures together, and an end that loses no request."""
+"""Under real gunicorn, three workers share their metrics, and the API ends and reloads without losing a request."""
 
 import json
 import os
@@ -27,7 +27,7 @@ COUNT = 'pmip_request_seconds_count{route="/predict",status="200"}'
 
 
 class Api:
-    """A running gunicorn; what it logs is in `log`."""
+    """A running gunicorn and the path of its log."""
 
     def __init__(self, port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
         self.port, self.process = port, process
@@ -38,7 +38,7 @@ class Api:
             return str(answer.read().decode())
 
     def predict(self, times: int) -> None:
-        """Ask about the example comments, four callers at once."""
+        """Send the example comments this many times, by four threads."""
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/predict", BODY, headers)
         with ThreadPoolExecutor(4) as pool:
@@ -70,7 +70,7 @@ def api(tmp_path: Path, artifact: Artifact) -> Iterator[Api]:
 
 
 def test_figures_are_those_of_all_workers_and_outlive_each(api: Api) -> None:
-    """Whichever worker is asked tells the sum; killed workers' counts stay; the folder goes with the server."""
+    """/metrics gives the sum of all workers, also after they are killed, and its folder ends with the server."""
     api.predict(20)
     asked = 20
     while len(api.figure_files()) < 3:
@@ -96,7 +96,7 @@ def test_figures_are_those_of_all_workers_and_outlive_each(api: Api) -> None:
 
 
 def test_a_server_that_does_not_start_leaves_nothing_behind() -> None:
-    """Its folder of figures goes when it ends before it has served anything."""
+    """A server that ends before it serves anything leaves no folder of metrics behind."""
     port = free_port(20_000, 30_000)
     subprocess.run([*COMMAND, "--check-config"], cwd=ROOT, env=os.environ | {"PORT": str(port)}, check=True, timeout=60)
     for place in ("/dev/shm", tempfile.gettempdir()):  # noqa: S108
@@ -104,7 +104,7 @@ def test_a_server_that_does_not_start_leaves_nothing_behind() -> None:
 
 
 def test_sigterm_finishes_the_requests_in_hand(api: Api) -> None:
-    """Whose body is still on its way and who waits for a free worker are answered; only then does it end, with 0."""
+    """After SIGTERM, callers who still send or wait for a worker get their answers, and then the server ends with 0."""
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
     with ExitStack() as stack:
         slow, waiting = ([stack.enter_context(api.call(head.encode())) for _ in range(number)] for number in (3, 20))
@@ -124,7 +124,7 @@ def test_sigterm_finishes_the_requests_in_hand(api: Api) -> None:
 
 
 def test_a_reload_loses_no_request(api: Api) -> None:
-    """SIGHUP at load, beside idle kept connections, replaces all workers while each request is answered."""
+    """SIGHUP under load, beside idle connections, replaces all workers, and every request is answered with 200."""
     before = api.workers()
     with ExitStack() as stack:
         for _ in range(6):
@@ -139,7 +139,7 @@ def test_a_reload_loses_no_request(api: Api) -> None:
 
 
 def test_without_the_folder_of_the_metrics_requests_are_answered(api: Api) -> None:
-    """New workers log once that their metrics are incomplete."""
+    """Without the folder of the metrics requests are answered, and new workers log once that theirs are incomplete."""
     api.predict(20)
     for folder in {path.parent for path in api.figure_files()}:
         shutil.rmtree(folder)
@@ -153,7 +153,7 @@ def test_without_the_folder_of_the_metrics_requests_are_answered(api: Api) -> No
 
 
 def test_a_log_that_nobody_reads_stops_no_request(tmp_path: Path, artifact: Artifact) -> None:
-    """Lines are dropped while the pipe is full; its reader gets whole lines, and then how many are missing."""
+    """Requests are answered while nobody reads the log; a later reader gets whole lines and a note of the lost ones."""
     LocalModel(tmp_path).save(artifact)
     reading, writing = os.pipe()
     with running_api(tmp_path, stderr=writing) as (port, process), os.fdopen(reading, "rb") as log:
@@ -176,7 +176,7 @@ def rest(caller: socket.socket) -> bytes:
 
 
 def test_every_request_is_one_whole_line_of_the_log(api: Api) -> None:
-    """Lines of three busy workers never mix, and hold no comment."""
+    """Each request to three busy workers is one whole line of the log, and no line contains a comment."""
     api.predict(200)
     lines = [json.loads(line) for line in api.log.read_text().splitlines() if line.startswith("{")]
     predictions = [line for line in lines if line.get("path") == "/predict"]
@@ -186,7 +186,7 @@ def test_every_request_is_one_whole_line_of_the_log(api: Api) -> None:
 
 
 def test_workers_are_small_and_listen_to_the_port_alone(api: Api) -> None:
-    """They share what was imported before the fork, and gunicorn opens no socket to be controlled by."""
+    """Each worker takes less than 60 MiB of memory (PSS), and the server listens at its port alone."""
     for worker in api.workers():
         assert getattr(worker.memory_full_info(), "pss", 0) < 60 * 2**20
     listening = [link for link in psutil.Process(api.process.pid).net_connections("all") if link.status == "LISTEN"]
@@ -194,7 +194,7 @@ def test_workers_are_small_and_listen_to_the_port_alone(api: Api) -> None:
 
 
 def test_it_listens_at_an_address_of_ipv6(tmp_path: Path) -> None:
-    """HOST=::1 needs no brackets."""
+    """The API listens at an IPv6 address, which HOST=::1 gives without brackets."""
 
     def answers(port: int) -> bool:
         with suppress(OSError), direct.open(f"http://[::1]:{port}/healthcheck", timeout=30) as answer:

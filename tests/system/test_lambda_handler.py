@@ -1,4 +1,4 @@
-"""The Lambda handler under the real runtime client, which a Runtime API on the loopback gives its events."""
+"""The Lambda handler runs under the real runtime client, which gets its events from a Runtime API on the loopback."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ from pmip.store.versions import ModelStore
 FIRST, SECOND = "20260101T000000Z", "20260202T000000Z"
 CLASSES = {"result": [{"class": 1}, {"class": 0}]}
 SECRET = "a comment that nobody may read"
-# All is read-only but the temporary folder, there is no /dev/shm to write to, and the user has no right of root's.
+# Everything except the temporary folder is read-only, also /dev/shm, and the user has no rights of root.
 AS_ON_LAMBDA = """
 set -e
 mount --make-rprivate /
@@ -42,7 +42,7 @@ exec unshare --user --map-user=993 --map-group=990 "$@"
 
 
 def unshared() -> list[str]:
-    """Return the command that makes a process's view of the disk like Lambda's; skip where that cannot be made."""
+    """Return a command that gives a process a disk like Lambda's; skip the test where the system does not allow it."""
     command = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"])]
     if shutil.which("unshare") is None or subprocess.run([*command, "true"], check=False).returncode:
         pytest.skip("this system does not let a process have mounts of its own")
@@ -54,7 +54,7 @@ Start = Callable[..., Function]
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Start functions, each with a temporary folder of its own; all end with the tests."""
+    """Yield a function that starts a handler with its own temporary folder; all end after the module's tests."""
     with ExitStack() as running:
 
         def start(log_file: str = os.devnull, **environ: str) -> Function:
@@ -77,7 +77,7 @@ def store(bucket: S3Storage, artifact: Artifact) -> ModelStore:
 
 @pytest.fixture
 def settings(bucket: S3Storage) -> dict[str, str]:
-    """Serve from the store, and ask it when half an hour has passed."""
+    """Serve from the store, and look for a newer version only after half an hour."""
     return {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "MODEL_POLL_SECONDS": "1800"}
 
 
@@ -88,7 +88,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def local(start: Start, log: Path, artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Function:
-    """Serve a local model; what the function writes is in the log."""
+    """Serve a local model, and write what the function logs to `log`."""
     data = tmp_path_factory.mktemp("data")
     (data / "model.pkl").write_bytes(artifact.model)
     return start(str(log), DATA_DIR=str(data), MAX_BODY_BYTES="1000")
@@ -108,7 +108,7 @@ EVENTS = {
 
 @pytest.mark.parametrize("kind", EVENTS)
 def test_each_kind_of_event_is_answered(kind: str, local: Function) -> None:
-    """Bodies in clear or in base64, headers once or twice, with a stage in the path or without."""
+    """Events of both versions are answered, with plain or base64 bodies, single or repeated headers, and any stage."""
     outcome = local.call(EVENTS[kind])
     assert (outcome.status, outcome.body) == (200, CLASSES)
     assert outcome.headers["x-model-id"] == "local"
@@ -117,7 +117,7 @@ def test_each_kind_of_event_is_answered(kind: str, local: Function) -> None:
 
 @pytest.mark.parametrize("made", [v1, v2])
 def test_errors_are_those_of_the_api(made: Callable[..., Any], local: Function) -> None:
-    """Each wrong request has its status and its message, as under gunicorn."""
+    """Each wrong request gets the API's status (400, 404, 405, 413 or 415) and a message."""
     cases = {
         400: made("/predict", EXAMPLE, "type=class&type=probability"),
         404: made("/nothing", EXAMPLE),
@@ -133,7 +133,7 @@ def test_errors_are_those_of_the_api(made: Callable[..., Any], local: Function) 
 
 @pytest.mark.parametrize(("made", "stage"), [(v1, "prod"), (v2, "prod"), (v2, "$default")])
 def test_the_swagger_page_finds_its_parts(made: Callable[..., Any], stage: str, local: Function) -> None:
-    """Its addresses begin with the stage where the caller's do, and files that are no text come whole."""
+    """The Swagger page and the documents use addresses with the caller's stage, and the page's script is served."""
     below = "" if stage == "$default" else f"/{stage}"
     page = local.call(made("/", stage=stage)).payload["body"]
     [script] = re.findall(r'src="([^"]*swagger-ui-bundle\.js)"', page)
@@ -151,7 +151,7 @@ def test_the_swagger_page_finds_its_parts(made: Callable[..., Any], stage: str, 
 
 
 def test_figures_are_those_of_this_process(local: Function) -> None:
-    """There is no shared memory for those of others."""
+    """/metrics answers with the id of the served model, although Lambda has no shared memory."""
     outcome = local.call(v2("/metrics"))
     assert outcome.status == 200
     assert 'pmip_model_info{model_id="local"} 1.0' in outcome.payload["body"]
@@ -178,7 +178,7 @@ WRONG_EVENTS = {
 
 @pytest.mark.parametrize("kind", WRONG_EVENTS)
 def test_a_wrong_event_is_refused_in_one_line(kind: str, local: Function, log: Path) -> None:
-    """The answer says what an event has to be; neither it nor the log has a traceback or anything of the event."""
+    """A wrong event gets 400 with the expected type of event; neither the answer nor its one log line quotes it."""
     before = log.read_text()
     outcome = local.call(WRONG_EVENTS[kind])
     assert outcome.status == 400
@@ -189,7 +189,7 @@ def test_a_wrong_event_is_refused_in_one_line(kind: str, local: Function, log: P
 
 
 def test_the_log_is_json_without_comments(local: Function, log: Path) -> None:
-    """One line a request with its id, none of the runtime's own form, and no complaint about the place it runs in."""
+    """Each line of the log is JSON, a request's line has its id, and no line has a comment or a needless warning."""
     outcome = local.call(v2("/predict", {"comments": [SECRET]}, **{"X-Request-Id": "my-id"}))
     assert outcome.headers["x-request-id"] == "my-id"
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -203,7 +203,7 @@ def test_the_log_is_json_without_comments(local: Function, log: Path) -> None:
 def test_a_new_model_is_taken_up_while_warm(
     store: ModelStore, settings: dict[str, str], start: Start, artifact: Artifact
 ) -> None:
-    """The call after the interval is answered by it; one that may not be served changes nothing."""
+    """A warm function serves a new model after the interval, and keeps its model when a newer one is broken."""
     started = start(**settings | {"MODEL_POLL_SECONDS": "0.1"})
     assert started.call(v1("/predict", EXAMPLE)).headers["x-model-id"] == FIRST
     publish(store, artifact, SECOND)
@@ -217,7 +217,7 @@ def test_a_new_model_is_taken_up_while_warm(
 def test_a_start_brings_the_model_and_within_the_interval_a_call_asks_nobody(
     store: ModelStore, settings: dict[str, str], start: Start, proxy: S3Proxy, artifact: Artifact
 ) -> None:
-    """The first call finds it loaded; a newer version waits, and S3 is not paid for."""
+    """The start loads the model, and calls within the interval send S3 no request, although a newer version exists."""
     started = start(**settings)
     asked = len(proxy.requests)
     assert started.call(v2("/model-info")).body["result"]["scorer"] == "lookups"
@@ -229,7 +229,7 @@ def test_a_start_brings_the_model_and_within_the_interval_a_call_asks_nobody(
 def test_with_s3_away_the_last_good_model_answers(
     store: ModelStore, settings: dict[str, str], start: Start, proxy: S3Proxy, artifact: Artifact
 ) -> None:
-    """Whatever S3's fault, a call that asks waits a few seconds at most, /model-info tells, and it recovers."""
+    """While S3 fails, callers get the last model's answers within 5 s and /model-info says so; then it recovers."""
     proxy.slow_seconds = 3
     started = start(**settings | {"MODEL_POLL_SECONDS": "0.1"})
     publish(store, artifact, SECOND)
@@ -249,7 +249,7 @@ def test_with_s3_away_the_last_good_model_answers(
 def test_a_cold_start_without_s3_is_not_ready_and_tries_at_each_call(
     store: ModelStore, settings: dict[str, str], start: Start, proxy: S3Proxy
 ) -> None:
-    """It says 503 soon, and the first call after S3 is back is answered, however long the interval."""
+    """A cold start without S3 answers 503 within 5 s, and the first call after S3 is back is answered."""
     proxy.fault = "stopped"
     started = start(**settings)
     outcome = started.call(v2("/predict", EXAMPLE))
@@ -264,7 +264,7 @@ def test_a_cold_start_without_s3_is_not_ready_and_tries_at_each_call(
 def test_a_slow_s3_does_not_hold_the_start(
     store: ModelStore, settings: dict[str, str], start: Start, proxy: S3Proxy
 ) -> None:
-    """Lambda would begin it anew after 10 seconds: the rest of the first look is left to the first call."""
+    """A start with a slow S3 ends before Lambda's limit of 10 seconds, and a later call loads the model."""
     proxy.fault = "throttled"
     started = start(**settings)
     assert started.seconds_to_start < 10
@@ -274,7 +274,7 @@ def test_a_slow_s3_does_not_hold_the_start(
 
 
 def test_bad_settings_end_it_in_one_line() -> None:
-    """All mistakes in the log, and no traceback."""
+    """Bad settings end the function with one line of the log that names all of them."""
     environ = os.environ | {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9", "ENVIRONMENT": "prod", "MAX_COMMENTS": "0"}
     run = subprocess.run(COMMAND, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 1
@@ -286,7 +286,7 @@ def test_bad_settings_end_it_in_one_line() -> None:
 @pytest.mark.slow
 @pytest.mark.alone
 def test_it_starts_and_answers_in_time(store: ModelStore, settings: dict[str, str], start: Start) -> None:
-    """Lambda gives a start 10 seconds; what the medians are here is printed."""
+    """The median start takes less than Lambda's 10 s, the median warm call less than 0.1 s, and both are printed."""
     functions = [start(**settings) for _ in range(3)]
     cold = [function.seconds_to_start for function in functions]
     first = [function.call(v2("/predict", EXAMPLE)).seconds for function in functions]

@@ -1,4 +1,4 @@
-"""The local S3 server for development, as its script starts, stops and describes it."""
+"""The script for development starts, stops and describes the local S3 server."""
 
 import os
 import secrets
@@ -30,7 +30,7 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def free_port() -> int:
-    """Find ten free ports, all below those that systems hand out by themselves."""
+    """Return the first of ten free ports, all below those that systems choose by themselves."""
     while True:
         port = 10_000 + secrets.randbelow(7_000)
         if not any(listens("127.0.0.1", port + offset) for offset in OFFSETS):
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 def script_in(data_dir: Path, port: int, **settings: str) -> Script:
-    """Give the script its own data folder and port."""
+    """Return a call of the script with this data folder and port."""
     return partial(run, "local_s3.sh", **{"DATA_DIR": str(data_dir), "LOCAL_S3_PORT": str(port)} | settings)
 
 
@@ -50,7 +50,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def script(data_dir: Path) -> Iterator[Script]:
-    """Share one folder among the tests, and stop what runs there at the end."""
+    """Share one data folder and port among the tests, and stop the server at the end."""
     script = script_in(data_dir, free_port())
     yield script
     assert script("stop").returncode == 0
@@ -72,7 +72,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def settings(script: Script) -> dict[str, str]:
-    """Take what `env` exports as a shell would."""
+    """Return the variables that `env` exports."""
     lines = [line for line in script("env").stdout.splitlines() if line.startswith("export ")]
     return dict(line.removeprefix("export ").split("=", 1) for line in lines)
 
@@ -94,7 +94,7 @@ def test_start_is_fine_to_repeat(server: Script, data_dir: Path) -> None:
 
 
 def test_env_points_a_shell_at_the_server(server: Script) -> None:
-    """After eval, boto3 finds the server by itself, whatever profile, token or address the shell had."""
+    """After eval of `env`, boto3 reaches the server, whatever profile, token or address the shell had."""
     in_the_way = {"AWS_PROFILE": "x", "AWS_SESSION_TOKEN": "x", "AWS_ENDPOINT_URL_S3": "http://x", "NO_PROXY": "*"}
     code = "import boto3; print(boto3.client('s3').list_buckets()['ResponseMetadata']['HTTPStatusCode'])"
     shell = ["bash", "-c", 'eval "$1"; exec "$2" -c "$3"', "bash", server("env").stdout, sys.executable, code]
@@ -104,7 +104,7 @@ def test_env_points_a_shell_at_the_server(server: Script) -> None:
 
 
 def test_only_env_tells_the_secret(server: Script, data_dir: Path) -> None:
-    """Neither output, log nor command line holds the secret; its file is the owner's alone, outside the objects."""
+    """Only `env` prints the secret; other output, the log and the command line do not, and its file is the owner's."""
     secret = settings(server)["AWS_SECRET_ACCESS_KEY"]
     words = process_of(data_dir).cmdline()
     results = [server(word) for word in ("stop", "start", "status")]
@@ -115,14 +115,14 @@ def test_only_env_tells_the_secret(server: Script, data_dir: Path) -> None:
 
 
 def test_it_listens_on_one_address_alone(server: Script) -> None:
-    """A caller that comes by any address but 127.0.0.1 finds no open port."""
+    """The server's ten ports are open at 127.0.0.1, and closed at another address of the machine."""
     port = int(server("status").stdout.rsplit(":", 1)[1])
     assert all(listens("127.0.0.1", port + offset) for offset in OFFSETS)
     assert not any(listens("127.0.0.2", port + offset) for offset in OFFSETS)
 
 
 def test_no_port_gives_or_takes_an_object_without_a_password(server: Script) -> None:
-    """To whoever asks, another user of the machine or a web page: all ten ports are tried, with the paths of each."""
+    """No caller without the password, not even a web page, reads or changes an object at any of the ten ports."""
     port, kept = int(server("status").stdout.rsplit(":", 1)[1]), b"kept" * 100_000
     client(server).create_bucket(Bucket="guarded")
     client(server).put_object(Bucket="guarded", Key="key", Body=kept)
@@ -142,7 +142,7 @@ def test_no_port_gives_or_takes_an_object_without_a_password(server: Script) -> 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_objects_survive(server: Script, data_dir: Path, end: str) -> None:
-    """What was stored is there after a stop, and after a kill that leaves a stale pid file."""
+    """Objects are still there after a stop, and after a kill that leaves a stale pid file."""
     client(server).create_bucket(Bucket=f"before-{end}")
     client(server).put_object(Bucket=f"before-{end}", Key="key", Body=b"kept")
     process = process_of(data_dir)
@@ -158,7 +158,7 @@ def test_objects_survive(server: Script, data_dir: Path, end: str) -> None:
 
 
 def test_stop_spares_a_process_that_is_not_its_own(tmp_path: Path) -> None:
-    """A pid file whose number went to another process harms nobody, and stopping nothing is no error."""
+    """`stop` ends no foreign process that has the number in a stale pid file, and exits with 0."""
     (tmp_path / "local-s3").mkdir()
     with subprocess.Popen(["sleep", "60"]) as other:
         (tmp_path / "local-s3" / "server.pid").write_text(f"{other.pid} http://127.0.0.1:8333\n")
@@ -172,7 +172,7 @@ def test_stop_spares_a_process_that_is_not_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "mode"), [("", 0o777), ("credentials", 0o666), ("server.pid", 0o620)])
 @pytest.mark.parametrize("word", ["start", "env", "stop"])
 def test_files_that_others_may_change_are_not_used(tmp_path: Path, name: str, mode: int, word: str) -> None:
-    """Whoever can write there could have a command run by the shell that takes the credentials."""
+    """The script refuses files that others may write, because a command in them would run in the user's shell."""
     path = tmp_path / "local-s3" / name
     path.parent.mkdir(exist_ok=True)
     (tmp_path / "local-s3" / "credentials").write_text(f"touch {tmp_path}/marker\n")
@@ -186,7 +186,7 @@ def test_files_that_others_may_change_are_not_used(tmp_path: Path, name: str, mo
 
 
 def test_concurrent_starts_make_one_server(tmp_path: Path) -> None:
-    """Of starts at the same time one starts the server, the others wait and find it."""
+    """Of three simultaneous starts one starts the server, and the others report that it already runs."""
     script = script_in(tmp_path, free_port())
     with ThreadPoolExecutor() as pool:
         started = list(pool.map(script, ["start"] * 3))
@@ -199,7 +199,7 @@ def test_concurrent_starts_make_one_server(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ps belongs to the system")
 def test_it_needs_no_ps(tmp_path: Path) -> None:
-    """Small images have none; what was started is known, and ends."""
+    """The script knows and stops its server without ps, which small images do not have."""
     command(tmp_path, "ps", "exit 127")
     script = script_in(tmp_path, free_port(), PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert script("start").returncode == 0
@@ -212,7 +212,7 @@ def test_it_needs_no_ps(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
-    """Where one of its ports is taken, start names it and LOCAL_S3_PORT, and leaves nothing running."""
+    """A start on a port in use fails, names the port and LOCAL_S3_PORT, and leaves nothing running."""
     port = free_port()
     script = script_in(tmp_path, port)
     with socket.create_server(("127.0.0.1", port + OFFSETS[1])):
@@ -222,7 +222,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 
 def test_a_failed_start_shows_the_log_and_leaves_nothing(tmp_path: Path) -> None:
-    """When the server ends at once, start fails with the last lines of its log and no pid file stays."""
+    """A start whose server ends at once fails with lines of its log, and leaves no pid file."""
     (tmp_path / "local-s3" / "objects").mkdir(parents=True)
     (tmp_path / "local-s3" / "objects" / "filerldb2").write_text("in the way")
     failed = script_in(tmp_path, free_port())("start")
@@ -233,13 +233,13 @@ def test_a_failed_start_shows_the_log_and_leaves_nothing(tmp_path: Path) -> None
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Script:
-    """Use a Python that has no SeaweedFS beside it, and no packages."""
+    """Return a call of the script with a Python that has neither SeaweedFS nor any package."""
     venv.create(tmp_path / "venv", symlinks=True)
     return script_in(tmp_path, free_port(), PYTHON=str(tmp_path / "venv" / "bin" / "python"), PATH="/usr/bin:/bin")
 
 
 def test_without_any_server_start_names_the_install_command(bare: Script) -> None:
-    """Neither SeaweedFS nor moto: one line says what to run."""
+    """Without SeaweedFS and moto, start prints one line with the install command."""
     refused = bare("start")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "bash scripts/install.sh --venv train,local" in refused.stderr
@@ -247,7 +247,7 @@ def test_without_any_server_start_names_the_install_command(bare: Script) -> Non
 
 @pytest.mark.skipif(not find_spec("moto"), reason="moto's server is not installed")
 def test_moto_stands_in_with_a_warning(bare: Script) -> None:
-    """Where SeaweedFS is missing, moto's server answers, and start says what it lacks."""
+    """Without SeaweedFS, start runs moto's server and warns that it loses its objects."""
     started = bare("start", PYTHONPATH=sysconfig.get_path("purelib"))
     try:
         assert started.returncode == 0, started.stderr
@@ -259,6 +259,6 @@ def test_moto_stands_in_with_a_warning(bare: Script) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("restart",), ("start", "now"), ("start",)])
 def test_wrong_usage_exits_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """No command, an unknown one, one too many, or a port that is no port number."""
+    """A missing, unknown or extra command, or a wrong port, exits with 2 and starts no server."""
     assert script_in(tmp_path, 0)(*arguments).returncode == 2
     assert not (tmp_path / "local-s3" / "server.pid").exists()

@@ -1,4 +1,4 @@
-"""The whole loop: a real S3 server, real gunicorn with three workers, the real notebook by the real script."""
+"""The whole loop works with a real S3 server, gunicorn with three workers, and the notebook run by its script."""
 
 import os
 import subprocess
@@ -29,14 +29,14 @@ def train(bucket: S3Storage, data_dir: Path, *parameters: str) -> str:
 
 @pytest.fixture
 def port(bucket: S3Storage, tmp_path: Path) -> Iterator[int]:
-    """Start the API on a bucket that holds nothing yet."""
+    """Start the API on an empty bucket."""
     settings = {"ENVIRONMENT": "staging", "BUCKET": f"s3://{bucket.bucket}", "MODEL_POLL_SECONDS": str(POLL_SECONDS)}
     with running_api(tmp_path, until=answers, **settings) as (port, _):
         yield port
 
 
 def test_from_nothing_to_an_answer_and_on_to_the_next_model(bucket: S3Storage, tmp_path: Path, port: int) -> None:
-    """Without a model it says 503; it becomes ready by itself; under load a newer model replaces the first."""
+    """Without a model the API answers 503; then it becomes ready by itself and takes a newer model under load."""
     for reply in (ask(port, "/readiness"), ask(port, "/predict", EXAMPLE)):
         assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
         assert "see /model-info and the log for the reason" in reply.body["message"]
@@ -65,7 +65,7 @@ def test_from_nothing_to_an_answer_and_on_to_the_next_model(bucket: S3Storage, t
 
 
 def test_two_trainings_of_the_same_second_both_survive(bucket: S3Storage, tmp_path: Path) -> None:
-    """Started with one model id, on two machines and on one, each run ends as a version with its report."""
+    """Three simultaneous runs with one model id, two of them in one folder, each publish a version with its report."""
     seed(bucket, SAMPLE[:1], "20260101")
     wanted = "20260101T000000Z"
     with ThreadPoolExecutor() as pool:
@@ -83,7 +83,7 @@ def test_two_trainings_of_the_same_second_both_survive(bucket: S3Storage, tmp_pa
 
 
 def test_bad_settings_end_the_api_in_one_line() -> None:
-    """Gunicorn shows all mistakes in one line and no traceback."""
+    """Gunicorn names all bad settings in one line, without a traceback."""
     environ = os.environ | {"ENVIRONMENT": "prod", "PORT": "http", "MAX_COMMENTS": "0"}
     run = subprocess.run(COMMAND, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
     assert run.returncode == 1

@@ -1,4 +1,4 @@
-"""The commands about versions, as a person calls them: results on stdout, what was done on stderr."""
+"""The commands about versions print results on stdout, and what they did on stderr."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def run(bucket: S3Storage, *words: str, environment: str = "staging", **more: st
 
 @pytest.fixture
 def store(bucket: S3Storage, artifact: Artifact) -> ModelStore:
-    """Publish two versions, and upload one by hand whose metadata hold what nobody expects."""
+    """Publish two versions, and upload one by hand with unexpected metadata."""
     store = ModelStore(bucket, "staging")
     assert artifact.metadata
     metrics = {"leave_one_source_out": {"accuracy": 0.9534, "mcc": 0.9061}, "held_out": {"accuracy": 0.97, "mcc": None}}
@@ -42,7 +42,7 @@ def store(bucket: S3Storage, artifact: Artifact) -> ModelStore:
 
 
 def test_versions_are_a_table_newest_first(store: ModelStore, bucket: S3Storage) -> None:
-    """With the data and metrics of each, and whether it is the newest or retired; `--ids` leaves out retired ones."""
+    """`versions` prints each version's data, metrics and state, newest first; `--ids` leaves out retired ones."""
     store.retire(SECOND)
     told = run(bucket, "versions")
     assert (told.returncode, told.stderr) == (0, "")
@@ -57,7 +57,7 @@ def test_versions_are_a_table_newest_first(store: ModelStore, bucket: S3Storage)
 
 @pytest.mark.usefixtures("store")
 def test_commands_say_what_they_did(bucket: S3Storage) -> None:
-    """Nothing on stdout, and on stderr which version is the newest from then on."""
+    """Each command prints on stderr what it did and which version is now the newest, and nothing on stdout."""
     for words, outcome, newest in (
         (("retire", HAND), f"{HAND} is retired from staging", SECOND),
         (("restore", HAND), f"{HAND} is restored in staging", HAND),
@@ -72,7 +72,7 @@ def test_commands_say_what_they_did(bucket: S3Storage) -> None:
 
 @pytest.mark.usefixtures("store")
 def test_an_api_is_asked_which_version_it_serves(bucket: S3Storage, tmp_path: Path) -> None:
-    """The newest version, which no API can load, is not called in service; a wrong address or key says so."""
+    """`versions --api` marks the version that the API serves, and says why a wrong address or key fails."""
     with running_api(tmp_path, **at_bucket(bucket), API_KEYS="secret") as (port, _):
         address = f"http://127.0.0.1:{port}"
         lines = run(bucket, "versions", "--api", address, API_KEYS="secret").stdout.splitlines()
@@ -88,7 +88,7 @@ def test_an_api_is_asked_which_version_it_serves(bucket: S3Storage, tmp_path: Pa
 
 @pytest.mark.parametrize("words", [("retire", ""), ("restore", ""), ("retire", "../prod/20260101"), ("promote", "")])
 def test_what_is_no_model_id_names_no_version(store: ModelStore, bucket: S3Storage, words: tuple[str, ...]) -> None:
-    """An empty id does not stand for all versions; the message shows what an id looks like."""
+    """A command with an invalid model id, such as an empty one, changes nothing and shows what an id looks like."""
     done = run(bucket, *words)
     assert (done.returncode, len(store.published())) == (1, 3)
     assert done.stderr.startswith(f"pmip: {words[1]!r} is not a model id such as 20260131T235959Z; ")
@@ -96,7 +96,7 @@ def test_what_is_no_model_id_names_no_version(store: ModelStore, bucket: S3Stora
 
 @pytest.mark.usefixtures("store")
 def test_a_reader_that_goes_away_is_no_fault(bucket: S3Storage) -> None:
-    """As `head`, or one that takes nothing: there is no traceback."""
+    """`versions` ends without a traceback when its reader, such as `head`, closes the pipe early."""
     settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket}
     for reader in ("head -n 1", "true"):
         command = ["bash", "-c", f'"$0" -m pmip versions | {reader}', sys.executable]

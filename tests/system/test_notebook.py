@@ -1,4 +1,4 @@
-"""The notebook: the same from Jupyter and from papermill, with a report that tells nothing of the machine."""
+"""The notebook gives the same model from Jupyter and papermill, and its report does not describe the machine."""
 
 import json
 import os
@@ -43,7 +43,7 @@ QUICK = ("FOLDS=2", "REPORT=short")
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train once, by the script, in dev and without AWS; the folder that the run wrote."""
+    """Train once by the script, in dev and without AWS; return the folder that the run wrote."""
     folder = tmp_path_factory.mktemp("data")
     outcome = run("train.sh", *QUICK, "MODEL_ID=20260101T000000Z", timeout=240, DATA_DIR=str(folder))
     assert (outcome.returncode, outcome.stdout) == (0, "20260101T000000Z\n"), outcome.stderr
@@ -58,7 +58,7 @@ def parameters_of(notebook: Path) -> set[str]:
 
 
 def test_the_local_model_is_what_the_run_describes(data_dir: Path) -> None:
-    """data/model.pkl passes every check that the API makes, and its lineage is complete."""
+    """data/model.pkl passes the API's checks, and its metadata names the run, the data and the parameters."""
     artifact = LocalModel(data_dir).fetch()
     verify(artifact, "20260101", "dev")
     metadata = artifact.metadata
@@ -74,7 +74,7 @@ def test_the_local_model_is_what_the_run_describes(data_dir: Path) -> None:
 
 
 def test_the_metadata_holds_the_figures_of_all_protocols(data_dir: Path) -> None:
-    """Each with the number of comments and a spread, beside those of the baseline; JSON without NaN."""
+    """The metadata holds the figures of each protocol with their spread, and of the baseline, as JSON without NaN."""
     metrics = json.loads((data_dir / "metadata.json").read_text(), parse_constant=lambda _: pytest.fail("NaN"))[
         "metrics"
     ]
@@ -87,7 +87,7 @@ def test_the_metadata_holds_the_figures_of_all_protocols(data_dir: Path) -> None
 
 
 def searched(recipe: dict[str, Any], texts: Any, y: Any, named: Any) -> Pipeline:
-    """Search and fit the notebook's pipeline by hand: a loop over candidates and folds, copies added to each fit."""
+    """Search and fit the notebook's pipeline in a plain loop over candidates and folds, with copies in each fit."""
 
     def fitted(rows: Any, parameters: dict[str, Any]) -> Pipeline:
         copies = [copy for comment in texts[rows] for copy in copies_of(comment)]
@@ -109,7 +109,7 @@ def searched(recipe: dict[str, Any], texts: Any, y: Any, named: Any) -> Pipeline
 
 @pytest.mark.parametrize("protocol", ["leave_one_source_out", "held_out"])
 def test_the_figures_are_those_of_plain_scikit_learn(data_dir: Path, recipe: dict[str, Any], protocol: str) -> None:
-    """To six digits: each comment is asked of a model that was searched and fitted without it and its likes."""
+    """The figures equal those of plain scikit-learn, fitted without the tested comments and their near-duplicates."""
     comments = read_comments(local_files(SAMPLE))
     texts, y, named = comments["CONTENT"].to_numpy(), comments["CLASS"].to_numpy(), groups(comments["CONTENT"])
     left_out = [np.flatnonzero(comments["source_file"] == path.name) for path in SAMPLE]
@@ -136,7 +136,7 @@ def test_the_figures_are_those_of_plain_scikit_learn(data_dir: Path, recipe: dic
 
 
 def test_a_gate_whose_failure_is_ignored_lets_nothing_through(tmp_path: Path) -> None:
-    """A tag by which papermill runs on behind an error leads to no model: publishing asks for the gate's result."""
+    """A failed gate whose error papermill ignores leads to no model, because publishing needs the gate's result."""
 
     def tagged(cell: Any) -> None:
         if cell.id == "gate":
@@ -148,7 +148,7 @@ def test_a_gate_whose_failure_is_ignored_lets_nothing_through(tmp_path: Path) ->
 
 
 def test_what_is_held_out_follows_from_the_text(data_dir: Path) -> None:
-    """The metadata keeps a probability for each held-out comment, and for no other."""
+    """The text of a comment decides if it is held out, and the metadata has a probability for these comments alone."""
     comments = read_comments(local_files(SAMPLE))["CONTENT"]
     expected = {hash_of(comment) for comment in comments[in_test_set(groups(comments), 0.3)]}
     metadata = LocalModel(data_dir).fetch().metadata
@@ -158,14 +158,14 @@ def test_what_is_held_out_follows_from_the_text(data_dir: Path) -> None:
 
 
 def test_the_report_tells_nothing_of_the_machine(data_dir: Path) -> None:
-    """No path, address or host of this machine stands in the notebook or its page."""
+    """The notebook and its page contain no path of the machine that ran them, and no local address."""
     report = "".join(path.read_text() for path in data_dir.glob("model-training-*"))
     for secret in (str(ROOT), str(data_dir), sys.prefix, str(Path.home()) + "/", "127.0.0.1", "localhost"):
         assert secret not in report
 
 
 def test_the_page_asks_no_other_host_for_anything(data_dir: Path) -> None:
-    """The HTML opens offline: no script, style sheet, image or frame from elsewhere."""
+    """The page loads nothing from other hosts, so it opens offline, and its top says that the model passes."""
     page = (data_dir / "model-training-20260101T000000Z.html").read_text()
     assert not re.findall(r"""(?:src|href)=["']https?://[^"']*|import\(["']https?:""", page)
     top, _rest = page.split('<h2 id="The-comments">')
@@ -174,7 +174,7 @@ def test_the_page_asks_no_other_host_for_anything(data_dir: Path) -> None:
 
 
 def test_the_two_examples_are_scored_as_the_api_scores_them(data_dir: Path) -> None:
-    """The report shows the classes 1 and 0 of the README's comments."""
+    """The report shows the README's comments with the classes that the API gives."""
     cells = nbformat.read(data_dir / "model-training-20260101T000000Z.ipynb", as_version=4).cells
     [cell] = [cell for cell in cells if "served.classes(examples)" in cell.source]
     assert re.findall(r"characterization\s+0|free stuff\s+1", cell.outputs[-1].data["text/plain"])
@@ -188,7 +188,7 @@ def pictures(notebook: Path) -> list[str]:
 
 
 def test_it_gives_the_same_model_from_jupyter(data_dir: Path, tmp_path: Path) -> None:
-    """Run by Jupyter in notebooks/, without papermill, model, figures and pictures are those of the script."""
+    """Run by Jupyter in notebooks/ without papermill, the notebook gives the script's model, figures and pictures."""
     command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(tmp_path)]
     source = nbformat.read(NOTEBOOK, as_version=4)
     for cell in source.cells:
@@ -210,7 +210,7 @@ def test_it_gives_the_same_model_from_jupyter(data_dir: Path, tmp_path: Path) ->
 
 
 def test_an_edit_of_the_package_reaches_the_running_kernel(tmp_path: Path) -> None:
-    """By %autoreload in the notebook's first cell, which a person has run before editing text.py."""
+    """An edit of pmip/text.py takes effect in a running kernel, by %autoreload in the notebook's first cell."""
     shutil.copytree(ROOT / "pmip", tmp_path / "pmip")
     module = tmp_path / "pmip" / "text.py"
     [first] = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.id == "autoreload"]

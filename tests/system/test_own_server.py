@@ -1,4 +1,4 @@
-"""The page for one's own server: its files and its commands, with running APIs behind nginx."""
+"""The files and commands of scripts/server/README.md work with running APIs behind nginx."""
 
 import gzip
 import os
@@ -27,7 +27,7 @@ EXEC = re.findall(r"^ExecStart=/srv/pmip/.venv/bin/gunicorn (.*)$", UNIT, re.MUL
 ENVIRONMENT = re.findall(r"^Environment=(.*)$", UNIT, re.MULTILINE)[0].replace("%i", "$port")
 Server = tuple[Path, list[int]]
 
-# A stand-in that stops and starts what the unit starts, with the unit's settings.
+# A stand-in for systemctl that stops and starts what the unit starts, with the unit's settings.
 SYSTEMCTL = f"""
 port=${{2#pmip@}}
 cd "$(dirname "$0")/.."
@@ -64,7 +64,7 @@ def server(tmp_path: Path, artifact: Artifact) -> Iterator[Server]:
 
 
 def follow_the_page(server: Server, words: str, **replaced: str) -> None:
-    """Run the block of the page that contains some words, with this server's folder and ports."""
+    """Run the block of the page that contains these words, with this server's folder and ports."""
     folder, ports = server
     [block] = [block for block in BLOCKS if words in block]
     for text, other in {"/etc/pmip": str(folder), "8001 8002": " ".join(map(str, ports)), **replaced}.items():
@@ -92,7 +92,7 @@ def all_answer(ports: list[int], key: str, status: int) -> Callable[[], bool]:
 
 
 def test_restarts_a_new_key_and_new_code_lose_no_request(server: Server) -> None:
-    """Under load each step of the page is followed: a key is rotated, three APIs restart, and USR2 changes the code."""
+    """No request is lost while the page's steps rotate a key, restart three APIs and change the code by USR2."""
     folder, ports = server
     with running_nginx(folder, *ports) as front, Load(front, {"X-API-Key": "first"}) as load:
         follow_the_page(server, "openssl rand -hex 20 | sudo tee")
@@ -119,7 +119,7 @@ def test_restarts_a_new_key_and_new_code_lose_no_request(server: Server) -> None
 
 
 def test_the_log_is_rotated_while_the_api_writes_to_it(server: Server) -> None:
-    """The old lines are in the copy, the new ones at the start of the file; no line is torn."""
+    """After logrotate the old lines are in the compressed copy, and the file begins with a new line of the API."""
     if not shutil.which("logrotate"):
         without("LOGROTATE", "logrotate is not installed; 'apt-get install logrotate' installs it")
     folder, [port, *_] = server
@@ -137,7 +137,7 @@ def test_the_log_is_rotated_while_the_api_writes_to_it(server: Server) -> None:
 
 
 def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
-    """The unit is one that systemd can start, with the program of this environment."""
+    """The command systemd-analyze finds no fault in the unit, with the gunicorn of this environment."""
     if not shutil.which("systemd-analyze"):
         without("SYSTEMD", "systemd is not installed; 'apt-get install systemd' installs it")
     (tmp_path / "pmip@8001.service").write_text(UNIT.replace("/srv/pmip/.venv/bin/gunicorn", str(GUNICORN)))

@@ -1,4 +1,4 @@
-"""The pages: each command of the README and of the pages behind it runs as it stands, in the order of the pages."""
+"""Each command of the README and of the pages behind it runs as written, in the order of the pages."""
 
 import os
 import re
@@ -20,7 +20,7 @@ COMMANDS = [
     for block in re.findall(r"```bash\n(.*?)```", "\n".join(PAGES), re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
 ]
-# A server runs until it is ended: what it serves, and by which text one knows it.
+# Commands that run until they are stopped, each with a path that it serves and a text of the answer.
 SERVERS = {
     "bash scripts/quickstart.sh": ("/swagger.json", "free stuff"),
     "jupyter notebook notebooks/": ("/api/status", "kernels"),
@@ -32,7 +32,7 @@ Start = Callable[[str], subprocess.Popen[bytes]]
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clone the project as a newcomer does; what is installed is borrowed, to save a minute."""
+    """Clone the project as a newcomer does, but use the existing .venv, to save a minute."""
     folder = tmp_path_factory.mktemp("newcomer") / "pmip"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True, timeout=60)
     if not (ROOT / ".venv").exists():
@@ -43,7 +43,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environ() -> dict[str, str]:
-    """Give the commands free ports, and nothing else that a newcomer would not have."""
+    """Return an environment with free ports, and nothing else that a newcomer would not have."""
     hidden = ("PYTHON", "VIRTUAL_ENV")
     ports = {"PORT": str(free_port(20_000, 30_000)), "LOCAL_S3_PORT": str(free_port()), "BROWSER": "true"}
     return {name: value for name, value in os.environ.items() if name not in hidden} | ports
@@ -51,7 +51,7 @@ def environ() -> dict[str, str]:
 
 @pytest.fixture
 def serve(clone: Path, environ: dict[str, str]) -> Iterator[Start]:
-    """Run a command in the background, in a group of its own, and end it as Ctrl-C does."""
+    """Yield a function that runs a command in the background, in its own process group; all end after the test."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(command: str) -> subprocess.Popen[bytes]:
@@ -78,7 +78,7 @@ def body_of(url: str, seconds: float) -> str:
 
 
 def test_all_commands_but_the_servers_run_in_their_order(clone: Path, environ: dict[str, str]) -> None:
-    """A shell that stops at the first failure gets to the end; the collection comes from a server of the tests."""
+    """All commands except the servers run in order, in one shell that stops at the first failure."""
     script = [line for line in COMMANDS if line not in SERVERS and line != THIS_VERY_TEST and "curl" not in line]
     with serving_the_collection() as server:
         run = subprocess.run(
@@ -97,7 +97,7 @@ def test_all_commands_but_the_servers_run_in_their_order(clone: Path, environ: d
 def test_the_quick_start_answers_the_curl_and_ctrl_c_ends_all(
     serve: Start, environ: dict[str, str], clone: Path
 ) -> None:
-    """The README's request gets the README's answer, and after Ctrl-C nothing of it runs."""
+    """The README's request to the quick start gets the README's answer, and Ctrl-C ends the API and the S3 server."""
     process = serve("bash scripts/quickstart.sh 2>../told")
     path, text = SERVERS["bash scripts/quickstart.sh"]
     assert text in body_of(f"http://127.0.0.1:{environ['PORT']}{path}", 240)
@@ -122,7 +122,7 @@ def test_the_quick_start_answers_the_curl_and_ctrl_c_ends_all(
 
 
 def test_the_api_and_jupyter_start_as_written(serve: Start, environ: dict[str, str]) -> None:
-    """The API serves the model that train.sh made before, and Jupyter opens on the notebooks."""
+    """The API, with the model that train.sh made before, and Jupyter start by the commands of the pages."""
     api, jupyter = (
         SERVERS["gunicorn -c python:pmip.gunicorn_conf pmip.wsgi:app"],
         SERVERS["jupyter notebook notebooks/"],

@@ -1,4 +1,4 @@
-"""One training run from the outside: what a person sees when it ends without a model, and that nothing outlives it."""
+"""A training run that ends without a model reports why, and leaves no process behind."""
 
 import os
 import re
@@ -36,7 +36,7 @@ settings = Settings.from_environ()
 found = data.pull(S3Storage(settings.bucket), Path("..") / settings.data_dir)
 print(f"training data {found.training_data_id}")
 read = comments.read_comments(found.files)"""
-# Two workers that idle, as they do for minutes after each search.
+# Two workers of joblib that stay idle, as they do for minutes after each search.
 WORKERS = """import time
 from joblib import Parallel, delayed
 Parallel(n_jobs=2)(delayed(time.sleep)(0.01) for _ in range(4))
@@ -49,7 +49,7 @@ def train(data_dir: Path, *parameters: str, root: Path = ROOT, **environ: str) -
 
 
 def project(folder: Path, *sources: str, tags: tuple[str, ...] = ()) -> Path:
-    """Copy the project, with a small notebook: its parameters and some cells, which may have a tag each."""
+    """Copy the project with a small notebook: its parameters and these cells, each of which may have a tag."""
     shutil.copytree(ROOT / "pmip", folder / "pmip")
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), *map(new_code_cell, sources)]
@@ -65,7 +65,7 @@ def keys(bucket: S3Storage) -> set[str]:
 
 
 def test_bad_settings_are_named_together(tmp_path: Path) -> None:
-    """One message, exit 2, nothing written."""
+    """A run with bad settings names all of them, exits with 2 and writes nothing."""
     outcome = train(tmp_path, ENVIRONMENT="staging", PORT="x")
     assert (outcome.returncode, outcome.stdout) == (2, "")
     assert "BUCKET is missing" in outcome.stderr
@@ -74,7 +74,7 @@ def test_bad_settings_are_named_together(tmp_path: Path) -> None:
 
 
 def test_parameters_out_of_range_are_told_before_the_run(tmp_path: Path) -> None:
-    """One line names all of them, exit 2, nothing written."""
+    """A run with parameters out of range names all of them in one line, exits with 2 and writes nothing."""
     outcome = train(tmp_path, "FOLDS=1", "TRAINING_DATA_ID=20240231", "REPORT=long")
     assert (outcome.returncode, outcome.stdout) == (2, "")
     [line] = outcome.stderr.splitlines()
@@ -84,7 +84,7 @@ def test_parameters_out_of_range_are_told_before_the_run(tmp_path: Path) -> None
 
 
 def test_a_notebook_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
-    """As after a merge with a conflict."""
+    """A notebook with the marks of an unfinished merge ends the run with one line that says so."""
     root = project(tmp_path / "project")
     (root / "notebooks" / "model-training.ipynb").write_text("<<<<<<< HEAD\n{}")
     outcome = train(tmp_path / "data", root=root)
@@ -94,7 +94,7 @@ def test_a_notebook_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_bad_training_data_ends_the_run_with_a_clear_error(bucket: S3Storage, tmp_path: Path) -> None:
-    """The error names bucket, key and line, nothing is published, and the report is kept under runs/."""
+    """Bad training data ends the run with bucket, key and line; only the report is kept, under runs/."""
     bucket.write("training/20260101/a.csv", b"CONTENT,CLASS\nhello there,0\nhello,2\n")
     outcome = train(tmp_path, f"MODEL_ID={MODEL_ID}", ENVIRONMENT="staging", BUCKET=bucket.bucket)
     assert (outcome.returncode, outcome.stdout) == (1, "")
@@ -107,7 +107,7 @@ def test_bad_training_data_ends_the_run_with_a_clear_error(bucket: S3Storage, tm
 
 
 def test_a_missing_bucket_and_a_refused_key_are_told_apart(bucket: S3Storage, tmp_path: Path) -> None:
-    """No such bucket is one message, no access another; neither shows the server's address or a key."""
+    """A missing bucket and denied access have different messages, without the server's address or a key."""
     root = project(tmp_path / "project", PULL)
     data_dir = tmp_path / "data"
     missing = train(data_dir, root=root, ENVIRONMENT="staging", BUCKET="pmip-no-such-bucket")
@@ -123,7 +123,7 @@ def test_a_missing_bucket_and_a_refused_key_are_told_apart(bucket: S3Storage, tm
 
 
 def test_an_unforeseen_error_names_its_cell(tmp_path: Path) -> None:
-    """A mistake in the notebook's own code tells kind, text, cell, data and report."""
+    """An error in the notebook's own code is reported with its class, text and cell, the data and the report."""
     root = project(tmp_path / "project", "print('training data 20260101')", "1 / 0", tags=("training-data",))
     outcome = train(tmp_path / "data", f"MODEL_ID={MODEL_ID}", root=root)
     assert (outcome.returncode, outcome.stdout) == (1, "")
@@ -136,7 +136,7 @@ def test_an_unforeseen_error_names_its_cell(tmp_path: Path) -> None:
 
 
 def test_a_gate_that_may_fail_lets_no_model_pass(tmp_path: Path) -> None:
-    """A cell tagged raises-exception ends the run when it fails, and the cells after it do not run."""
+    """A failing cell ends the run even if it is tagged raises-exception, and the cells after it do not run."""
     gate, published = "raise ValueError('too weak')", "print(MODEL_ID)"
     root = project(tmp_path / "project", gate, published, tags=("raises-exception", "model-id"))
     outcome = train(tmp_path / "data", f"MODEL_ID={MODEL_ID}", root=root)
@@ -148,9 +148,9 @@ def test_a_gate_that_may_fail_lets_no_model_pass(tmp_path: Path) -> None:
 
 @contextmanager
 def waiting_run(folder: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
-    """Start a run, in a process group of its own as in a terminal; yield it and its kernel once workers wait there.
+    """Start a run in its own process group; yield it and its kernel when joblib's workers are idle there.
 
-    In the end none of its processes may live any more.
+    At the end none of its processes may be alive.
     """
     root = project(folder / "project", WORKERS, "time.sleep(600)")
     environ = os.environ | {"DATA_DIR": str(folder / "data")}
@@ -170,7 +170,7 @@ def waiting_run(folder: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Pr
 
 
 def signalled(number: signal.Signals) -> Callable[[subprocess.Popen[str], psutil.Process], None]:
-    """Return what sends a signal to the process group of a run, as a terminal does."""
+    """Return a function that sends a signal to the process group of a run, as a terminal does."""
     return lambda run, _kernel: os.killpg(run.pid, number)
 
 
@@ -184,7 +184,7 @@ ENDS: dict[str, tuple[Callable[[subprocess.Popen[str], psutil.Process], None], i
 
 @pytest.mark.parametrize("case", ENDS)
 def test_a_run_that_is_ended_says_so_in_one_line_and_leaves_its_report(case: str, tmp_path: Path) -> None:
-    """No traceback; the report shows the cells that ran; neither the kernel nor a worker of joblib lives on."""
+    """A run that is stopped prints one line and the place of its report, and leaves no kernel or worker behind."""
     end, status, said = ENDS[case]
     with waiting_run(tmp_path) as (run, kernel):
         end(run, kernel)
@@ -199,14 +199,14 @@ def test_a_run_that_is_ended_says_so_in_one_line_and_leaves_its_report(case: str
 
 
 def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
-    """Even where it has no moment left to end what it started."""
+    """A run that ends by SIGKILL leaves no process behind, although it cannot stop them itself."""
     with waiting_run(tmp_path) as (run, _kernel):
         os.killpg(run.pid, signal.SIGKILL)
         assert run.wait(10) == -signal.SIGKILL
 
 
 def truth_by_hash() -> dict[str, float]:
-    """Return by hash what is true of each comment of the sample: the answers of a perfect model."""
+    """Return the class of each comment of the sample by its hash: the answers of a perfect model."""
     comments = read_comments(local_files(SAMPLE))
     return dict(zip(map(hash_of, comments["CONTENT"]), comments["CLASS"].astype(float), strict=True))
 
@@ -219,7 +219,7 @@ GATES = (
 
 
 def test_a_model_that_misses_its_limits_is_not_published(artifact: Artifact, bucket: S3Storage, tmp_path: Path) -> None:
-    """The error names each figure, its value and its limit, then the data, and the report stands under runs/."""
+    """A model that misses its limits is not published; the error gives each figure and limit, data and report."""
     seed(bucket, SAMPLE, "20260101")
     assert artifact.metadata
     earlier = replace(artifact.metadata, model_id="20260101T000000Z", held_out=truth_by_hash())
@@ -243,7 +243,7 @@ def test_a_model_that_misses_its_limits_is_not_published(artifact: Artifact, buc
 def test_a_run_tells_its_steps_its_data_and_how_good_the_model_is(
     artifact: Artifact, bucket: S3Storage, tmp_path: Path
 ) -> None:
-    """A model that cannot be compared is not published unasked; a file may have any printable name."""
+    """A run prints steps, data and figures, and publishes a model that cannot be compared only with MIN_COMPARED=0."""
     odd = tmp_path / r"cheap $50 \mix $60.csv"
     shutil.copy(SAMPLE[0], odd)
     seed(bucket, [odd, *SAMPLE[1:]], "20260101")

@@ -1,4 +1,4 @@
-"""Objects by key: what a folder and a bucket do alike, on disk and on a real S3 server."""
+"""Objects are stored by key in the same way in a folder and in a bucket of a real S3 server."""
 
 import re
 import socket
@@ -28,7 +28,7 @@ def keys(storage: Storage, prefix: str = "") -> list[str]:
 
 
 def test_what_was_written_is_read(storage: Storage) -> None:
-    """Bytes come back as they were, empty ones too, and a second write replaces the first."""
+    """A caller reads the bytes that were written, also empty ones, and a second write replaces the first."""
     for content in (b"first", b"", MANY_BYTES):
         storage.write(KEY, content)
         assert storage.read(KEY) == content
@@ -36,7 +36,7 @@ def test_what_was_written_is_read(storage: Storage) -> None:
 
 
 def test_any_name_of_a_file_is_a_key(storage: Storage) -> None:
-    """Spaces, accents and signs that mean something in an address are kept."""
+    """Keys may contain spaces, accents and characters with a meaning in addresses, also in a copy."""
     names = ["training/20260101/Été 1 + 1 = 100%?#&.csv", "training/20260101/日本語.csv"]
     for name in names:
         storage.write(name, name.encode())
@@ -46,7 +46,7 @@ def test_any_name_of_a_file_is_a_key(storage: Storage) -> None:
 
 
 def test_objects_and_prefixes_are_listed_in_order(storage: Storage) -> None:
-    """Objects of all depths by key; prefixes are the names one step down; where nothing is, nothing is listed."""
+    """Objects of all depths are listed by key and prefixes one level down; an empty place gives an empty list."""
     assert keys(storage) == list(storage.prefixes("")) == []
     for key in ("a/c/2", "a/b/deep/1", "a/b/1", "a/file", "b/c/1", "a/c/1"):
         storage.write(key, b"")
@@ -58,7 +58,7 @@ def test_objects_and_prefixes_are_listed_in_order(storage: Storage) -> None:
 
 
 def test_more_than_a_thousand_are_all_listed(storage: Storage) -> None:
-    """S3 lists 1,000 a call and the newest come last: no object and no prefix is lost."""
+    """All of 1,100 objects and prefixes are listed, although S3 returns at most 1,000 in one call."""
     names = [f"{number:04}" for number in range(1100)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: storage.write(f"many/{name}/file", b""), reversed(names)))
@@ -67,7 +67,7 @@ def test_more_than_a_thousand_are_all_listed(storage: Storage) -> None:
 
 
 def test_a_write_that_must_not_overwrite_keeps_the_older_object(storage: Storage) -> None:
-    """The error names the address, and the object stays as it was."""
+    """A write with overwrite=False over an object raises an error with its address and keeps the object."""
     storage.write(KEY, b"older", overwrite=False)
     with pytest.raises(AlreadyExistsError) as raised:
         storage.write(KEY, b"newer", overwrite=False)
@@ -77,7 +77,7 @@ def test_a_write_that_must_not_overwrite_keeps_the_older_object(storage: Storage
 
 
 def test_a_missing_object_is_named(storage: Storage, tmp_path: Path) -> None:
-    """Reading, downloading and copying say which address holds nothing."""
+    """Reading, downloading or copying a missing object raises an error with its address, and leaves no file."""
     attempts = (
         lambda: storage.read(KEY),
         lambda: storage.copy(KEY, "other"),
@@ -91,7 +91,7 @@ def test_a_missing_object_is_named(storage: Storage, tmp_path: Path) -> None:
 
 
 def test_a_copy_leaves_the_original(storage: Storage) -> None:
-    """Both keys hold the bytes, and an older object under the new key is replaced."""
+    """A copy replaces an older object under the new key and leaves the original."""
     storage.write("other", b"older")
     storage.write(KEY, b"model")
     storage.copy(KEY, "other")
@@ -99,7 +99,7 @@ def test_a_copy_leaves_the_original(storage: Storage) -> None:
 
 
 def test_delete_removes_one_object_and_may_be_repeated(storage: Storage) -> None:
-    """What is beside it stays; deleting what is not there is no error."""
+    """Deleting removes one object and none beside it; deleting what is not there is no error."""
     storage.write(KEY, b"")
     storage.write(f"{KEY}.txt", b"")
     for _ in range(2):
@@ -113,7 +113,7 @@ def files_under(folder: Path) -> list[Path]:
 
 
 def test_a_download_is_whole_and_readable_by_others(storage: Storage, tmp_path: Path) -> None:
-    """Folders are made, an older file is replaced, `on_bytes` is told of every byte, and a container may read it."""
+    """A download creates folders, replaces an older file, reports every byte, and can be read by other users."""
     storage.write(KEY, MANY_BYTES)
     path = tmp_path / "data" / "deep" / "model.pkl"
     path.parent.mkdir(parents=True)
@@ -128,7 +128,7 @@ def test_a_download_is_whole_and_readable_by_others(storage: Storage, tmp_path: 
 
 @pytest.mark.parametrize("older", [None, b"older"])
 def test_a_download_that_fails_leaves_no_file(storage: Storage, tmp_path: Path, older: bytes | None) -> None:
-    """Neither a half file nor a temporary one stays, and an older file is kept."""
+    """A download that is interrupted leaves no partial or temporary file, and keeps an older file."""
     storage.write(KEY, MANY_BYTES)
     path = tmp_path / "data" / "model.pkl"
     path.parent.mkdir()
@@ -144,7 +144,7 @@ def test_a_download_that_fails_leaves_no_file(storage: Storage, tmp_path: Path, 
 
 
 def test_of_writers_at_once_one_wins(storage: Storage) -> None:
-    """However many write a key at the same time without overwriting, one succeeds and the others are told."""
+    """Of simultaneous writes with overwrite=False one succeeds, and the others raise AlreadyExistsError."""
 
     def attempt(number: int) -> int | None:
         try:
@@ -159,14 +159,14 @@ def test_of_writers_at_once_one_wins(storage: Storage) -> None:
 
 
 def test_create_may_be_repeated(bucket: S3Storage) -> None:
-    """A bucket that is the caller's already stays as it is."""
+    """Creating a bucket that the caller already has leaves its objects as they are."""
     bucket.write(KEY, b"model")
     bucket.create()
     assert bucket.read(KEY) == b"model"
 
 
 def test_a_missing_bucket_is_named(s3: dict[str, str], tmp_path: Path) -> None:
-    """Every verb says that the bucket is not there and what to check."""
+    """Listing, reading, writing or downloading in a missing bucket raises an error that names it and BUCKET."""
     storage = S3Storage("pmip-no-such-bucket")
     attempts = (
         lambda: list(storage.objects("models/")),
@@ -182,7 +182,7 @@ def test_a_missing_bucket_is_named(s3: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
 def test_wrong_credentials_are_refused(bucket: S3Storage, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """An unknown key id and a wrong secret are told apart from a missing object, and are not shown."""
+    """A wrong key id or secret raises AccessDeniedError, which says what to check and does not show it."""
     monkeypatch.setenv(name, "wrong-value")
     storage = S3Storage(bucket.bucket)
     for attempt in (lambda: storage.read(KEY), lambda: storage.write(KEY, b""), lambda: list(storage.objects(""))):
@@ -192,7 +192,7 @@ def test_wrong_credentials_are_refused(bucket: S3Storage, monkeypatch: pytest.Mo
 
 
 def test_without_credentials_the_error_says_what_to_set(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new user has none yet."""
+    """A new user without credentials gets an error that names the variables to set."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(AccessDeniedError, match="set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
@@ -202,7 +202,7 @@ def test_without_credentials_the_error_says_what_to_set(s3: dict[str, str], monk
 def test_credentials_that_a_tool_renews_are_read_again(
     bucket: S3Storage, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A denied call is followed by a new session, which reads the file of credentials as it is then."""
+    """After a denied call, the next call reads the file of credentials again and uses the renewed ones."""
     file = tmp_path / "credentials"
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -220,7 +220,7 @@ def test_credentials_that_a_tool_renews_are_read_again(
 def test_expired_credentials_are_told_as_such(
     bucket: S3Storage, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whether S3 says so, or the tool that the profile names for them."""
+    """Expired credentials, or a failure of the profile's tool, raise AccessDeniedError that says to renew them."""
     proxy.fault = 400
     with pytest.raises(AccessDeniedError, match="the AWS credentials have expired; renew them"):
         S3Storage(bucket.bucket).read(KEY)
@@ -238,7 +238,7 @@ def test_expired_credentials_are_told_as_such(
 def test_a_server_without_conditional_writes_is_told(
     bucket: S3Storage, proxy: S3Proxy, fault: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whether it refuses them or takes no notice of them; what is there already is not overwritten all the same."""
+    """A server without conditional writes causes one warning, and an existing object is still not overwritten."""
     proxy.fault, storage = fault, S3Storage(bucket.bucket)
     storage.write(KEY, b"older", overwrite=False)
     with pytest.raises(AlreadyExistsError):
@@ -251,7 +251,7 @@ def test_a_server_without_conditional_writes_is_told(
 def test_a_server_that_is_away_is_a_storage_error_without_its_address(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the text nor the traceback tells the endpoint: logs and /model-info may hold them."""
+    """A server that does not answer raises StorageError without its address, as the log may hold text and traceback."""
     endpoint = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{endpoint}")
     with pytest.raises(StorageError, match=r"^s3://comments/models/.*: S3 did not answer") as raised:
@@ -266,7 +266,7 @@ def test_a_server_that_is_away_is_a_storage_error_without_its_address(
 def test_unusable_settings_of_boto3_are_named(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """A mistyped endpoint or profile is an error of the first call, which names value and variable."""
+    """A mistyped endpoint or profile raises an error at the first call, which names the value and the variable."""
     monkeypatch.setenv(name, value)
     storage = S3Storage("comments")
     with pytest.raises(StorageError, match=f"^s3://comments: .*{re.escape(value)}.*check .*{name}"):
@@ -274,7 +274,7 @@ def test_unusable_settings_of_boto3_are_named(
 
 
 def test_nothing_is_connected_before_the_first_call(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A storage may be made before a fork, and while the server is away."""
+    """A new storage opens no connection, so that it can be made before a fork or while the server is away."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         assert S3Storage("comments").url(KEY) == f"s3://comments/{KEY}"

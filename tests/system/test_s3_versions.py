@@ -1,4 +1,4 @@
-"""Versions in a store, on a folder and on a real S3 server, and the local model of dev."""
+"""Versions are stored in the same way in a folder and on a real S3 server."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,7 +28,7 @@ def with_id(artifact: Artifact, model_id: str, **changes: object) -> Artifact:
 
 
 def test_publish_and_fetch_return_the_same_artifact(store: ModelStore, artifact: Artifact) -> None:
-    """What is fetched is what was published, with the key of its report."""
+    """A caller fetches the artifact that was published, with the key of its report."""
     published = store.publish(artifact)
     assert store.fetch("20260101T000000Z") == published
     assert published.model == artifact.model
@@ -37,7 +37,7 @@ def test_publish_and_fetch_return_the_same_artifact(store: ModelStore, artifact:
 
 
 def test_only_real_versions_are_listed_newest_first(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
-    """Folders named otherwise are no versions."""
+    """The versions of one environment are listed newest first, without folders whose name is not a model id."""
     for name in ("20190101", "20260101T000000Z", "latest", "20261340", "20191231"):
         storage.write(f"models/staging/{name}/model.pkl", b"")
     storage.write("models/prod/20270101/model.pkl", b"")
@@ -66,7 +66,7 @@ def test_an_empty_store_has_no_versions(store: ModelStore) -> None:
 def test_a_version_older_than_the_newest_is_told(
     store: ModelStore, artifact: Artifact, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As where a machine's clock was set back: it is published, and no API takes it up."""
+    """A version older than the newest is published, with a warning that it will not be served."""
     store.publish(with_id(artifact, "20260202T000000Z"))
     store.publish(with_id(artifact, "20260101T000000Z"))
     assert ids(store) == ["20260202T000000Z", "20260101T000000Z"]
@@ -78,7 +78,7 @@ def test_a_version_older_than_the_newest_is_told(
 def test_a_version_is_never_overwritten(
     store: ModelStore, artifact: Artifact, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A second run of the same second gets the next id, both versions stay, and nobody is told of a wrong clock."""
+    """A second run with the same id gets the next id, both versions stay, and no warning is logged."""
     first = store.publish(artifact)
     second = store.publish(with_id(artifact, "20260101T000000Z", trained_at="another"))
     assert ids(store) == ["20260101T000001Z", "20260101T000000Z"]
@@ -89,7 +89,7 @@ def test_a_version_is_never_overwritten(
 
 
 def test_runs_that_publish_at_once_all_survive(store: ModelStore, artifact: Artifact) -> None:
-    """Eight runs with one id end as eight versions."""
+    """Eight simultaneous runs with one id end as eight versions."""
     runs = [with_id(artifact, "20260101T000000Z", trained_at=str(number)) for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         published = list(pool.map(store.publish, runs))
@@ -109,7 +109,7 @@ def test_a_retried_job_publishes_nothing_more(store: ModelStore, artifact: Artif
 def test_a_retried_job_finds_its_version_behind_newer_ones(
     store: ModelStore, storage: Storage, artifact: Artifact
 ) -> None:
-    """Neither another job's version, nor one without a readable metadata.json, nor a half one hides it."""
+    """A retried job gets its own version back, although newer, unreadable and incomplete versions follow it."""
     first = store.publish(with_id(artifact, "20260101T000000Z", batch_job_id="job-1"))
     store.publish(with_id(artifact, "20260102T000000Z", batch_job_id="job-2"))
     storage.write("models/staging/20260103/model.pkl", artifact.model)
@@ -123,7 +123,7 @@ def test_a_retried_job_finds_its_version_behind_newer_ones(
 
 
 def test_the_metadata_of_the_last_versions_is_listed(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
-    """Newest first, published and retired ones apart; a version without readable metadata has its id alone."""
+    """`recent` lists the metadata of published or retired versions, newest first; unreadable ones have only an id."""
     for model_id in ("20260101T000000Z", "20260102T000000Z", "20260103T000000Z"):
         store.publish(with_id(artifact, model_id, training_data_id=model_id[:8]))
     for name, content in (("20260104", b"damaged"), ("20260105", b'{"model_id": "\\ud800"}'), ("20260106", b"")):
@@ -142,7 +142,7 @@ def test_the_metadata_of_the_last_versions_is_listed(store: ModelStore, storage:
 def test_files_too_large_are_not_read(
     store: ModelStore, storage: Storage, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are refused by the size that the store lists."""
+    """A model.pkl or metadata.json above its size limit is refused with an error that gives its size in bytes."""
     store.publish(artifact)
     for name in ("MODEL", "METADATA"):
         with monkeypatch.context() as patch:
@@ -152,7 +152,7 @@ def test_files_too_large_are_not_read(
 
 
 def test_least_privilege_hides_nothing_that_is_there(bucket: S3Storage, proxy: S3Proxy, artifact: Artifact) -> None:
-    """S3 answers 403 for a missing object to callers who may list only some prefixes; models are found all the same."""
+    """A caller with few rights finds the newest model, although S3 answers 403 for missing objects."""
     bucket.write("models/staging/20190101/model.pkl", artifact.model)
     bucket.write("models/staging/20190102/metadata.json", b"{}")
     proxy.fault = "hiding"
@@ -163,7 +163,7 @@ def test_least_privilege_hides_nothing_that_is_there(bucket: S3Storage, proxy: S
 
 
 def test_retire_and_restore_move_a_version(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
-    """Retiring takes the newest version away with its report, restoring brings it back; a mistyped id is named."""
+    """Retiring moves the newest version away with its report, restoring brings it back, and a missing id is named."""
     oldest = store.publish(artifact)
     newest = store.publish(with_id(artifact, "20260202T000000Z"))
     store.publish_report("20260202T000000Z", {".html": b"report"}, beside_model=True)
@@ -178,7 +178,7 @@ def test_retire_and_restore_move_a_version(store: ModelStore, storage: Storage, 
 
 
 def test_promoting_copies_a_version_once(store: ModelStore, storage: Storage, artifact: Artifact) -> None:
-    """The same model comes into prod, again if the copy was interrupted, and never over another one."""
+    """Promoting copies a version to prod, may be repeated, never overwrites another model, and names a missing id."""
     published = store.publish(artifact)
     prod = ModelStore(storage, "prod")
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Scoring files by the command: classes and probabilities are the API's, and each mistake is one line."""
+"""The command `score` gives the classes and probabilities of the API, and reports each mistake in one line."""
 
 import gzip
 import io
@@ -26,11 +26,11 @@ from pmip.training.data import find_local, local_files
 from pmip.training.evaluation import groups
 from pmip.training.tables import PREDICTED, unescaped
 
-PANDAS = {"dtype": str, "keep_default_na": False}  # reads a table as it stands there
+PANDAS = {"dtype": str, "keep_default_na": False}  # reads each cell as text
 
 
 def score(folder: Path, *words: object, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Call the command in a folder whose data folder is its own."""
+    """Run the command in this folder, with a data folder there."""
     command = [sys.executable, "-P", "-m", "pmip", "score", *map(str, words)]
     settings = os.environ | {"DATA_DIR": str(folder / "data"), "ENVIRONMENT": "dev"} | environ
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=120, check=False)
@@ -45,7 +45,7 @@ def folder(artifact: Artifact, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("repeated", [1, 100], ids=["one process", "several processes"])
 def test_the_answers_are_those_of_the_api(folder: Path, artifact: Artifact, repeated: int) -> None:
-    """Each row keeps its columns and its place, in one process and in several, and names the version."""
+    """Each row keeps its columns and place and gets the API's class and probability, in one process or several."""
     table = pd.concat([pd.read_csv(SAMPLE[0], **PANDAS)] * repeated)
     table.to_csv(folder / "sample.csv", index=False)
     outcome = score(folder, "sample.csv")
@@ -63,7 +63,7 @@ def test_the_answers_are_those_of_the_api(folder: Path, artifact: Artifact, repe
 
 
 def test_no_cell_is_a_formula_or_moves_a_cursor(folder: Path) -> None:
-    """Whoever opens the output in a spreadsheet or a terminal runs nothing; a number stays one."""
+    """A spreadsheet or terminal runs no formula or control character of the output, and numbers stay numbers."""
     cells = ["=1+1", "@SUM(A1)", "+x", "-2+3", "\t=1", "'=1", "-5", "+1.5", "a\x1b[2Jb\x07\x9b", "two\nlines\ttab"]
     pd.DataFrame({"CONTENT": cells}).to_csv(folder / "x.csv", index=False)
     scored = pd.read_csv(io.StringIO(score(folder, "x.csv").stdout, newline=""), **PANDAS)["CONTENT"].tolist()
@@ -73,7 +73,7 @@ def test_no_cell_is_a_formula_or_moves_a_cursor(folder: Path) -> None:
 
 
 def test_comments_to_label_are_those_nearest_to_the_threshold(folder: Path, artifact: Artifact) -> None:
-    """One of each group of near-duplicates, none that has a label, with all that a person and the reader need."""
+    """The comments to label are unlabelled ones near the threshold, nearest first and without near-duplicates."""
     table = pd.concat([pd.read_csv(path, **PANDAS) for path in SAMPLE])
     table["CLASS"] = ["" if number % 3 else "1" for number in range(len(table))]
     table.rename(columns={"CONTENT": "Text"}).to_csv(folder / "fifth.csv", index=False)
@@ -93,7 +93,7 @@ def test_comments_to_label_are_those_nearest_to_the_threshold(folder: Path, arti
 
 
 def test_a_folder_is_scored_file_by_file_here_and_in_s3(folder: Path, bucket: S3Storage) -> None:
-    """Each file keeps its place; a child of an array job scores its own, and refuses a folder that has changed."""
+    """A folder here or in S3 is scored file by file; an array job's child scores one and refuses a changed folder."""
     for name in ("a.csv", "deep/b.csv.gz", "c.tsv", "notes.txt"):
         content = b"CONTENT\nsubscribe to me\n"
         bucket.write(f"scoring/{name}", gzip.compress(content) if name.endswith(".gz") else content)
@@ -115,7 +115,7 @@ def test_a_folder_is_scored_file_by_file_here_and_in_s3(folder: Path, bucket: S3
 
 
 def test_one_core_several_and_a_cluster_write_the_same_bytes(folder: Path) -> None:
-    """However the work is shared, the rows stay in order."""
+    """One core, two cores and a Dask cluster write the same bytes."""
     distributed = pytest.importorskip("distributed")
     rows = [f"{text},{number}" for number, text in enumerate(["subscribe to me", "lovely song", "=free"] * 4000)]
     (folder / "many.csv").write_text("\n".join(["CONTENT,id", *rows]))
@@ -131,7 +131,7 @@ def test_one_core_several_and_a_cluster_write_the_same_bytes(folder: Path) -> No
 
 
 def test_an_interrupted_run_leaves_nothing(folder: Path) -> None:
-    """Neither a half file nor a hidden one, and the status is that of the signal."""
+    """A run that is stopped by SIGTERM ends with the signal's status, and leaves no partial or hidden file."""
     (folder / "many.csv").write_text("CONTENT\n" + "subscribe to my channel\n" * 200_000)
     command = [sys.executable, "-P", "-m", "pmip", "score", "many.csv", "--output", "out/many.csv"]
     settings = os.environ | {"DATA_DIR": str(folder / "data"), "ENVIRONMENT": "dev", "TMPDIR": str(folder)}
@@ -145,7 +145,7 @@ def test_an_interrupted_run_leaves_nothing(folder: Path) -> None:
 
 
 def test_files_of_any_shape_are_scored_together(folder: Path) -> None:
-    """A table needs no labels, an empty comment has an answer, and `file` says where a row comes from."""
+    """Files of several types are scored together without labels, also an empty comment, and `file` names the source."""
     with zipfile.ZipFile(folder / "y.zip", "w") as archive:
         archive.writestr("z.tsv", "text\tid\ncall me on my number\t9\n")
     outcome = score(folder, "x.csv", "y.zip", "--column", "Text", "--output", folder / "new" / "scored.csv")
@@ -158,7 +158,7 @@ def test_files_of_any_shape_are_scored_together(folder: Path) -> None:
 
 
 def test_the_newest_version_or_a_given_one_scores(folder: Path, bucket: S3Storage, artifact: Artifact) -> None:
-    """Versions come from the bucket, as they do for the API; one that is not there is named."""
+    """`--model-id` chooses the version, otherwise the newest is used; an unsafe one is refused, a missing one named."""
     store, settings = ModelStore(bucket, "staging"), {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket}
     older = store.publish(artifact).metadata
     bucket.write("models/staging/20270101/model.pkl", pickle.dumps(print))
@@ -190,7 +190,7 @@ def test_the_newest_version_or_a_given_one_scores(folder: Path, bucket: S3Storag
     ],
 )
 def test_a_mistake_is_one_line(folder: Path, words: list[str], status: int, reason: str) -> None:
-    """It says what is wrong and where, and nothing is written."""
+    """A mistake is reported in one line that says what is wrong and where, and nothing is on stdout."""
     (folder / "scored.csv").write_text("CONTENT,predicted_class\nx,1\n")
     (folder / "bad.csv").write_text("CONTENT\nx\nx,1\ny,1\n")
     outcome = score(folder, *words)
@@ -200,7 +200,7 @@ def test_a_mistake_is_one_line(folder: Path, words: list[str], status: int, reas
 
 @pytest.mark.parametrize("content", [b"no model", b"cos\nsystem\n(S'touch marker'\ntR.", None])
 def test_a_model_that_must_not_be_used_is_refused(folder: Path, content: bytes | None) -> None:
-    """A damaged pickle, one that does something else, and none at all: no pickle is run to find out."""
+    """A damaged, a malicious and a missing model are each refused in one line, and no pickle is run."""
     LocalModel(folder / "data").save(Artifact(content or b"", None))
     if content is None:
         (folder / "data" / "model.pkl").unlink()
@@ -210,7 +210,7 @@ def test_a_model_that_must_not_be_used_is_refused(folder: Path, content: bytes |
 
 
 def test_a_terminal_sees_how_far_it_is(folder: Path) -> None:
-    """A progress bar is on stderr, and the answers on stdout are the same."""
+    """A user at a terminal sees a progress bar on stderr, and stdout has the same answers as without it."""
     terminal, end = os.openpty()
     termios.tcsetwinsize(end, (24, 80))
     command = [sys.executable, "-P", "-m", "pmip", "score", "x.csv", "--column", "Text"]
@@ -228,7 +228,7 @@ def test_a_terminal_sees_how_far_it_is(folder: Path) -> None:
 
 
 def test_labelled_comments_come_into_the_next_day(folder: Path) -> None:
-    """Score, label some of the chosen comments, add them: the new day holds everything, and nothing else was done."""
+    """Chosen comments that a person has labelled and added are in the next day's data, beside all older comments."""
     data = folder / "data" / "training" / "20260101"
     data.mkdir(parents=True)
     (data / "old.csv").write_bytes(SAMPLE[0].read_bytes())

@@ -1,4 +1,4 @@
-"""The scripts as a person calls them: help, wrong calls, installation, data in and out, the quick start."""
+"""The scripts help their callers, refuse wrong calls, install, move data, and run the quick start."""
 
 import fcntl
 import os
@@ -25,13 +25,13 @@ from pmip.store.versions import LocalModel, ModelStore
 from pmip.training.data import seed
 
 SOURCED = ("common.sh", "containers.sh", "aws.sh")
-PASS_ON = ("test.sh", "run_api_container.sh", "run_training_container.sh")  # to pytest, or to a container
+PASS_ON = ("test.sh", "run_api_container.sh", "run_training_container.sh")  # options, to pytest or a container
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.sh") if path.name not in SOURCED)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_help_says_what_it_is_for_and_how_to_call_it(script: Path) -> None:
-    """The comment at the head of each script, which can be called by its name, is its --help."""
+    """A user who calls a script by its name with --help gets its name and usage."""
     shown = subprocess.run([str(script), "--help"], capture_output=True, text=True, timeout=30, check=False)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "usage:" in shown.stdout.lower()
@@ -41,7 +41,7 @@ def test_help_says_what_it_is_for_and_how_to_call_it(script: Path) -> None:
 
 @pytest.mark.parametrize("script", [path for path in SCRIPTS if path.name not in PASS_ON], ids=lambda path: path.name)
 def test_an_unknown_option_is_named(script: Path, tmp_path: Path) -> None:
-    """Exit 2 before anything else happens."""
+    """Each script names an unknown option and exits with 2 before it does anything else."""
     command(tmp_path, "wrk", "exit 1")
     data = tmp_path / "data"
     outcome = run(script, "--no-such-option", DATA_DIR=str(data), PATH=f"{tmp_path}:{os.environ['PATH']}")
@@ -52,7 +52,7 @@ def test_an_unknown_option_is_named(script: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", [["sh"], ["zsh"], ["bash", "--posix"]], ids=lambda words: words[0])
 def test_another_shell_is_told_to_be_bash(shell: list[str]) -> None:
-    """Each script says in one line that it needs bash, and does nothing."""
+    """A user who runs a script by another shell reads in one line that it needs bash, and gets exit 2."""
     if not shutil.which(shell[0]):
         pytest.skip(f"{shell[0]} is not installed")
     for script in SCRIPTS:
@@ -65,14 +65,14 @@ def test_another_shell_is_told_to_be_bash(shell: list[str]) -> None:
     "command", [("get_training_data.sh",), ("get_latest_model.sh",), ("seed_training_data.sh", SAMPLE[0])]
 )
 def test_a_missing_bucket_is_named(command: tuple[object, ...], tmp_path: Path) -> None:
-    """Exit 2 and one line, for each script that needs the bucket."""
+    """Each script that needs the bucket names the missing BUCKET in one line and exits with 2."""
     outcome = run(*command, DATA_DIR=str(tmp_path))
     assert (outcome.returncode, outcome.stdout) == (2, "")
     assert outcome.stderr == "pmip: BUCKET is missing: set it to the name of the bucket, with or without s3://\n"
 
 
 def test_seeding_uploads_a_day_once(bucket: S3Storage) -> None:
-    """The addresses go to stdout, and the same day is refused a second time."""
+    """Seeding prints the addresses of the uploaded files, and refuses the same day a second time."""
     first, second = (run("seed_training_data.sh", *SAMPLE, "20260101", BUCKET=bucket.bucket) for _ in range(2))
     assert first.stdout.splitlines() == [bucket.url(f"training/20260101/{path.name}") for path in SAMPLE]
     assert second.returncode == 1
@@ -80,7 +80,7 @@ def test_seeding_uploads_a_day_once(bucket: S3Storage) -> None:
 
 
 def test_seeding_finds_files_beside_the_caller(bucket: S3Storage, tmp_path: Path) -> None:
-    """A relative path is the caller's, not the project's, and today is the default day."""
+    """Seeding takes a relative path from the caller's folder, and the day may be left out."""
     shutil.copy(SAMPLE[0], tmp_path / "mine.csv")
     outcome = run("seed_training_data.sh", "mine.csv", cwd=tmp_path, BUCKET=f"s3://{bucket.bucket}")
     assert outcome.returncode == 0, outcome.stderr
@@ -90,7 +90,7 @@ def test_seeding_finds_files_beside_the_caller(bucket: S3Storage, tmp_path: Path
 def test_the_newest_data_and_model_come_into_the_data_folder(
     bucket: S3Storage, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """Each script prints its result alone; staging is the default environment, and prod has no model yet."""
+    """The newest data and the newest model of staging come into the data folder; prod without a model is reported."""
     seed(bucket, SAMPLE[:1], "20260101")
     published = ModelStore(bucket, "staging").publish(artifact)
     data = run("get_training_data.sh", BUCKET=bucket.bucket, DATA_DIR=str(tmp_path))
@@ -104,7 +104,7 @@ def test_the_newest_data_and_model_come_into_the_data_folder(
 
 
 def test_a_bucket_without_access_and_an_unknown_environment_are_refused(bucket: S3Storage, tmp_path: Path) -> None:
-    """Wrong calls are told apart by their exit: 1 for what went wrong, 2 for what was asked wrongly."""
+    """Denied access to the bucket exits with 1, and an unknown environment with 2."""
     denied = run("get_training_data.sh", BUCKET=bucket.bucket, DATA_DIR=str(tmp_path), AWS_SECRET_ACCESS_KEY="other")
     assert (denied.returncode, "access denied" in denied.stderr) == (1, True)
     wrong = run("get_latest_model.sh", "production", BUCKET=bucket.bucket, DATA_DIR=str(tmp_path))
@@ -121,7 +121,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def test_a_python_without_venv_is_told_how_to_get_it(clone: Path, tmp_path: Path) -> None:
-    """The first Python that is new enough is taken; where it lacks ensurepip, as Debian's does, one line says so."""
+    """The first Python that is new enough is used; if it lacks ensurepip, one line names the package to install."""
     (tmp_path / "ensurepip.py").write_text("raise ImportError")
     for name in ("python3", "python3.13", "python3.12"):
         command(tmp_path, name, "exit 1")
@@ -134,7 +134,7 @@ def test_a_python_without_venv_is_told_how_to_get_it(clone: Path, tmp_path: Path
 
 
 def test_an_old_python_is_refused(clone: Path, tmp_path: Path) -> None:
-    """The message says which Python it was and how to choose another."""
+    """An old Python is refused with a message that says how to choose another."""
     command(tmp_path, "python3", "exit 1")
     outcome = run(clone / "scripts" / "install.sh", "--venv", PYTHON=str(tmp_path / "python3"))
     assert outcome.returncode == 1
@@ -142,7 +142,7 @@ def test_an_old_python_is_refused(clone: Path, tmp_path: Path) -> None:
 
 
 def test_a_venv_that_is_half_made_or_of_another_folder_is_made_anew(clone: Path, tmp_path: Path) -> None:
-    """After Ctrl-C the next call goes on; so does it when the folder was renamed, and when pip found no package."""
+    """A .venv that Ctrl-C left incomplete, or that was created in another folder, is created again by the next call."""
     environ = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
     install = ["bash", str(clone / "scripts" / "install.sh"), "--venv"]
     first = subprocess.Popen(install, env=os.environ | environ, stderr=PIPE, text=True, start_new_session=True)
@@ -163,7 +163,7 @@ def test_a_venv_that_is_half_made_or_of_another_folder_is_made_anew(clone: Path,
 
 
 def test_a_full_disk_is_told_with_what_is_free(tmp_path: Path) -> None:
-    """Python's own words for it, if there are any, do not say which disk it was."""
+    """An installation on a full disk fails with a last line that gives the free space and its place."""
     with disk(tmp_path / "disk", "size=12m") as small:
         clone = small / "pmip"
         subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{ROOT}", str(clone)], check=True, timeout=60)
@@ -174,7 +174,7 @@ def test_a_full_disk_is_told_with_what_is_free(tmp_path: Path) -> None:
 
 
 def test_on_a_terminal_one_line_tells_how_far_it_is(tmp_path: Path) -> None:
-    """It counts the seconds and shows the last that the command said; what failed is shown in full."""
+    """A user at a terminal sees the seconds and the last output of a command, and all of its output if it fails."""
     shown, terminal = pty.openpty()
     steps = "echo first >&2; sleep 1.5; echo second >&2; sleep 1.5; echo the reason >&2; exit 3"
     called = f". scripts/common.sh; with_progress {tmp_path}/log counting bash -c '{steps}'"
@@ -186,7 +186,7 @@ def test_on_a_terminal_one_line_tells_how_far_it_is(tmp_path: Path) -> None:
 
 
 def test_ports_in_use_stop_the_quick_start_at_once(clone: Path) -> None:
-    """One line names both ports and their settings, before anything is installed."""
+    """The quick start names both ports in use and their settings in one line, before it installs anything."""
     with socket.socket() as api, socket.socket() as s3:
         for taken in (api, s3):
             taken.bind(("127.0.0.1", 0))
@@ -200,7 +200,7 @@ def test_ports_in_use_stop_the_quick_start_at_once(clone: Path) -> None:
 
 
 def test_a_second_quick_start_on_the_same_data_is_refused(clone: Path) -> None:
-    """The first waits here for another installation; each message says what to do."""
+    """A second quick start on the same data is refused with what to do, even while the first waits to install."""
     script, ports = clone / "scripts" / "quickstart.sh", {"PORT": str(free_port()), "LOCAL_S3_PORT": str(free_port())}
     with (clone / "setup.py").open() as installing:
         fcntl.flock(installing, fcntl.LOCK_EX)
@@ -218,7 +218,7 @@ def test_a_second_quick_start_on_the_same_data_is_refused(clone: Path) -> None:
 
 @pytest.fixture(scope="module")
 def quickstart_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Give the quick start a data folder and ports of its own; the project's .venv is used, or made."""
+    """Give the quick start its own data folder and ports; the project's .venv is used, or created."""
     folder = tmp_path_factory.mktemp("quickstart")
     settings = {"DATA_DIR": str(folder), "LOCAL_S3_PORT": str(free_port()), "PORT": str(free_port(20_000, 30_000))}
     yield settings | {"PYTHON": ""}
@@ -227,7 +227,7 @@ def quickstart_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
 
 @pytest.mark.slow
 def test_the_quick_start_answers_and_a_second_run_trains_a_newer_version(quickstart_settings: dict[str, str]) -> None:
-    """Nothing but the answer is on stdout, whatever the shell has set; the bucket is kept, and all servers end."""
+    """Whatever the shell has set, the quick start prints only the answer; a second run trains a newer version."""
     proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9") | {"NO_PROXY": ""}
     settings = quickstart_settings | proxies | {"API_KEYS": "a-key", "PINNED_MODEL_ID": "20200101"}
     runs = [run("quickstart.sh", "--once", timeout=600, **settings) for _ in range(2)]
@@ -242,7 +242,7 @@ def test_the_quick_start_answers_and_a_second_run_trains_a_newer_version(quickst
 
 @pytest.mark.parametrize("arguments", [["--twice"], ["--port"], ["--port", "http"], ["no-such.zip"]])
 def test_a_wrong_call_of_the_quick_start_does_nothing(arguments: list[str], tmp_path: Path) -> None:
-    """Exit 2 before anything is installed or started."""
+    """A wrong call of the quick start exits with 2 and writes nothing into the data folder."""
     outcome = run("quickstart.sh", *arguments, DATA_DIR=str(tmp_path))
     assert (outcome.returncode, outcome.stdout) == (2, "")
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,6 @@
-"""Trials of the running API: versions good and broken under load, a killed leader, an S3 that fails, an idle host.
+"""The API keeps answering when versions are broken, its leader is killed or S3 fails, and calls S3 rarely when idle.
 
-Each has a short form here. The long one is `LONG_TRIALS=1 python -m pytest -s tests/system/test_serving.py`; with
+Each trial has a short form here. The long one is `LONG_TRIALS=1 python -m pytest -s tests/system/test_serving.py`; with
 `IDLE_HOUR=1` the idle host is watched for an hour.
 """
 
@@ -43,14 +43,14 @@ FIRST, SECOND = "20260101T000000Z", "20260101T000001Z"
 
 
 def version(artifact: Artifact, model_id: str, kind: str, evidence: Path) -> Artifact:
-    """Make a version, good or broken in one of the known ways."""
+    """Return a version that is good, or broken in one of the known ways."""
     model, metadata = artifact.model, artifact.metadata
     assert metadata
     if kind == "truncated":
         model = model[: len(model) // 2]
     if kind == "malicious":
         model = pickle.dumps(_Evil(f"touch {evidence}"))
-    if kind == "another classifier":  # which could be run, not read
+    if kind == "another classifier":  # it can be run, but not read as data
         model = dumps(make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(["free stuff", "nice song"], [1, 0]))
     metadata = replace(metadata, model_id=model_id, sha256=Artifact(model, None).sha256)
     if kind == "other bytes":
@@ -77,7 +77,7 @@ def store(bucket: S3Storage, artifact: Artifact) -> ModelStore:
 
 
 def leader_of(master: int) -> psutil.Process:
-    """Find the worker that holds the lock; the others open the file for a moment only."""
+    """Return the worker that keeps the lock's file open; the others open it only for a moment."""
     while True:
         workers = psutil.Process(master).children()
         holding = [worker for worker in workers if any("leader.lock" in file.path for file in worker.open_files())]
@@ -114,7 +114,7 @@ def overlap(answers: list[Answered], old: str, new: str) -> float:
 def test_under_load_only_good_versions_ever_answer(
     bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """Every request is answered while versions come, five kinds of broken ones among them, and the leader is killed."""
+    """Under load every answer is from a good version, and each killed leader loses at most one request."""
     good, model_id, kills = [FIRST], FIRST, 0
     with running_api(tmp_path, **at_bucket(bucket)) as (port, process):
         with Load(port) as load:
@@ -133,9 +133,9 @@ def test_under_load_only_good_versions_ever_answer(
         restless = load.answers[len(steady) :]
         info = ask(port, "/model-info").body["result"]
         memory = pss(process.pid)
-    lost = [answer for answer in load.answers if answer.status == 0]  # in the hands of the killed worker
+    lost = [answer for answer in load.answers if answer.status == 0]  # taken by the killed worker
     answered = [answer for answer in load.answers if answer.status]
-    known = sorted({answer.model_id for answer in answered})  # the newest wins: one between may never have answered
+    known = sorted({answer.model_id for answer in answered})  # a version may be replaced before it answers
     overlaps = [overlap(answered, old, new) for old, new in pairwise(known)]
     tell(f"{len(answered)} answers, {len(lost)} lost by {kills} killed leaders, {len(known)} versions served")
     tell(f"overlap s {[round(seconds, 2) for seconds in overlaps]}; {memory:.0f} MB")
@@ -155,7 +155,7 @@ def test_under_load_only_good_versions_ever_answer(
 def test_a_failing_s3_fails_no_request(
     bucket: S3Storage, store: ModelStore, proxy: S3Proxy, artifact: Artifact, tmp_path: Path, fault: str | int
 ) -> None:
-    """The model goes on answering, /model-info tells of the fault, and the next version is taken up after it."""
+    """While S3 fails, every request is answered and /model-info says so; after it, the next version is served."""
     with running_api(tmp_path, **at_bucket(bucket)) as (port, _), Load(port) as load:
         proxy.fault = fault
         publish(store, artifact, SECOND)
@@ -173,7 +173,7 @@ def test_a_failing_s3_fails_no_request(
 def test_a_model_damaged_on_its_way_is_fetched_again(
     bucket: S3Storage, store: ModelStore, proxy: S3Proxy, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """Whatever arrives of a good version, it is taken up when it arrives whole."""
+    """A good version that arrives incomplete or corrupted is fetched again, and is served when it arrives whole."""
     with running_api(tmp_path, **at_bucket(bucket)) as (port, _):
         proxy.failing, model_id = re.compile(r"GET .*/(model\.pkl|metadata\.json)"), FIRST
         for fault in ("cut", "corrupted"):
@@ -186,7 +186,7 @@ def test_a_model_damaged_on_its_way_is_fetched_again(
 
 @pytest.mark.usefixtures("store")
 def test_a_killed_master_takes_its_workers_and_figures_along(bucket: S3Storage, tmp_path: Path) -> None:
-    """The port is free at once for the next one, which serves from the cache and cleans up."""
+    """A killed master's workers end, and the next server at its port removes the folder of its metrics."""
     port = str(free_port(20_000, 30_000))
     settings = at_bucket(bucket) | {"PORT": port, "TMPDIR": str(tmp_path)}
     with running_api(tmp_path, ends_with=-signal.SIGKILL, **settings) as (_, process):
@@ -202,7 +202,7 @@ def test_a_killed_master_takes_its_workers_and_figures_along(bucket: S3Storage, 
 def test_a_full_disk_under_the_cache_fails_no_request(
     bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """The model goes on answering, /model-info names the disk, and with room the next version is taken up."""
+    """A full disk under the cache fails no request and is in /model-info; with space the next version is served."""
     with disk(tmp_path / "small", "size=4m") as folder:
         settings = at_bucket(bucket) | {"MODEL_CACHE_DIR": str(folder)}
         with running_api(tmp_path, **settings) as (port, _), Load(port) as load:
@@ -218,7 +218,7 @@ def test_a_full_disk_under_the_cache_fails_no_request(
 def test_a_clock_that_was_set_back_stops_nothing(
     bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """What the cache knows is from the future. By a day, S3 refuses the signatures, which /model-info says."""
+    """An API whose clock is set back serves its model; if by a day, /model-info says that S3 refuses the signatures."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if library is None:
         without("FAKETIME", "libfaketime is not installed; 'apt-get install libfaketime' installs it")
@@ -238,7 +238,7 @@ def test_a_clock_that_was_set_back_stops_nothing(
 def test_hosts_do_not_depend_on_each_other(
     bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """Each has its cache; that one loses it is no matter to the other, and both follow a rollback."""
+    """A host that loses its cache does not affect the other, and both follow a rollback and its undoing."""
     publish(store, artifact, SECOND)
     folders = [tmp_path / "one", tmp_path / "other"]
     for folder in folders:
@@ -259,7 +259,7 @@ def test_hosts_do_not_depend_on_each_other(
 def test_an_api_is_ready_soon_and_takes_up_a_version_soon(
     bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """From nothing, from its cache, and from a publication to the last answer of the older version under full load."""
+    """Under load a new version replaces the older one within seconds, and the seconds of two starts are printed."""
     started = []
     for _ in ("empty cache", "from the cache"):
         before = time.monotonic()
@@ -276,7 +276,7 @@ def test_an_api_is_ready_soon_and_takes_up_a_version_soon(
 
 
 def test_a_data_folder_that_cannot_be_written_is_served(artifact: Artifact, tmp_path: Path) -> None:
-    """In dev, from a cache elsewhere."""
+    """In dev the API serves the model of a data folder that it cannot write to, without an error."""
     with disk(tmp_path / "data", "size=4m") as folder:
         LocalModel(folder).save(artifact)
         make_read_only(folder)
@@ -287,7 +287,7 @@ def test_a_data_folder_that_cannot_be_written_is_served(artifact: Artifact, tmp_
 
 @pytest.mark.usefixtures("store")
 def test_with_s3_away_a_host_starts_from_its_cache(bucket: S3Storage, proxy: S3Proxy, tmp_path: Path) -> None:
-    """What was verified before serves at once, and what is missing is told."""
+    """A host that starts while S3 is away serves the verified model of its cache."""
     for proxy.fault in (None, "stopped"):
         with running_api(tmp_path, **at_bucket(bucket)) as (port, _):
             assert served(port) == FIRST
@@ -296,7 +296,7 @@ def test_with_s3_away_a_host_starts_from_its_cache(bucket: S3Storage, proxy: S3P
 
 @pytest.mark.usefixtures("store")
 def test_an_idle_host_asks_once_an_interval(bucket: S3Storage, proxy: S3Proxy, tmp_path: Path) -> None:
-    """However many workers there are; one request more than intervals, for the first."""
+    """An idle host sends S3 at most one request per interval, plus the first, and only to list objects."""
     poll_seconds = 60 if IDLE_SECONDS == 3600 else 2
     with running_api(tmp_path, **at_bucket(bucket) | {"MODEL_POLL_SECONDS": str(poll_seconds)}):
         time.sleep(1)
