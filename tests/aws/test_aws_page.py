@@ -113,7 +113,7 @@ def test_its_commands_about_keys_and_the_bucket_work(cloud: Emulator, tmp_path: 
 
 @pytest.mark.parametrize("step", ["deploy_stack.sh foundation", "push_api_image.sh", "submit_training_job.sh"])
 def test_a_failure_ends_its_commands(step: str, tmp_path: Path) -> None:
-    """If a command of the page fails, also one inside another command, the shell ends and nothing later runs."""
+    """If a command of the page's first deployment fails, the shell ends, and no later command runs."""
     shell, start = BLOCKS[:2]
     [options] = [line for line in shell.splitlines() if line.startswith("set ")]
     stand_ins = f"""

@@ -269,7 +269,7 @@ def test_kills_at_random_moments_leave_whole_versions_or_none(
 def test_s3_gone_at_any_step_leaves_whole_versions_or_none(
     fault: str | int, store: ModelStore, start: Start, s3: dict[str, str]
 ) -> None:
-    """If S3 fails from any request on, the run says so and keeps its report, and a retry leaves exactly one version."""
+    """If S3 fails from any request on, a failed run says so and keeps its report; a retry leaves one version."""
     with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
         assert start("first", AWS_ENDPOINT_URL=proxy.endpoint).end()[0] == 0
         steps = range(len(proxy.requests))

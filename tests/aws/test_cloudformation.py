@@ -202,7 +202,7 @@ def test_the_job_runs_the_training_script(cloud: Emulator) -> None:
     ],
 )
 def test_a_job_is_tried_again_for_others_faults_only(end: dict[str, str], action: str) -> None:
-    """Batch repeats a job that AWS interrupted, but not a job that failed by itself."""
+    """Batch repeats a job after a fault of AWS, but not after a failure of the job itself."""
     rules = template("training")["Resources"]["JobDefinition"]["Properties"]["RetryStrategy"]["EvaluateOnExit"]
     assert len(rules) <= 5  # the most that Batch accepts
 
@@ -231,7 +231,7 @@ def test_the_schedule_submits_this_job(cloud: Emulator) -> None:
 
 
 def test_a_job_that_failed_or_cannot_start_is_told_by_mail(cloud: Emulator, elsewhere: Emulator) -> None:
-    """AlarmEmail gets a mail about failed and blocked jobs of this queue only; without it, no rule is created."""
+    """AlarmEmail gets a mail about a failed job or a blocked queue; without AlarmEmail, no rule or alarm is created."""
     assert cloud.client("events").list_rules()["Rules"] == []
     assert cloud.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
     queue = elsewhere.deploy("training", AlarmEmail="a@example.com")["JobQueue"]
