@@ -1,4 +1,4 @@
-"""The page about AWS: what it names exists, its sums are right, and the commands that need no account run."""
+"""The page about AWS: what it names exists, its sums are right, and its commands that need no account work."""
 
 import os
 import re
@@ -17,7 +17,7 @@ RESOURCES = [resource for stage in STAGES for resource in template(stage)["Resou
 
 
 def test_it_tells_each_name_that_must_be_free() -> None:
-    """What the templates give a fixed name, AWS makes once in an account and region."""
+    """The page lists each fixed name of the templates, because AWS creates a name once per account and region."""
     named = {
         value
         for resource in RESOURCES
@@ -30,7 +30,7 @@ def test_it_tells_each_name_that_must_be_free() -> None:
 
 
 def test_its_stages_and_their_parameters_are_those_of_the_templates() -> None:
-    """A parameter that CloudFormation does not know would end the deployment."""
+    """The page names every stage, and only parameters that the template of the stage has."""
     assert {path.stem for path in TEMPLATES.glob("*.yml")} == set(STAGES)
     calls = re.findall(r"deploy_stack\.sh (\w+)([^\n`]*)", PAGE)
     assert {stage for stage, _ in calls} == set(STAGES)
@@ -41,7 +41,7 @@ def test_its_stages_and_their_parameters_are_those_of_the_templates() -> None:
 
 
 def test_its_first_deployment_gives_all_that_has_no_default() -> None:
-    """A newcomer is not asked for what the page does not tell."""
+    """A newcomer's first call of each stage on the page sets every parameter without a default."""
     for stage in STAGES:
         needed = {name for name, about in PARAMETERS[stage].items() if "Default" not in about}
         [first, *_] = re.findall(rf"deploy_stack\.sh {stage}\b(.*)", COMMANDS)
@@ -49,7 +49,7 @@ def test_its_first_deployment_gives_all_that_has_no_default() -> None:
 
 
 def test_its_log_groups_are_those_of_the_stacks() -> None:
-    """Beanstalk's are named by its environment."""
+    """The page shows the log groups of the stacks and that of the Beanstalk environment."""
     groups = {
         resource["Properties"]["LogGroupName"] for resource in RESOURCES if resource["Type"] == "AWS::Logs::LogGroup"
     }
@@ -59,7 +59,7 @@ def test_its_log_groups_are_those_of_the_stacks() -> None:
 
 
 def test_its_sums_are_right() -> None:
-    """Each line of the table of costs adds up, and so does the sentence below."""
+    """The reader of the page gets correct sums in the table of costs and in the sentences about it."""
     sums = re.findall(r"\| ([\d ×+/().]+) = (\d+\.\d\d) \|", PAGE)
     assert len(sums) >= 8
     for terms, result in sums:
@@ -75,7 +75,7 @@ def test_its_sums_are_right() -> None:
 
 
 def test_its_commands_about_keys_and_the_bucket_work(cloud: Emulator, tmp_path: Path, aws_command: Path) -> None:
-    """The key's file is for its owner alone, a new key has no stray character, and no version of an object is left."""
+    """Only its owner can read the key's file, new keys are clean text, and the bucket is deleted with all versions."""
     account = cloud.elsewhere()
     bucket, s3 = account.deploy("foundation")["BucketName"], account.client("s3")
     environ = os.environ | {
@@ -113,7 +113,7 @@ def test_its_commands_about_keys_and_the_bucket_work(cloud: Emulator, tmp_path: 
 
 @pytest.mark.parametrize("step", ["deploy_stack.sh foundation", "push_api_image.sh", "submit_training_job.sh"])
 def test_a_failure_ends_its_commands(step: str, tmp_path: Path) -> None:
-    """In the shell that its first block opens, also where a command is inside another one: nothing later is run."""
+    """If a command of the page's first deployment fails, the shell ends, and no later command runs."""
     shell, start = BLOCKS[:2]
     [options] = [line for line in shell.splitlines() if line.startswith("set ")]
     stand_ins = f"""

@@ -1,7 +1,7 @@
-"""The training run as AWS Batch runs it: its variables, no root, the first process of its container, and killed.
+"""The training run as AWS Batch runs it: its variables, its user, its signals, and kills at any moment.
 
-The notebook is one of the tests, which publishes as the real one does in a fraction of its time; with LONG_TRIALS=1
-40 runs of it are killed, and 10 of the real one.
+The notebook is a small one of the tests, which publishes as the real one does but in less time. With LONG_TRIALS=1,
+40 of its runs are killed, and 10 runs of the real notebook.
 """
 
 import os
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def first(self) -> psutil.Process:
-        """The first process of the container, which gets Batch's signals."""
+        """The first process of the container, which receives Batch's signals."""
         outside = psutil.Process(self.process.pid)
         return outside.children()[0] if self.process.args[0] == "unshare" else outside  # type: ignore[index]
 
@@ -84,13 +84,13 @@ class Run:
         self.process.wait(30)
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for the end; return status, what was printed, and the log."""
+        """Wait for the end; return the exit status, stdout and the log."""
         status = self.process.wait(SLOWEST_RUN)
         return status, (self.folder / "out").read_text(), (self.folder / "log").read_text()
 
 
 def in_container() -> list[str]:
-    """Return what makes a command the first process of a container whose user is not root, where that can be done."""
+    """Return a prefix that runs a command as process 1 without root, or an empty list where that is not allowed."""
     command = ["unshare", "--user", "--map-user=10001", "--map-group=10001"]
     command += ["--pid", "--fork", "--mount-proc", "--kill-child"]
     if shutil.which("unshare") is None or subprocess.run([*command, "true"], check=False).returncode:
@@ -100,7 +100,7 @@ def in_container() -> list[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the project with the tests' notebook in place of the real one."""
+    """Copy the project with the tests' small notebook in place of the real one."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("pmip", "scripts"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -124,7 +124,7 @@ Start = Callable[..., Run]
 
 @pytest.fixture
 def start(project: Path, bucket: S3Storage, tmp_path: Path) -> Iterator[Start]:
-    """Start attempts of jobs; what still runs in the end is killed."""
+    """Start attempts of jobs; kill those that still run after the test."""
     runs: list[Run] = []
 
     def start(job: str, project: Path = project, **settings: str) -> Run:
@@ -146,7 +146,7 @@ def start(project: Path, bucket: S3Storage, tmp_path: Path) -> Iterator[Start]:
 
 @contextmanager
 def held(start: Start, job: str, file: str) -> Iterator[Run]:
-    """Start an attempt that cannot put a file of its version into the bucket, and wait until it tries."""
+    """Start an attempt that cannot upload one file of its version, and wait until it tries."""
     put = rf"PUT \S*/models/\S*/{re.escape(file)}"
     with proxy_before(os.environ["AWS_ENDPOINT_URL"], "held", put) as proxy:
         run = start(job, AWS_ENDPOINT_URL=proxy.endpoint)
@@ -155,7 +155,7 @@ def held(start: Start, job: str, file: str) -> Iterator[Run]:
 
 
 def jobs_of(store: ModelStore) -> Counter[str | None]:
-    """Count the versions of each job, after every one of them proved whole: complete, unharmed and servable."""
+    """Count the versions of each job, after checking that every version is complete, unchanged and can be served."""
     jobs: Counter[str | None] = Counter()
     for model_id in store.published():
         version = store.fetch(model_id)
@@ -171,7 +171,7 @@ def half_versions(store: ModelStore) -> set[str]:
 
 
 def test_a_job_runs_without_rights(store: ModelStore, start: Start) -> None:
-    """Its user is not root, it prints the model id alone, and the version bears the job's id and has its report."""
+    """A job without root prints only the model id, and its version names the job and holds the report."""
     if os.getuid() == 0 and not in_container():
         pytest.skip("this system does not let root start a process of another user")
     job = str(uuid.uuid4())
@@ -184,7 +184,7 @@ def test_a_job_runs_without_rights(store: ModelStore, start: Start) -> None:
 
 
 def test_lost_before_it_published_a_retry_publishes_one_version(store: ModelStore, start: Start) -> None:
-    """Killed between metadata.json and model.pkl, an attempt leaves no version, and the next one makes it."""
+    """An attempt killed between metadata.json and model.pkl leaves no version, and the retry publishes it."""
     job = str(uuid.uuid4())
     with held(start, job, "model.pkl") as run:
         run.lose_host()
@@ -195,7 +195,7 @@ def test_lost_before_it_published_a_retry_publishes_one_version(store: ModelStor
 
 
 def test_lost_after_it_published_a_retry_publishes_nothing_more(store: ModelStore, start: Start) -> None:
-    """Killed before its report, an attempt leaves a whole version; the next one prints its id and adds the report."""
+    """If an attempt is killed before its report, the retry prints the id of its version and adds the report."""
     job = str(uuid.uuid4())
     with held(start, job, "model-training.ipynb") as run:
         run.lose_host()
@@ -208,7 +208,7 @@ def test_lost_after_it_published_a_retry_publishes_nothing_more(store: ModelStor
 
 
 def test_sigterm_ends_a_run_at_once_with_its_report(store: ModelStore, start: Start) -> None:
-    """Long before Batch's SIGKILL it says why it ended, keeps the report and leaves no version."""
+    """SIGTERM while a run publishes ends it within 25 seconds with a reason and a report, and without a version."""
     with held(start, str(uuid.uuid4()), "model.pkl") as run:
         run.first.send_signal(signal.SIGTERM)
         begun = time.monotonic()
@@ -224,7 +224,7 @@ def test_sigterm_ends_a_run_at_once_with_its_report(store: ModelStore, start: St
 
 
 def test_sigterm_before_the_notebook_runs_is_heard_too(store: ModelStore, start: Start) -> None:
-    """The first process of a container would ignore it by default."""
+    """SIGTERM ends a run before its notebook starts too, though process 1 of a container ignores it by default."""
     run = start(str(uuid.uuid4()))
     wait_for(lambda: any(run.folder.glob("data/running-*")), SLOWEST_RUN)
     run.first.send_signal(signal.SIGTERM)
@@ -238,7 +238,7 @@ def test_sigterm_before_the_notebook_runs_is_heard_too(store: ModelStore, start:
 def test_kills_at_random_moments_leave_whole_versions_or_none(
     notebook: str, kills: int, store: ModelStore, start: Start, s3: dict[str, str], project: Path
 ) -> None:
-    """Every other one in the second when it publishes; a job is tried again until it has published, once."""
+    """Kills at random moments, half of them during publishing, leave whole versions or none; a retry publishes once."""
     if notebook == "real" and not IS_LONG:
         pytest.skip("takes a quarter of an hour: LONG_TRIALS=1 runs it")
     begin = partial(start, project=ROOT if notebook == "real" else project)
@@ -269,7 +269,7 @@ def test_kills_at_random_moments_leave_whole_versions_or_none(
 def test_s3_gone_at_any_step_leaves_whole_versions_or_none(
     fault: str | int, store: ModelStore, start: Start, s3: dict[str, str]
 ) -> None:
-    """From some request on; the run says so and leaves its report, and a retry publishes what is missing, once."""
+    """If S3 fails from any request on, a failed run says so and keeps its report; a retry leaves one version."""
     with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
         assert start("first", AWS_ENDPOINT_URL=proxy.endpoint).end()[0] == 0
         steps = range(len(proxy.requests))
@@ -291,7 +291,7 @@ def test_s3_gone_at_any_step_leaves_whole_versions_or_none(
 
 @pytest.mark.parametrize("kilobytes", [4, 16, 64, 128, 256])
 def test_a_full_disk_is_named(kilobytes: int, store: ModelStore, start: Start, tmp_path: Path) -> None:
-    """Whatever does not fit: the training data, the running notebook, the page of a run that has published."""
+    """The log of a run on a full disk says that no space is left, whether the run could publish or not."""
     job = str(uuid.uuid4())
     with disk(tmp_path / "data", f"size={kilobytes}k") as folder:
         status, printed, log = start(job, DATA_DIR=str(folder)).end()
@@ -301,7 +301,7 @@ def test_a_full_disk_is_named(kilobytes: int, store: ModelStore, start: Start, t
 
 
 def test_a_disk_that_cannot_be_written_is_named(store: ModelStore, start: Start, tmp_path: Path) -> None:
-    """Before anything is done."""
+    """A run whose data folder cannot be written ends with exit 2 and the name of the folder."""
     with disk(tmp_path / "data", "size=1m") as folder:
         make_read_only(folder)
         status, _, log = start(str(uuid.uuid4()), DATA_DIR=str(folder)).end()

@@ -1,4 +1,4 @@
-"""The templates: without findings, in agreement with each other and with the rest, and made by an emulator of AWS."""
+"""The templates: they have no findings, agree with each other and the code, and can be deployed to an emulator."""
 
 import ast
 import json
@@ -21,7 +21,7 @@ from emulator import ACCOUNT, BUCKET, REGION, REGISTRY, STAGES, TEMPLATES, Emula
 from pmip.store.versions import new_model_id
 
 CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/1"
-# The actions that are allowed on "*": AWS knows no resource for them, and none changes anything.
+# Actions that may be allowed on "*": AWS has no resource for them, and none of them changes anything.
 ON_EVERYTHING = {"ecr:GetAuthorizationToken", "batch:DescribeJobs", "batch:ListJobs"}
 DESCRIBED = {
     "autoscaling": ("AutoScalingGroups", "ScalingActivities"),
@@ -50,7 +50,7 @@ def listed(value: object) -> list[Any]:
 REGIONAL = [stage for stage in STAGES if stage != "budget"]
 COMMON = "us-east-1 us-east-2 us-west-2 eu-west-1 eu-central-1 eu-north-1 ap-northeast-1 ap-southeast-2 sa-east-1"
 COMMERCIAL = set(botocore.session.get_session().get_available_regions("s3")) & set(REGIONS)
-# The three regions beside the common ones have neither budgets nor function URLs.
+# The three regions beyond the common ones have neither budgets nor function URLs.
 REGIONS_OF = {"budget": "us-east-1", "lambda": COMMON} | dict.fromkeys(
     ("foundation", "training", "serving"), f"{COMMON} ca-west-1 eu-central-2 il-central-1"
 )
@@ -58,7 +58,7 @@ REGIONS_OF = {"budget": "us-east-1", "lambda": COMMON} | dict.fromkeys(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_cfn_lint_finds_nothing(stage: str) -> None:
-    """A template has no error, warning or hint in any region in which it is tried; a budget is only made in one."""
+    """cfn-lint reports no error, warning or hint for a template in any of the regions in REGIONS_OF."""
     command = [Path(sys.executable).with_name("cfn-lint"), "-I", "-r", *REGIONS_OF[stage].split()]
     run = subprocess.run(
         [*command, "--", TEMPLATES / f"{stage}.yml"], capture_output=True, text=True, timeout=300, check=False
@@ -68,7 +68,7 @@ def test_cfn_lint_finds_nothing(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", REGIONAL)
 def test_the_page_names_each_region_that_lacks_a_resource(stage: str) -> None:
-    """Whoever chooses a region reads there, before anything is deployed, which stack cannot be created in it."""
+    """A person who chooses a region reads on the page which regions cannot run the Lambda stack."""
     types = {resource["Type"] for resource in template(stage)["Resources"].values()}
     schemas = PROVIDER_SCHEMA_MANAGER.get_resource_types
     lacking = {region for region in COMMERCIAL if not types <= set(schemas(region))}
@@ -79,7 +79,7 @@ def test_the_page_names_each_region_that_lacks_a_resource(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", REGIONAL)
 def test_no_policy_says_more_than_it_must(stage: str) -> None:
-    """No action has a wildcard, and "*" as a resource is for a few actions that know no other."""
+    """No policy allows an action with a wildcard, and "*" as a resource is for the actions of ON_EVERYTHING only."""
     statements = [node for node in nodes(template(stage)) if node.get("Effect") == "Allow"]
     assert statements
     for statement in statements:
@@ -90,7 +90,7 @@ def test_no_policy_says_more_than_it_must(stage: str) -> None:
 
 
 def test_only_settings_that_are_read_are_given(cloud: Emulator) -> None:
-    """Each environment variable is one that the package or boto3 reads; ENVIRONMENT and BUCKET are never forgotten."""
+    """The job, Beanstalk and Lambda get BUCKET, ENVIRONMENT and no variable that nothing reads."""
     read = set(re.findall(r'read\("([A-Z_]+)"', (ROOT / "pmip" / "config.py").read_text()))
     function = template("lambda")["Resources"]["Function"]["Properties"]
     for names in (
@@ -107,7 +107,7 @@ def job_definition(cloud: Emulator) -> Json:
 
 
 def options(cloud: Emulator, outputs: dict[str, str] | None = None) -> dict[tuple[str, str], str]:
-    """Return the options of the Beanstalk environment; none is there twice."""
+    """Return the options of the Beanstalk environment, each of which may occur only once."""
     settings = json.loads((outputs or cloud.outputs["serving"])["ApiProperties"])["OptionSettings"]
     found = {(option["Namespace"], option["OptionName"]): option["Value"] for option in settings}
     assert len(found) == len(settings)
@@ -115,7 +115,7 @@ def options(cloud: Emulator, outputs: dict[str, str] | None = None) -> dict[tupl
 
 
 def camel(value: Any) -> Any:
-    """Spell the keys as Batch's own calls do, which begin small."""
+    """Write the first letter of each key small, as Batch's own API does."""
     if isinstance(value, dict):
         return {key[0].lower() + key[1:]: camel(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -125,14 +125,14 @@ def camel(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def elsewhere(cloud: Emulator) -> Emulator:
-    """Make the foundation in another account, for stacks with other parameters."""
+    """Deploy the foundation in another account, for stacks with other parameters."""
     other = cloud.elsewhere()
     other.deploy("foundation")
     return other
 
 
 def test_the_bucket_is_private_encrypted_and_versioned(cloud: Emulator) -> None:
-    """As S3 answers when it is asked."""
+    """S3 reports that the bucket blocks public access, keeps versions and encrypts objects."""
     s3 = cloud.client("s3")
     assert cloud.outputs["foundation"]["BucketName"] == BUCKET
     assert set(s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"].values()) == {True}
@@ -142,7 +142,7 @@ def test_the_bucket_is_private_encrypted_and_versioned(cloud: Emulator) -> None:
 
 
 def test_the_bucket_answers_tls_only(cloud: Emulator) -> None:
-    """Over HTTP not even an administrator reads anything."""
+    """Not even an administrator can list the bucket over HTTP."""
     iam = cloud.client("iam")
     iam.create_user(UserName="administrator")
     iam.attach_user_policy(UserName="administrator", PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
@@ -153,7 +153,7 @@ def test_the_bucket_answers_tls_only(cloud: Emulator) -> None:
 
 
 def test_lifecycle_rules_touch_neither_data_nor_models_nor_bundles() -> None:
-    """What is current expires under runs/ alone."""
+    """Lifecycle rules delete current objects under runs/ only."""
     rules = template("foundation")["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     assert [rule.get("Prefix") for rule in rules if "ExpirationInDays" in rule] == ["runs/"]
     assert [rule for rule in rules if "NoncurrentVersionExpiration" in rule]
@@ -161,7 +161,7 @@ def test_lifecycle_rules_touch_neither_data_nor_models_nor_bundles() -> None:
 
 
 def test_images_are_scanned_and_the_one_in_service_stays(cloud: Emulator) -> None:
-    """No image is replaced under its commit or expires, in both repositories; and Lambda may pull the API's."""
+    """Both repositories scan images and never replace or expire those of a commit, and Lambda may pull the API's."""
     ecr = cloud.client("ecr")
     for name, resource in (("pmip", "TrainingRepository"), ("pmip_api", "ApiRepository")):
         [repository] = ecr.describe_repositories(repositoryNames=[name])["repositories"]
@@ -177,7 +177,7 @@ def test_images_are_scanned_and_the_one_in_service_stays(cloud: Emulator) -> Non
 
 
 def test_the_job_runs_the_training_script(cloud: Emulator) -> None:
-    """Batch takes the definition, whose command is a script of the image after its entry point."""
+    """Batch accepts the job definition, whose command is the training script of the image."""
     definition, batch = camel(job_definition(cloud)), cloud.client("batch")
     definition["timeout"] = {"attemptDurationSeconds": int(definition["timeout"]["attemptDurationSeconds"])}
     batch.register_job_definition(**definition)  # boto3 checks each name and type
@@ -202,19 +202,20 @@ def test_the_job_runs_the_training_script(cloud: Emulator) -> None:
     ],
 )
 def test_a_job_is_tried_again_for_others_faults_only(end: dict[str, str], action: str) -> None:
-    """By the first rule that fits, as Batch reads them, and if none does; but the job's own failure is not."""
+    """Batch repeats a job after a fault of AWS, but not after a failure of the job itself."""
     rules = template("training")["Resources"]["JobDefinition"]["Properties"]["RetryStrategy"]["EvaluateOnExit"]
-    assert len(rules) <= 5  # Batch takes no more
+    assert len(rules) <= 5  # the most that Batch accepts
 
     def fits(rule: dict[str, str]) -> bool:
         wanted = {name: text for name, text in rule.items() if name != "Action"}
         return all(name in end and fnmatchcase(end[name], text) for name, text in wanted.items())
 
+    # The first rule that fits decides; without one, Batch retries.
     assert next((rule["Action"] for rule in rules if fits(rule)), "RETRY") == action
 
 
 def test_the_schedule_submits_this_job(cloud: Emulator) -> None:
-    """Its input is a call that Batch knows, and names the queue and the definition of the stack."""
+    """The schedule calls Batch's SubmitJob with the queue, the job definition and the role of the stack."""
     schedule = cloud.client("scheduler").get_schedule(Name="pmip-training")
     assert schedule["Target"]["Arn"] == "arn:aws:scheduler:::aws-sdk:batch:submitJob"
     call = json.loads(schedule["Target"]["Input"])
@@ -230,7 +231,7 @@ def test_the_schedule_submits_this_job(cloud: Emulator) -> None:
 
 
 def test_a_job_that_failed_or_cannot_start_is_told_by_mail(cloud: Emulator, elsewhere: Emulator) -> None:
-    """AlarmEmail gets a mail, if it is given; a job that succeeded, or of another queue, sends none."""
+    """AlarmEmail gets a mail about a failed job or a blocked queue; without AlarmEmail, no rule or alarm is created."""
     assert cloud.client("events").list_rules()["Rules"] == []
     assert cloud.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
     queue = elsewhere.deploy("training", AlarmEmail="a@example.com")["JobQueue"]
@@ -256,7 +257,7 @@ def test_a_job_that_failed_or_cannot_start_is_told_by_mail(cloud: Emulator, else
 
 
 def test_days_without_a_published_model_are_an_alarm() -> None:
-    """A run that publishes is counted by its last line, the model id, and by no other line that names a version."""
+    """The alarm counts a run by a log line that is only a model id, and the absence of such lines sets it off."""
     resources = template("training")["Resources"]
     pattern = resources["PublishedModels"]["Properties"]["FilterPattern"].strip("%")
     assert re.search(pattern, new_model_id())
@@ -268,7 +269,7 @@ def test_days_without_a_published_model_are_an_alarm() -> None:
 
 
 def test_a_cluster_is_reached_by_its_address_and_security_group(elsewhere: Emulator) -> None:
-    """The job gets the address as its parameter, and beside HTTPS only the port of the scheduler is open to it."""
+    """The job gets the Dask scheduler's address, and may connect to the scheduler's port and to HTTPS only."""
     other, address = elsewhere.elsewhere(), "tcp://10.0.0.1:8786"
     other.deploy("foundation")
     with pytest.raises(ClientError, match="A DaskScheduler needs a DaskSecurityGroup"):
@@ -281,7 +282,7 @@ def test_a_cluster_is_reached_by_its_address_and_security_group(elsewhere: Emula
 
 
 def test_one_instance_is_the_default(cloud: Emulator) -> None:
-    """Without a load balancer, behind Beanstalk's nginx alone, with the keys by the name of their secret."""
+    """An operator who sets nothing gets one instance without a load balancer, with API keys from the secret."""
     single = options(cloud)
     assert single["aws:elasticbeanstalk:environment", "EnvironmentType"] == "SingleInstance"
     assert single["aws:autoscaling:asg", "MaxSize"] == "1"
@@ -297,7 +298,7 @@ def test_one_instance_is_the_default(cloud: Emulator) -> None:
 
 
 def test_an_environment_begins_with_the_api_and_nothing_is_replaced_for_its_next_version(cloud: Emulator) -> None:
-    """One instance has no rolling updates: an immutable one is an error when a bundle changes options or resources."""
+    """The environment starts with the given version, and its next version is deployed to the same instance."""
     single = options(cloud)
     assert json.loads(cloud.outputs["serving"]["ApiProperties"])["VersionLabel"] == "1"
     assert single["aws:autoscaling:updatepolicy:rollingupdate", "RollingUpdateEnabled"] == "false"
@@ -306,7 +307,7 @@ def test_an_environment_begins_with_the_api_and_nothing_is_replaced_for_its_next
 
 
 def parameters_in(tree: object, stage: Json) -> set[str]:
-    """List the parameters on which a value of a template depends, those of its conditions included."""
+    """Return the names of the parameters on which a value of a template or its conditions depend."""
     found: set[str] = set()
     for node in nodes(tree):
         found |= {str(node["Ref"])} if "Ref" in node else set()
@@ -318,7 +319,7 @@ def parameters_in(tree: object, stage: Json) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_parameter_of_the_page_replaces_what_has_a_fixed_name(stage: str) -> None:
-    """CloudFormation makes the new one first, whose name is then taken: such a stack cannot be deployed twice."""
+    """The page's parameters never replace a resource with a fixed name; its new copy would need the same name."""
     body = template(stage)
     page = (TEMPLATES / "README.md").read_text()
     calls = re.findall(rf"deploy_stack\.sh {stage}\b.*", page)
@@ -334,14 +335,14 @@ def test_no_parameter_of_the_page_replaces_what_has_a_fixed_name(stage: str) -> 
 
 
 def at(tree: Any, path: list[str]) -> Any:
-    """Return what is at a path of a template, or nothing."""
+    """Return the value at a path of a template, or None."""
     for key in path:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
 
 
 def test_a_load_balancer_with_a_certificate_answers_https_only(elsewhere: Emulator) -> None:
-    """And there are two proxies, new versions come to one instance after the other, and load adds instances."""
+    """A load balancer with a certificate listens for HTTPS only, updates in batches and adds instances under load."""
     balanced = options(elsewhere, elsewhere.deploy("serving", LoadBalanced="true", CertificateArn=CERTIFICATE))
     assert balanced["aws:elasticbeanstalk:environment", "EnvironmentType"] == "LoadBalanced"
     assert balanced["aws:elbv2:listener:default", "ListenerEnabled"] == "false"
@@ -354,7 +355,7 @@ def test_a_load_balancer_with_a_certificate_answers_https_only(elsewhere: Emulat
 
 
 def test_a_network_of_one_s_own_is_taken(elsewhere: Emulator) -> None:
-    """By the instances and by the load balancer; without its subnets it is refused."""
+    """Instances and load balancer use the operator's VPC and subnets; a VPC without subnets is refused."""
     network = {"VpcId": "vpc-1a", "Subnets": "subnet-1a,subnet-1b"}
     other = elsewhere.elsewhere()
     other.deploy("foundation")
@@ -367,13 +368,13 @@ def test_a_network_of_one_s_own_is_taken(elsewhere: Emulator) -> None:
 
 
 def test_a_certificate_without_a_load_balancer_is_refused(cloud: Emulator) -> None:
-    """Whoever gives one would otherwise believe in an HTTPS that is not there."""
+    """A certificate without a load balancer is refused, because nothing would answer HTTPS."""
     with pytest.raises(ClientError, match="CertificateArn needs LoadBalanced=true"):
         cloud.elsewhere().deploy("serving", CertificateArn=CERTIFICATE)
 
 
 def test_lambda_serves_the_api_image(cloud: Emulator) -> None:
-    """By the handler of the package, with the keys of the secret, at an address of its own."""
+    """Lambda runs the API image with the package's handler and the secret's keys, and has a URL of its own."""
     function, functions = template("lambda")["Resources"]["Function"]["Properties"], cloud.client("lambda")
     module, _, name = function["ImageConfig"]["Command"][0].rpartition(".")
     tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
@@ -390,7 +391,7 @@ def test_lambda_serves_the_api_image(cloud: Emulator) -> None:
 
 
 def test_failed_calls_of_lambda_are_told_by_mail(elsewhere: Emulator) -> None:
-    """Answers from 500 to 599, which the failures of the function itself also become, are counted at its address."""
+    """An alarm about the Lambda function sends a mail to AlarmEmail."""
     elsewhere.deploy("lambda", AlarmEmail="a@example.com")
     [alarm] = [
         alarm
@@ -404,7 +405,7 @@ def test_failed_calls_of_lambda_are_told_by_mail(elsewhere: Emulator) -> None:
 
 @pytest.mark.parametrize("stage", ["serving", "lambda"])
 def test_keys_can_be_left_out(cloud: Emulator, stage: str) -> None:
-    """For an API that everybody may ask; then no secret is paid for."""
+    """With RequireApiKey=false the API gets no keys, and no secret is created that would cost money."""
     other = cloud.elsewhere()
     assert "ApiKeysArn" not in other.deploy("foundation", RequireApiKey="false")
     assert other.client("secretsmanager").list_secrets()["SecretList"] == []
@@ -415,13 +416,13 @@ def test_keys_can_be_left_out(cloud: Emulator, stage: str) -> None:
 
 
 def test_a_stage_without_the_one_before_is_not_made(cloud: Emulator) -> None:
-    """It imports what is not exported."""
+    """The training stack cannot be created without the foundation, whose exports it imports."""
     with pytest.raises(WaiterError):
         cloud.elsewhere().deploy("training")
 
 
 def test_deleting_the_foundation_keeps_the_bucket(cloud: Emulator) -> None:
-    """Data and models stay, images go, and the next foundation takes another bucket by name; an update too keeps it."""
+    """Deleting the foundation keeps the bucket but no images, and the next foundation can use another bucket name."""
     other = cloud.elsewhere()
     kept = other.deploy("foundation")["BucketName"]
     stacks = other.client("cloudformation")

@@ -1,4 +1,4 @@
-"""The API's bundle, and its way to Elastic Beanstalk by the real aws command, which talks to a recorder."""
+"""The API's bundle, and its deployment to Elastic Beanstalk by the real aws command, which talks to a recorder."""
 
 import io
 import json
@@ -32,7 +32,7 @@ AGAIN = ["DescribeEnvironments", "DescribeApplicationVersions", "UpdateEnvironme
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Copy what a deployment is made of; the bundle is written there."""
+    """Copy the files that a deployment needs; the bundle is written into the copy."""
     folder = tmp_path / "pmip"
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     shutil.copy(ROOT / "Dockerrun.aws.json", folder)
@@ -41,13 +41,13 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def label(project: Path) -> str:
-    """Name the version of the image as the script does, from what is in the bundle."""
+    """Compute the label of the image's version as the script does, from the content of the bundle."""
     content, _ = bundle_of(project, IMAGE)
     return f"{COMMIT}-{sha256(content).hexdigest()[:8]}"
 
 
 class Readiness(Handler):
-    """Answers as the API of the environment does, by the statuses of `answers` in turn and by the last from then on."""
+    """Answers /readiness with each status in `answers` once, and with the last one from then on."""
 
     answers: ClassVar = [200]
 
@@ -96,7 +96,7 @@ def deployable(aws: AwsRecorder, label: str) -> None:
 
 
 def deployed_before(aws: AwsRecorder, label: str, *looks: Answer) -> None:
-    """Script a deployment of a version that Beanstalk has already, and what its environment looks like each time."""
+    """Script the deployment of a version that Beanstalk already has, with the environment's states in turn."""
     deployable(aws, label)
     aws.answer("DescribeApplicationVersions", {"ApplicationVersions": [{"VersionLabel": label}]})
     aws.answer("DescribeEnvironments", *looks)
@@ -116,7 +116,7 @@ def bundle_of(project: Path, image: str) -> tuple[bytes, dict[str, str]]:
 
 
 def test_the_bundle_has_exactly_what_beanstalk_needs(project: Path) -> None:
-    """No Dockerfile, which would be built instead, and nothing that lies about; only the image is filled in."""
+    """The bundle holds the image's name and Beanstalk's files, but no Dockerfile, which Beanstalk would build."""
     (project / "scripts" / "beanstalk" / ".ebextensions" / "pmip.config~").write_text("")
     (project / "Dockerfile").write_text("")
     _, files = bundle_of(project, IMAGE)
@@ -128,7 +128,7 @@ def test_the_bundle_has_exactly_what_beanstalk_needs(project: Path) -> None:
 
 
 def test_the_same_image_makes_the_same_bytes(project: Path) -> None:
-    """Whenever it is made; another image makes others."""
+    """The bundle of an image has the same bytes whenever it is made, and another image has another bundle."""
     first, _ = bundle_of(project, IMAGE)
     for path in project.rglob("*"):
         path.touch()
@@ -141,7 +141,7 @@ def dockerrun_text() -> str:
 
 
 def test_one_port_everywhere() -> None:
-    """What nginx forwards to is where the image listens, which is where pmip listens by itself."""
+    """Beanstalk's nginx forwards to the port on which the image and pmip listen by default."""
     dockerrun = json.loads(dockerrun_text())
     assert dockerrun["AWSEBDockerrunVersion"] == "1"
     assert [port["ContainerPort"] for port in dockerrun["Ports"]] == ["8000"]
@@ -151,7 +151,7 @@ def test_one_port_everywhere() -> None:
 
 
 def test_the_models_cache_is_the_images_users() -> None:
-    """The folder that the host makes is the one that is mounted and set, private to the user of the image."""
+    """The host creates the folder of the model cache, which is mounted and private to the image's user."""
     settings = yaml.safe_load((ROOT / "scripts" / "beanstalk" / ".ebextensions" / "pmip.config").read_text())
     [volume] = json.loads(dockerrun_text())["Volumes"]
     folder = settings["option_settings"]["aws:elasticbeanstalk:application:environment"]["MODEL_CACHE_DIR"]
@@ -161,7 +161,7 @@ def test_the_models_cache_is_the_images_users() -> None:
 
 
 def test_the_api_itself_refuses_what_is_too_large() -> None:
-    """A little more than MAX_BODY_BYTES passes nginx, whose own refusal would not be JSON."""
+    """The proxy accepts bodies above MAX_BODY_BYTES, so that the API refuses them with JSON, which nginx would not."""
     nginx = (ROOT / "scripts" / "beanstalk" / ".platform" / "nginx" / "conf.d" / "pmip.conf").read_text()
     [megabytes] = re.findall(r"^client_max_body_size (\d+)m;$", nginx, re.MULTILINE)
     assert int(megabytes) == 4 + 1
@@ -169,7 +169,7 @@ def test_the_api_itself_refuses_what_is_too_large() -> None:
 
 
 def test_a_version_is_uploaded_deployed_and_told_where_it_is(project: Path, label: str, aws: AwsRecorder) -> None:
-    """Each event is shown once; the address is the one thing on stdout."""
+    """The operator sees each event once, and stdout holds only the address of the deployed API."""
     deployable(aws, label)
     outcome = deploy(project)
     assert (outcome.returncode, outcome.stdout) == (0, f"http://{ADDRESS}/\n"), outcome.stderr
@@ -187,13 +187,13 @@ def test_a_version_is_uploaded_deployed_and_told_where_it_is(project: Path, labe
     for asked in aws.parameters("DescribeEvents"):
         assert asked.items() >= {"EnvironmentName": "pmip-env", "StartTime": "2030-01-01T00:00:00Z"}.items()
     told = [f"2030-01-01T00:00:0{second}\tINFO\tupdate {what}" for second, what in enumerate(("begins", "ends"))]
-    shown = re.sub(r"\.000Z|\+00:00", "", outcome.stderr)  # as each version of the aws command writes UTC
+    shown = re.sub(r"\.000Z|\+00:00", "", outcome.stderr)  # versions of the aws command write UTC differently
     assert shown.splitlines() == [f"==> uploading version {label}", f"==> deploying {label}", *told]
     assert SECRET_KEY not in outcome.stderr
 
 
 def test_an_image_that_was_deployed_before_is_its_old_version(project: Path, label: str, aws: AwsRecorder) -> None:
-    """So a roll back, and a second try, are the same call: nothing is uploaded. With a certificate it is HTTPS."""
+    """A rollback or retry deploys the existing version without an upload; with a certificate its address is HTTPS."""
     deployed_before(aws, label, environment("new"), environment(label))
     certificate = {"ParameterKey": "CertificateArn", "ParameterValue": "arn:aws:acm:eu-west-1:1:certificate/1"}
     aws.answer("DescribeStacks", {"Stacks": [{"Parameters": [certificate]}]})
@@ -204,7 +204,7 @@ def test_an_image_that_was_deployed_before_is_its_old_version(project: Path, lab
 
 
 def test_health_is_waited_for_when_the_update_has_ended(project: Path, label: str, aws: AwsRecorder) -> None:
-    """It lags behind: first Red, then Green is served. Who may not ask for the stack gets the address all the same."""
+    """The script waits until a red environment is green, and prints the address even if the stack cannot be read."""
     deployed_before(aws, label, environment("old"), environment(label, health="Red"), environment(label))
     aws.refuse("DescribeStacks")
     outcome = deploy(project, HEALTH_SECONDS="60")
@@ -212,7 +212,7 @@ def test_health_is_waited_for_when_the_update_has_ended(project: Path, label: st
     assert aws.operations == [*AGAIN, *LOOKING, "DescribeStacks"]
 
 
-# What the environment is like each time, what /readiness says, the updates, and the end of what is told.
+# The environment's states in turn, the status of /readiness, the updates, and the last line on stderr.
 FAILING: dict[str, tuple[list[str], int, list[str], str]] = {
     "it is red": (["old Green", "new Red", "old Green"], 200, ["new", "old"], "new failed; old serves again"),
     "the old one is back, but some host is not well": (
@@ -238,7 +238,7 @@ FAILING: dict[str, tuple[list[str], int, list[str], str]] = {
 def test_a_version_that_fails_gives_way_to_the_old_one(
     case: str, project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The version before serves on, or again, if there is one; the causes are told, and nothing is tried again."""
+    """If a version fails, the script returns to the previous one if there is one, and prints the causes; exit 1."""
     looks, readiness, updates, told = FAILING[case]
     monkeypatch.setattr(Readiness, "answers", [readiness])
     seen = [environment(version.replace("new", label), health=health) for version, health in map(str.split, looks)]
@@ -257,7 +257,7 @@ def test_a_version_that_fails_gives_way_to_the_old_one(
 
 
 def test_a_version_that_serves_is_not_deployed_again(project: Path, label: str, aws: AwsRecorder) -> None:
-    """Its address is printed, and nothing is changed."""
+    """The script prints the address of a version that is already in service, and changes nothing."""
     deployed_before(aws, label, environment(label))
     aws.answer("DescribeStacks", {"Stacks": [{}]})
     outcome = deploy(project)
@@ -266,7 +266,7 @@ def test_a_version_that_serves_is_not_deployed_again(project: Path, label: str, 
 
 
 def test_an_image_that_serves_is_deployed_anew_by_another_label(project: Path, label: str, aws: AwsRecorder) -> None:
-    """So that its API starts again and reads the keys of now."""
+    """--redeploy deploys the same image under a new label, so that its API restarts and reads the current keys."""
     deployable(aws, label)
     aws.answer("DescribeEnvironments", environment(label))
     outcome = deploy(project, "--redeploy", IMAGE)
@@ -274,11 +274,11 @@ def test_an_image_that_serves_is_deployed_anew_by_another_label(project: Path, l
     assert re.fullmatch(rf"{label}-\d{{8}}T\d{{6}}", version["VersionLabel"])
     first, *_ = aws.parameters("UpdateEnvironment")
     assert first["VersionLabel"] == version["VersionLabel"]
-    assert f"{version['VersionLabel']} failed; {label} still serves" in outcome.stderr  # as the recorder plays it
+    assert f"{version['VersionLabel']} failed; {label} still serves" in outcome.stderr
 
 
 def test_a_version_can_be_made_before_there_is_an_environment(project: Path, label: str, aws: AwsRecorder) -> None:
-    """Its label is the one thing on stdout: with it the stack is made."""
+    """--version-only creates the version without an environment, and stdout holds only its label for the stack."""
     deployable(aws, label)
     outcome = deploy(project, "--version-only", IMAGE)
     assert (outcome.returncode, outcome.stdout) == (0, f"{label}\n"), outcome.stderr
@@ -288,7 +288,7 @@ def test_a_version_can_be_made_before_there_is_an_environment(project: Path, lab
 def test_the_api_may_take_a_while_to_have_its_model(
     project: Path, label: str, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked again until it is ready."""
+    """The script repeats its request to /readiness until the API has a model."""
     monkeypatch.setattr(Readiness, "answers", [502, 503, 200])
     deployable(aws, label)
     assert deploy(project, HEALTH_SECONDS="60").returncode == 0
@@ -305,7 +305,7 @@ def test_the_api_may_take_a_while_to_have_its_model(
 def test_without_a_ready_environment_nothing_is_uploaded(
     found: dict[str, Any], told: str, project: Path, label: str, aws: AwsRecorder
 ) -> None:
-    """Exit 1, and what to do."""
+    """Without a ready environment, the operator gets exit 1 and a message about it, and nothing is uploaded."""
     deployable(aws, label)
     aws.answer("DescribeEnvironments", found)
     outcome = deploy(project)
@@ -315,7 +315,7 @@ def test_without_a_ready_environment_nothing_is_uploaded(
 
 @pytest.mark.parametrize("operation", TO_UPDATE)
 def test_a_call_that_may_not_be_made_is_told(operation: str, project: Path, label: str, aws: AwsRecorder) -> None:
-    """AWS's own words are shown, no later call is made, and what serves is named."""
+    """If AWS refuses a call, the operator sees AWS's message and the version in service, and no later call is made."""
     deployable(aws, label)
     aws.refuse(operation)
     outcome = deploy(project)
@@ -328,7 +328,7 @@ def test_a_call_that_may_not_be_made_is_told(operation: str, project: Path, labe
 
 
 def test_a_look_that_fails_does_not_end_the_update(project: Path, label: str, aws: AwsRecorder) -> None:
-    """The message says that it goes on."""
+    """If the environment cannot be read during an update, the message says that the update continues."""
     deployed_before(aws, label, environment("old"), Refusal("Throttling", "Rate exceeded"))
     outcome = deploy(project)
     assert (outcome.returncode, "Rate exceeded" in outcome.stderr) == (1, True)
@@ -338,7 +338,7 @@ def test_a_look_that_fails_does_not_end_the_update(project: Path, label: str, aw
 
 
 def test_events_and_causes_that_may_not_be_read_spoil_nothing(project: Path, label: str, aws: AwsRecorder) -> None:
-    """The refusals are shown, and the version is judged by the environment."""
+    """An operator who may not read events and causes sees the refusals, and still reads which version serves."""
     deployed_before(aws, label, environment("old"))
     aws.refuse("DescribeEvents")
     aws.refuse("DescribeEnvironmentHealth")
@@ -356,7 +356,7 @@ NO_IMAGES += [[f"https://{IMAGE}"], [f"{IMAGE} "], [f'{REPOSITORY}:1",']]
 
 @pytest.mark.parametrize("words", NO_IMAGES, ids=repr)
 def test_what_is_no_image_is_refused(words: list[str], project: Path, aws: AwsRecorder) -> None:
-    """Exit 2 before anything is written or asked: the placeholder, no tag, or one that does not stay."""
+    """An argument that is not an image with a fixed tag or digest ends with exit 2 before any file or request."""
     outcome = deploy(project, *words) if words else run(project / "scripts" / "deploy_api.sh")
     assert (outcome.returncode, outcome.stdout, aws.calls) == (2, "", [])
     assert not (project / "build").exists()

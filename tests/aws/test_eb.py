@@ -1,4 +1,4 @@
-"""The tutorial's own way to Elastic Beanstalk, by the real eb command, which talks to a recorder."""
+"""The tutorial's way to Elastic Beanstalk by the real eb command, which talks to a recorder."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def made_by_the_console(aws: AwsRecorder) -> None:
-    """Script an application with one environment, and a deployment that works."""
+    """Script an application with one environment and a deployment that succeeds."""
     environment = NAMES | {"EnvironmentId": "e-1", "Status": "Ready", "Health": "Green", "VersionLabel": "Sample"}
     environment |= {"PlatformArn": PLATFORM["PlatformArn"], "SolutionStackName": STACK}
     aws.answer("DescribeApplications", {"Applications": [{"ApplicationName": "pmip"}]})
@@ -60,7 +60,7 @@ def eb(folder: Path, *words: str) -> str:
 
 
 def test_eb_deploys_the_bundle_and_leaves_the_project_as_it_is(clone: Path, aws: AwsRecorder) -> None:
-    """After `eb init` nothing is to be committed, and `eb deploy` sends the bundle where the instances may read it."""
+    """`eb init` leaves nothing to commit, and `eb deploy` uploads the bundle where the instances may read it."""
     made_by_the_console(aws)
     printed = eb(clone, "init", "pmip", "--region", "eu-west-1", "--platform", "Docker")
     status = ["git", "-C", str(clone), "status", "--porcelain"]

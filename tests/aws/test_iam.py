@@ -1,4 +1,4 @@
-"""Least privilege: what each role and person of the templates may and may not do, tried on an emulator of IAM."""
+"""Least privilege: what each role and person of the templates may and may not do, on an emulator of IAM."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from pmip.store.objects import S3Storage
 from pmip.store.versions import ModelStore
 from pmip.training.data import pull, seed
 
-# Who: a role with its stage and the service that takes it, or a person with a managed policy.
+# Each role with its stage, its resource and the service that assumes it; each person with a managed policy.
 ROLES = {
     "job": ("training", "JobRole", "ecs-tasks"),
     "pull": ("training", "ExecutionRole", "ecs-tasks"),
@@ -28,7 +28,7 @@ ROLES = {
     "lambda": ("lambda", "FunctionRole", "lambda"),
 }
 PEOPLE = {"deployer": "pmip-deploy", "operator": "pmip-operate"}
-# Who, actions | on what they are allowed | on what they are refused.
+# Role or person, actions | resources that are allowed | resources that are refused.
 RIGHTS = """
 job s3:ListBucket | training/ models/prod/ | models/staging/ deployments/
 job s3:GetObject | training/20260101/a.csv models/prod/20260101/model.pkl |
@@ -113,8 +113,8 @@ CASES = [
 ]
 DIGEST, STREAM = f"sha256:{0:064}", {"logStreamName": "a"}
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
-# An action as a real call: its parameters from the table's resource. The operation bears the action's name, with a few
-# exceptions.
+# The parameters of a real call for each action, from the resource in the table. The operation has the action's name,
+# except for those in OPERATIONS.
 OPERATIONS = {"s3:ListBucket": "list_objects_v2", "s3:DeleteObjectVersion": "delete_object"}
 CALLS: dict[str, Callable[[str], dict[str, Any]]] = {
     "s3:ListBucket": lambda prefix: {"Bucket": BUCKET, "Prefix": prefix},
@@ -146,7 +146,7 @@ Credentials = dict[str, str]
 
 @pytest.fixture(scope="module")
 def who(cloud: Emulator) -> Iterator[dict[str, Credentials]]:
-    """Be each role and person in turn; the bucket holds something of everything."""
+    """Return the credentials of each role and person; the bucket holds an object for each key of the table."""
     s3 = cloud.client("s3")
     tls_only = s3.get_bucket_policy(Bucket=BUCKET)["Policy"]
     s3.delete_bucket_policy(Bucket=BUCKET)  # the emulator speaks HTTP
@@ -157,7 +157,7 @@ def who(cloud: Emulator) -> Iterator[dict[str, Credentials]]:
 
 
 def take_role(cloud: Emulator, name: str) -> Credentials:
-    """Take a role, whose trust is changed for that; its policies stay as the template made them."""
+    """Assume a role after changing its trust policy; its other policies stay as the template defines them."""
     iam, role = cloud.client("iam"), cloud.role_name(*ROLES[name][:2])
     anyone = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
     trust = json.dumps({"Version": "2012-10-17", "Statement": [anyone]})
@@ -174,7 +174,7 @@ def hire(cloud: Emulator, name: str) -> Credentials:
 
 
 def refusal(call: Callable[[], object]) -> str:
-    """Make a call; return why it was refused for want of rights, or nothing."""
+    """Make a call; return the error if access was denied, otherwise an empty text."""
     try:
         call()
     except ClientError as error:
@@ -183,7 +183,7 @@ def refusal(call: Callable[[], object]) -> str:
 
 
 def simulated(cloud: Emulator, name: str, action: str, arn: str) -> str:
-    """Ask the emulator's policy simulator, for services and buckets that it does not have."""
+    """Ask the emulator's policy simulator about services and buckets that the emulator does not have."""
     kind = f"role/{cloud.role_name(*ROLES[name][:2])}" if name in ROLES else f"user/{name}"
     [result] = cloud.client("iam").simulate_principal_policy(
         PolicySourceArn=f"arn:aws:iam::{ACCOUNT}:{kind}", ActionNames=[action], ResourceArns=[arn]
@@ -193,7 +193,7 @@ def simulated(cloud: Emulator, name: str, action: str, arn: str) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
 def test_the_table(case: list[str], cloud: Emulator, who: dict[str, Credentials]) -> None:
-    """Each line of the table holds."""
+    """Each role and person is allowed or refused each action as the table says."""
     name, action, resource, allowed = case
     service, _, operation = action.partition(":")
     if action in CALLS:
@@ -210,14 +210,14 @@ def test_the_table(case: list[str], cloud: Emulator, who: dict[str, Credentials]
     [("pmip/app-1.zip", True), ("another/app-1.zip", False), ("resources/environments/e-1/a", True)],
 )
 def test_instances_read_what_the_eb_command_uploads(cloud: Emulator, key: str, allowed: bool) -> None:
-    """From the bucket that Beanstalk makes for an account, and nothing of other applications."""
+    """Instances can read their application's files in Beanstalk's own bucket, but not those of other applications."""
     arn = f"arn:aws:s3:::elasticbeanstalk-{REGION}-{ACCOUNT}/{key}"
     assert bool(simulated(cloud, "instance", "s3:GetObject", arn)) != allowed
 
 
 @pytest.mark.parametrize("name", ROLES)
 def test_a_role_is_one_service_s_alone(name: str) -> None:
-    """No person and no other service can take a role."""
+    """Only its own AWS service can assume a role: no person and no other service can."""
     stage, resource, service = ROLES[name]
     [trust] = template(stage)["Resources"][resource]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     assert (trust["Effect"], trust["Action"]) == ("Allow", "sts:AssumeRole")
@@ -226,7 +226,7 @@ def test_a_role_is_one_service_s_alone(name: str) -> None:
 
 @pytest.fixture
 def as_(cloud: Emulator, who: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], S3Storage]:
-    """Return the bucket as the package has it when somebody runs it."""
+    """Return a function that opens the bucket through the package as a role or person."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
 
@@ -234,13 +234,13 @@ def as_(cloud: Emulator, who: dict[str, Credentials], monkeypatch: pytest.Monkey
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", who[name]["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", who[name]["SecretAccessKey"])
         monkeypatch.setenv("AWS_SESSION_TOKEN", who[name].get("SessionToken", ""))
-        return S3Storage(BUCKET)  # it reads the credentials at its first call: one at a time
+        return S3Storage(BUCKET)  # it reads the credentials at its first call
 
     return become
 
 
 def test_the_rights_are_enough(as_: Callable[[str], S3Storage], artifact: Artifact, tmp_path: Path) -> None:
-    """The package does its work by them: data to model, model to API, and all that an operator does by hand."""
+    """Job, API, Lambda and operator can do all their work through the package with the rights of the templates."""
     first, second = "20260301T000000Z", "20260302T000000Z"
     job = as_("job")
     assert pull(job, tmp_path).files
@@ -260,7 +260,7 @@ def test_the_rights_are_enough(as_: Callable[[str], S3Storage], artifact: Artifa
 
 
 def test_a_model_is_promoted_by_the_operator_alone(as_: Callable[[str], S3Storage], artifact: Artifact) -> None:
-    """What the job of prod may not even read, the operator copies."""
+    """The operator can promote a model from staging to prod, and the job of prod cannot."""
     operator = ModelStore(as_("operator"), "staging")
     publish(operator, artifact, "20260401T000000Z")
     operator.promote("20260401T000000Z", "prod")

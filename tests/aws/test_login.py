@@ -1,4 +1,4 @@
-"""Credentials of `aws login`, as boto3 reads them here, and renews them by a call to a recorder."""
+"""Credentials of `aws login`, which boto3 reads and renews by a call to a recorder."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ SESSION = "arn:aws:iam::123456789012:user/somebody"
 def test_credentials_of_aws_login_are_renewed(
     aws: AwsRecorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An expired session is renewed by its refresh token, and the cache holds the new credentials."""
+    """boto3 renews an expired session by its refresh token, and writes the new credentials to the cache."""
     key = base64.b64encode(EC.new_generate(ECType.P_256).export_key(ECExportFormat.SEC1)).decode()
     expired = {"accessKeyId": "old", "secretAccessKey": "old", "sessionToken": "old", "accountId": "123456789012"}
     token = {"clientId": "cli", "refreshToken": "first", "dpopKey": f"-----BEGIN EC PRIVATE KEY-----\n{key}\n"}

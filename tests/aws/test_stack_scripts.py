@@ -1,4 +1,4 @@
-"""Stacks made, brought up to date and deleted by the real aws command, which talks to a recorder."""
+"""The scripts that create, update and delete stacks by the real aws command, which talks to a recorder."""
 
 import os
 import shutil
@@ -22,27 +22,27 @@ Resources:
 STACK_ID = "arn:aws:cloudformation:eu-west-1:123456789012:stack/pmip-foundation/1"
 LATER, EARLIER = "2100-01-01T00:00:00.000Z", "2000-01-01T00:00:00.000Z"
 DEPLOYING = [
-    "DescribeStacks",  # is it there? an update, else a creation
-    "GetTemplateSummary",  # which parameters does it have?
+    "DescribeStacks",  # whether to update or to create
+    "GetTemplateSummary",  # the parameters of the template
     "CreateChangeSet",
-    "DescribeChangeSet",  # is it ready?
+    "DescribeChangeSet",  # whether it is ready
     "ExecuteChangeSet",
-    "DescribeStacks",  # is it done?
-    "DescribeStacks",  # its outputs
+    "DescribeStacks",  # whether it is done
+    "DescribeStacks",  # the outputs
 ]
 DELETING = [
-    "DescribeStacks",  # which one is it?
-    "DescribeStacks",  # what does it export?
+    "DescribeStacks",  # the id
+    "DescribeStacks",  # the exports
     "ListImports",
     "DeleteStack",
-    "DescribeStacks",  # is it gone?
+    "DescribeStacks",  # whether it is deleted
     "DescribeStackEvents",
 ]
 
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Path:
-    """Copy the scripts, with a template that is a stage of its own."""
+    """Copy the scripts with a small template in place of the foundation's."""
     folder = tmp_path / "pmip" / "scripts"
     shutil.copytree(ROOT / "scripts", folder)
     (folder / "cloudformation" / "foundation.yml").write_text(TEMPLATE)
@@ -62,7 +62,7 @@ def event(time: str, resource: str, status: str, reason: str = "") -> dict[str, 
 
 
 def parameters_given(aws: AwsRecorder) -> dict[str, str | None]:
-    """Return the parameters of the one change set; one without a value keeps the value that it has."""
+    """Return the parameters of the one change set; None stands for a parameter that keeps its value."""
     [change] = aws.parameters("CreateChangeSet")
     members = [field.removesuffix("Key") for field in change if field.endswith(".ParameterKey")]
     return {change[f"{member}Key"]: change.get(f"{member}Value") for member in members}
@@ -97,7 +97,7 @@ def deletable(aws: AwsRecorder) -> None:
 
 
 def test_a_stack_is_deployed_from_its_template(scripts: Path, aws: AwsRecorder) -> None:
-    """The parameters are passed on; the outputs are the one thing on stdout."""
+    """deploy_stack.sh sends the template and the caller's parameters, and stdout holds only the outputs."""
     deployable(aws)
     outcome = run(scripts / "deploy_stack.sh", "foundation", "Environment=prod", "ApiKeys=a=b, c")
     assert outcome.returncode == 0, outcome.stderr
@@ -116,7 +116,7 @@ def test_a_stack_is_deployed_from_its_template(scripts: Path, aws: AwsRecorder) 
 
 
 def test_a_new_stack_is_created(scripts: Path, aws: AwsRecorder) -> None:
-    """What is not there yet is made by the same call; a stack without outputs prints nothing."""
+    """The same call creates a stack that does not exist yet; a stack without outputs prints nothing."""
     deployable(aws)
     missing = Refusal("ValidationError", "Stack with id pmip-foundation does not exist")
     aws.answer("DescribeStacks", missing, stack("CREATE_COMPLETE"))
@@ -127,7 +127,7 @@ def test_a_new_stack_is_created(scripts: Path, aws: AwsRecorder) -> None:
 
 
 def test_a_budget_is_created_and_deleted_in_one_region(scripts: Path, aws: AwsRecorder) -> None:
-    """Whatever region the shell has set: many have no budgets, and one is for the whole account."""
+    """A budget is created and deleted in us-east-1, whatever region is set, because many regions have no budgets."""
     deployable(aws)
     assert run(scripts / "deploy_stack.sh", "budget", "BudgetDollars=5", AWS_REGION="eu-north-1").returncode == 0
     deletable(aws)
@@ -136,7 +136,7 @@ def test_a_budget_is_created_and_deleted_in_one_region(scripts: Path, aws: AwsRe
 
 
 def test_a_template_without_changes_is_no_failure(scripts: Path, aws: AwsRecorder) -> None:
-    """Nothing is executed, and the outputs are printed all the same."""
+    """If the template has no changes, nothing is executed and the outputs are still printed."""
     deployable(aws)
     nothing = "The submitted information didn't contain changes. "
     aws.answer("DescribeChangeSet", {"Status": "FAILED", "StatusReason": nothing})
@@ -146,7 +146,7 @@ def test_a_template_without_changes_is_no_failure(scripts: Path, aws: AwsRecorde
 
 
 def test_a_stack_that_fails_tells_which_resources_and_why(scripts: Path, aws: AwsRecorder) -> None:
-    """The cause first, without what was given up for it and without the failures of another time."""
+    """The operator reads the first failure first, but no resource that was cancelled for it and no old failure."""
     deployable(aws)
     aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("UPDATE_ROLLBACK_COMPLETE"))
     outcome = run(scripts / "deploy_stack.sh", "foundation")
@@ -158,7 +158,7 @@ def test_a_stack_that_fails_tells_which_resources_and_why(scripts: Path, aws: Aw
 
 
 def test_a_deleted_stack_names_what_is_kept(scripts: Path, aws: AwsRecorder) -> None:
-    """It is asked for by its id, which alone is known after the deletion."""
+    """The operator reads on stdout what AWS kept; the script follows the stack by its id, which stays valid."""
     deletable(aws)
     outcome = run(scripts / "delete_stack.sh", "foundation")
     assert (outcome.returncode, outcome.stdout) == (0, "AWS::S3::Bucket\tbucket\n"), outcome.stderr
@@ -168,7 +168,7 @@ def test_a_deleted_stack_names_what_is_kept(scripts: Path, aws: AwsRecorder) -> 
 
 
 def test_a_stack_that_others_use_is_not_deleted(scripts: Path, aws: AwsRecorder) -> None:
-    """The message names them, at once instead of after an hour."""
+    """If other stacks use a stack, it is not deleted, and the message names them at once."""
     deletable(aws)
     aws.answer("ListImports", {"Imports": ["pmip-training", "pmip-lambda"]})
     outcome = run(scripts / "delete_stack.sh", "foundation")
@@ -179,7 +179,7 @@ def test_a_stack_that_others_use_is_not_deleted(scripts: Path, aws: AwsRecorder)
 
 
 def test_a_deletion_that_fails_tells_why(scripts: Path, aws: AwsRecorder) -> None:
-    """Such as a repository that still holds images."""
+    """If a deletion fails, the message names the resource and AWS's reason."""
     deletable(aws)
     aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("CREATE_COMPLETE"), stack("DELETE_FAILED"))
     aws.answer("DescribeStackEvents", {"StackEvents": [event(LATER, "Repository", "DELETE_FAILED", "it has images")]})
@@ -189,7 +189,7 @@ def test_a_deletion_that_fails_tells_why(scripts: Path, aws: AwsRecorder) -> Non
 
 
 def test_a_name_that_is_taken_is_told(scripts: Path, aws: AwsRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS finds it before it changes anything, and tells it by a call that older aws commands do not have."""
+    """The operator reads which resource has a name that is already taken, from AWS's check before any change."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     deployable(aws)
     reason = "AWS::EarlyValidation::ResourceExistenceCheck"
@@ -212,7 +212,7 @@ GIVEN = [["InstanceType=t4g.micro"], ["VersionLabel=new"], ["PlatformArn=new", "
 
 @pytest.mark.parametrize("given", GIVEN, ids=" ".join)
 def test_an_environment_keeps_its_version_and_platform(given: list[str], scripts: Path, aws: AwsRecorder) -> None:
-    """Which came to it without the stack: they are given to the stack anew, unless the caller gives others."""
+    """An update of the serving stack keeps the environment's version and platform unless the caller gives others."""
     deployable(aws)
     names = {"ApplicationName": "pmip", "EnvironmentName": "pmip-env", "Status": "Ready"}
     kept = {"VersionLabel": "now", "PlatformArn": "a platform"}
@@ -224,7 +224,7 @@ def test_an_environment_keeps_its_version_and_platform(given: list[str], scripts
 
 
 def test_a_first_environment_gets_what_is_given(scripts: Path, aws: AwsRecorder) -> None:
-    """There is none whose version could be kept."""
+    """The first serving stack gets only what the caller gives, since no environment has a version to keep."""
     deployable(aws)
     aws.answer("DescribeEnvironments", {"Environments": []})
     assert run(scripts / "deploy_stack.sh", "serving", "VersionLabel=new").returncode == 0
@@ -233,7 +233,7 @@ def test_a_first_environment_gets_what_is_given(scripts: Path, aws: AwsRecorder)
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_the_role_by_which_batch_runs_jobs_is_made(is_there: bool, scripts: Path, aws: AwsRecorder) -> None:
-    """Once in an account; what cannot be made is told, and the deployment goes on."""
+    """deploy_stack.sh creates Batch's ECS role if it is missing, and continues if that is refused."""
     deployable(aws)
     role = {"Path": "/", "RoleName": "AWSServiceRoleForECS", "RoleId": "1", "Arn": "role", "CreateDate": EARLIER}
     if is_there:
@@ -247,14 +247,14 @@ def test_the_role_by_which_batch_runs_jobs_is_made(is_there: bool, scripts: Path
 
 @pytest.mark.parametrize("operation", sorted({*DEPLOYING, "DescribeStackEvents"}))
 def test_a_call_that_deploy_stack_may_not_make_is_told(operation: str, scripts: Path, aws: AwsRecorder) -> None:
-    """AWS's own words are shown, the exit is 1, and nothing is executed after a refusal."""
+    """If AWS refuses a call, the operator gets AWS's message and exit 1, and no change set is executed after it."""
     deployable(aws)
     if operation == "DescribeStackEvents":
         aws.answer("DescribeStacks", stack("CREATE_COMPLETE"), stack("UPDATE_ROLLBACK_COMPLETE"))
     aws.refuse(operation)
     outcome = run(scripts / "deploy_stack.sh", "foundation", "ApiKeys=a-secret")
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    if operation != "DescribeChangeSet":  # of this one the aws command itself tells nothing but 'Status'
+    if operation != "DescribeChangeSet":  # here the aws command prints only the status
         assert f"you may not {operation}" in outcome.stderr
     assert "deploy_stack.sh: pmip-foundation was not deployed." in outcome.stderr
     assert SECRET_KEY not in outcome.stderr
@@ -265,7 +265,7 @@ def test_a_call_that_deploy_stack_may_not_make_is_told(operation: str, scripts: 
 
 @pytest.mark.parametrize("operation", sorted({*DELETING} - {"ListImports"}))
 def test_a_call_that_delete_stack_may_not_make_is_told(operation: str, scripts: Path, aws: AwsRecorder) -> None:
-    """AWS's own words are shown, the exit is 1, and what was not found is not deleted."""
+    """If AWS refuses a call, the operator gets AWS's message and exit 1; a stack that was not read is not deleted."""
     deletable(aws)
     aws.refuse(operation)
     outcome = run(scripts / "delete_stack.sh", "foundation")
@@ -283,7 +283,7 @@ WRONG += ["delete_stack.sh bucket", "delete_stack.sh foundation training"]
 
 @pytest.mark.parametrize("command", WRONG)
 def test_a_wrong_call_asks_aws_nothing(command: str, scripts: Path, aws: AwsRecorder) -> None:
-    """Exit 2, and the stages that there are stand in the message."""
+    """A wrong call ends with exit 2 before any request to AWS, and a missing or wrong stage gets the list of stages."""
     script, *words = command.split()
     outcome = run(scripts / script, *words)
     assert (outcome.returncode, outcome.stdout, aws.calls) == (2, "", [])
@@ -293,7 +293,7 @@ def test_a_wrong_call_asks_aws_nothing(command: str, scripts: Path, aws: AwsReco
 
 @pytest.mark.parametrize("words", [["deploy_stack.sh", "foundation"], ["delete_stack.sh", "foundation"]])
 def test_without_the_aws_command_one_line_says_so(words: list[str], scripts: Path, tmp_path: Path) -> None:
-    """Nothing else is needed to tell it."""
+    """Without the aws command, the operator gets exit 1 and the address of its installation."""
     for name in ("bash", "dirname", "basename", "awk", "sed", "grep"):
         (tmp_path / name).symlink_to(str(shutil.which(name)))
     outcome = run(scripts / words[0], *words[1:], PATH=str(tmp_path))
@@ -302,7 +302,7 @@ def test_without_the_aws_command_one_line_says_so(words: list[str], scripts: Pat
 
 
 def test_the_templates_fit_into_a_request() -> None:
-    """One of more than 51,200 bytes would have to be uploaded first; each has its stage in the help."""
+    """Each template is at most 51,200 bytes, so it needs no upload to S3, and the help names its stage."""
     shown = run("deploy_stack.sh", "--help").stdout
     for template in (ROOT / "scripts" / "cloudformation").glob("*.yml"):
         assert template.stat().st_size <= 51_200

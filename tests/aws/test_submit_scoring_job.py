@@ -1,4 +1,4 @@
-"""A scoring job submitted and followed by the real aws command, which talks to a recorder."""
+"""The script that submits and follows a scoring job by the real aws command, which talks to a recorder."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def queue(aws: AwsRecorder) -> AwsRecorder:
 
 
 def test_a_file_is_scored_by_a_plain_job(queue: AwsRecorder) -> None:
-    """Its states are shown, and the address of the results is the one thing on stdout."""
+    """The caller sees the job's states, and stdout holds only the address of the results."""
     outcome = run(SCRIPT, *FILES)
     assert (outcome.returncode, outcome.stdout) == (0, f"{FILES[1]}\n"), outcome.stderr
     shown = ["job job-1 scores 1 files", "RUNNABLE", "RUNNING", "SUCCEEDED"]
@@ -35,7 +35,7 @@ def test_a_file_is_scored_by_a_plain_job(queue: AwsRecorder) -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_folder_is_scored_by_one_child_a_file(queue: AwsRecorder, count: int, tmp_path: Path) -> None:
-    """An array of Batch has at least two children, so a single file is a plain job."""
+    """Each file of a folder gets its own child job; a single file is a plain job, since an array needs two children."""
     command(tmp_path, "python", f'case $1 in -) echo {count} ;; *) exec {os.environ["PYTHON"]} "$@" ;; esac')
     python = str(tmp_path / "python")
     outcome = run(SCRIPT, "s3://data/scoring/new/", "s3://data/scored/new/", PYTHON=python)
@@ -45,7 +45,7 @@ def test_a_folder_is_scored_by_one_child_a_file(queue: AwsRecorder, count: int, 
 
 
 def test_a_job_that_fails_ends_the_script_with_the_reason(queue: AwsRecorder) -> None:
-    """No address is printed."""
+    """If the job fails, the caller gets exit 1, the reason and the log group, and no address on stdout."""
     queue.answer("DescribeJobs", *described("FAILED"))
     outcome = run(SCRIPT, *FILES)
     assert (outcome.returncode, outcome.stdout) == (1, "")
@@ -57,6 +57,6 @@ def test_a_job_that_fails_ends_the_script_with_the_reason(queue: AwsRecorder) ->
     [[], FILES[:1], ["x.csv", FILES[1]], [FILES[0], "s3://data/training/x.csv"], ["s3://data/scoring/new/", FILES[1]]],
 )
 def test_a_wrong_call_submits_nothing(words: list[str], aws: AwsRecorder) -> None:
-    """Exit 2, where an address is not one that the job may read or write."""
+    """A call without two matching addresses under scoring/ and scored/ ends with exit 2 before any request to AWS."""
     outcome = run(SCRIPT, *words)
     assert (outcome.returncode, outcome.stdout, aws.calls) == (2, "", [])

@@ -1,4 +1,4 @@
-"""A training job submitted and followed by the real aws command, which talks to a recorder."""
+"""The script that submits and follows a training job by the real aws command, which talks to a recorder."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def runnable(aws: AwsRecorder) -> None:
 
 
 def test_a_job_is_submitted_and_followed_to_its_model(aws: AwsRecorder) -> None:
-    """Its states and each line of its log are shown once; the model id is the one thing on stdout."""
+    """The caller sees the job's states and each line of its log once, and stdout holds only the model id."""
     runnable(aws)
     outcome = run(SCRIPT, "SEED=1", 'TITLE=a "b", c')
     assert (outcome.returncode, outcome.stdout) == (0, f"{MODEL_ID}\n"), outcome.stderr
@@ -62,7 +62,7 @@ def test_a_job_is_submitted_and_followed_to_its_model(aws: AwsRecorder) -> None:
 
 
 def test_without_parameters_the_definitions_own_command_runs(aws: AwsRecorder) -> None:
-    """As the schedule runs it."""
+    """Without parameters, the job runs the command of its definition, as the scheduled job does."""
     runnable(aws)
     aws.answer("DescribeJobs", job("SUCCEEDED"))
     assert run(SCRIPT).returncode == 0
@@ -81,7 +81,7 @@ def test_without_parameters_the_definitions_own_command_runs(aws: AwsRecorder) -
 def test_a_job_that_fails_ends_the_script_as_it_ended(
     container: dict[str, Any], status: int, told: str, aws: AwsRecorder
 ) -> None:
-    """By the container's exit code if it has one, and with the reason; no model id is printed."""
+    """If a job fails, the script prints the reason and no model id, and exits with the container's code or 1."""
     runnable(aws)
     aws.answer("DescribeJobs", job("FAILED", "log/1", **container))
     aws.answer("GetLogEvents", lines("a", MODEL_ID, "the gate is shut"), lines("a"))
@@ -91,7 +91,7 @@ def test_a_job_that_fails_ends_the_script_as_it_ended(
 
 
 def test_a_job_that_waits_says_for_what(aws: AwsRecorder) -> None:
-    """The reason that Batch gives is shown when it changes, not only when the job has ended."""
+    """While a job waits, the caller sees Batch's reason each time it changes."""
     runnable(aws)
     reasons = ("CAPACITY:X - full", "CAPACITY:X - full", "MISCONFIGURATION:Y - too large")
     aws.answer("DescribeJobs", *(job("RUNNABLE", why=why) for why in reasons), job("SUCCEEDED"))
@@ -101,7 +101,7 @@ def test_a_job_that_waits_says_for_what(aws: AwsRecorder) -> None:
 
 
 def test_each_attempt_has_its_own_log(aws: AwsRecorder) -> None:
-    """The end of the first is still shown when the second begins."""
+    """The caller sees the whole log of the first attempt, then that of the second one."""
     runnable(aws)
     aws.answer("DescribeJobs", job("RUNNING", "log/1"), job("RUNNING", "log/2"), job("SUCCEEDED", "log/2"))
     first = [lines("a", "one"), lines("b", "one ends"), lines("b")]
@@ -115,7 +115,7 @@ def test_each_attempt_has_its_own_log(aws: AwsRecorder) -> None:
 
 
 def test_a_log_that_may_not_be_read_is_told_once(aws: AwsRecorder) -> None:
-    """The job is followed all the same, without a model id in the end."""
+    """A caller who may not read the log sees one refusal, and the script follows the job without a model id."""
     runnable(aws)
     aws.refuse("GetLogEvents")
     outcome = run(SCRIPT)
@@ -135,7 +135,7 @@ def test_a_log_that_may_not_be_read_is_told_once(aws: AwsRecorder) -> None:
     ],
 )
 def test_a_call_that_may_not_be_made_is_told(operation: str, told: str, aws: AwsRecorder) -> None:
-    """AWS's own words are shown, and whether there is a job."""
+    """If AWS refuses a call, the caller sees AWS's message and whether a job was submitted."""
     runnable(aws)
     aws.refuse(operation)
     outcome = run(SCRIPT)
@@ -146,7 +146,7 @@ def test_a_call_that_may_not_be_made_is_told(operation: str, told: str, aws: Aws
 
 
 def test_a_job_that_batch_forgot_is_told(aws: AwsRecorder) -> None:
-    """It is not followed for ever."""
+    """If Batch no longer knows the job, the script says so and ends."""
     runnable(aws)
     aws.answer("DescribeJobs", {"jobs": []})
     assert run(SCRIPT).stderr.endswith("Batch no longer knows job job-1\n")
@@ -154,14 +154,14 @@ def test_a_job_that_batch_forgot_is_told(aws: AwsRecorder) -> None:
 
 @pytest.mark.parametrize("words", [["SEED"], ["--seed", "1"], ["=1"], ["SEED=1", "2"]], ids=" ".join)
 def test_a_wrong_call_submits_nothing(words: list[str], aws: AwsRecorder) -> None:
-    """Exit 2."""
+    """An argument that is not NAME=VALUE ends with exit 2 before any request to AWS."""
     outcome = run(SCRIPT, *words)
     assert (outcome.returncode, outcome.stdout, aws.calls) == (2, "", [])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_the_job_alone(number: signal.Signals, aws: AwsRecorder, tmp_path: Path) -> None:
-    """The message says that it goes on, and how to end it."""
+    """After Ctrl-C or SIGTERM, the script says that the job continues and how to end it, and leaves no files."""
     runnable(aws)
     aws.answer("DescribeJobs", job("RUNNING"))
     words = ["bash", str(ROOT / "scripts" / SCRIPT)]

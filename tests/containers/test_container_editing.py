@@ -1,4 +1,4 @@
-"""The short loop: edit on the host, run in the container, on a real engine."""
+"""Edits on the host that take effect in the training container, on a real engine."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from websocket import WebSocket, create_connection
 
 @pytest.fixture
 def text_module(project: Path) -> Iterator[Path]:
-    """Let a test edit the package, and undo it."""
+    """Return a module of the package that a test may edit; undo the edit afterwards."""
     path = project / "pmip" / "text.py"
     kept = path.read_text()
     yield path
@@ -25,14 +25,14 @@ def text_module(project: Path) -> Iterator[Path]:
 
 
 def test_an_edit_of_the_package_is_what_the_container_imports(text_module: Path, training: Callable[..., str]) -> None:
-    """The installation is editable: neither a build nor an installation comes between."""
+    """An edit of the package is in effect in the next container, without a build or an installation."""
     text_module.write_text(text_module.read_text() + "\n\ndef added() -> str:\n    return 'edited on the host'\n")
     shown = training("-c", "cd / && python -c 'import pmip.text; print(pmip.text.added())'")
     assert shown == "edited on the host\n"
 
 
 class Jupyter:
-    """The Jupyter server of a container, spoken to as its pages do."""
+    """A client of the Jupyter server in a container that makes the same requests as Jupyter's pages."""
 
     def __init__(self, port: int, token: str) -> None:
         self.address = f"127.0.0.1:{port}"
@@ -65,12 +65,12 @@ def jupyter(start: Start, tmp_path: Path) -> Jupyter:
     log = tmp_path / "0.log"
     wait_for(lambda: "/tree?token=" in log.read_text(), 60)
     jupyter = Jupyter(port, re.findall(r"token=(\w+)", log.read_text())[0])
-    wait_for(jupyter.is_up, 60)  # it tells its address a moment before it listens
+    wait_for(jupyter.is_up, 60)  # it prints its address a moment before it listens
     return jupyter
 
 
 def test_a_notebook_saved_on_either_side_is_there_on_the_other(jupyter: Jupyter, project: Path) -> None:
-    """What Jupyter saves in the container is a file of the host, and what the host writes is what Jupyter opens."""
+    """A notebook that Jupyter saves belongs to the host's user, and Jupyter opens what the host writes."""
     cell = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "from the container"}
     notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     jupyter("PUT", "contents/mine.ipynb", {"type": "notebook", "content": notebook})

@@ -1,4 +1,4 @@
-"""What the container scripts say and do, seen by a docker command that only notes how it was called."""
+"""What the container scripts print and do, tested with a docker command that only records its calls."""
 
 import base64
 import os
@@ -35,7 +35,7 @@ def bin_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def calls(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in for docker and aws: a file that gets each call, and what docker login is given on stdin."""
+    """Replace docker and aws; return the file of their calls, beside which the input of docker login is kept."""
     file = bin_dir.parent / "calls"
     note = f'echo "docker $*" >>{file}; echo "$BUILDX_NO_DEFAULT_ATTESTATIONS" >>{file}.attestations'
     command(bin_dir, "docker", f'{note}; if [ "$1" = login ]; then cat >>{file}.password; fi; [ "$1" != manifest ]')
@@ -46,7 +46,7 @@ def calls(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clone the project: a push wants a checkout without changes."""
+    """Clone the project, because a push needs a checkout without changes."""
     folder = tmp_path_factory.mktemp("clone") / "pmip"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True, timeout=60)
     return folder
@@ -56,7 +56,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_without_an_engine_each_says_so_in_one_line(
     arguments: tuple[str, ...], bin_dir: Path, tmp_path: Path, clone: Path
 ) -> None:
-    """No engine that answers, and no docker command at all: exit 1 before anything is made."""
+    """Without a docker command or an engine, each script ends with exit 1 and one line before it creates anything."""
     for name in ("bash", "dirname", "basename", "awk", "git"):
         (bin_dir / name).symlink_to(str(shutil.which(name)))
     script = clone / "scripts" / arguments[0]
@@ -73,7 +73,7 @@ def test_without_an_engine_each_says_so_in_one_line(
 
 @pytest.mark.parametrize("script", RUN)
 def test_an_image_that_is_missing_is_not_looked_for_elsewhere(script: str, bin_dir: Path, tmp_path: Path) -> None:
-    """On Docker Hub its name is anybody's: one line says how to build it."""
+    """A missing image is not run from Docker Hub, where anybody may own its name, and one line says how to build it."""
     command(bin_dir, "docker", f'echo "$*" >>{tmp_path}/calls; [ "$1" != image ]')
     outcome = run(script, PATH=f"{bin_dir}:{os.environ['PATH']}", DATA_DIR=str(tmp_path))
     assert outcome.returncode == 1
@@ -85,7 +85,7 @@ def test_an_image_that_is_missing_is_not_looked_for_elsewhere(script: str, bin_d
 
 @pytest.mark.parametrize("script", RUN)
 def test_settings_and_credentials_pass_by_name(script: str, calls: Path, tmp_path: Path) -> None:
-    """No value stands on docker's command line or is printed; what names this machine's addresses stays here."""
+    """Settings and credentials reach docker by name without a value, and this machine's HOST and PORT do not."""
     secrets = dict.fromkeys(("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "API_KEYS"), SECRET)
     settings = {"ENVIRONMENT": "staging", "BUCKET": "pmip-test", "HOST": "0.0.0.0", "MAX_COMMENTS": "7"}  # noqa: S104
     ports = {"PORT": str(free_port()), "JUPYTER_PORT": str(free_port())}
@@ -104,7 +104,7 @@ def test_settings_and_credentials_pass_by_name(script: str, calls: Path, tmp_pat
 
 @pytest.mark.parametrize("script", RUN)
 def test_credentials_of_a_program_are_handed_over(script: str, bin_dir: Path, calls: Path, tmp_path: Path) -> None:
-    """What a credential_process of this machine gives passes by name; caches of short-lived ones can be written."""
+    """Credentials of a credential_process pass by name, and the container can write the cache of `aws login`."""
     credentials = f"AWS_ACCESS_KEY_ID=me\nAWS_SECRET_ACCESS_KEY={SECRET}\nAWS_SESSION_TOKEN={SECRET} ="
     export = f'[ "$2" = get ] && echo a-program || printf "%s\\n" "{credentials}"'
     command(bin_dir, "aws", export)
@@ -123,7 +123,7 @@ def test_credentials_of_a_program_are_handed_over(script: str, bin_dir: Path, ca
 
 @pytest.mark.parametrize(("script", "setting"), list(zip(RUN, ("JUPYTER_PORT", "PORT"), strict=True)))
 def test_a_port_in_use_is_told(script: str, setting: str, calls: Path, tmp_path: Path) -> None:
-    """A server is not started without its port, a command does without; a script of the project needs none."""
+    """A server does not start if its port is in use; a command runs without the port, and a message says so."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -140,7 +140,7 @@ def test_a_port_in_use_is_told(script: str, setting: str, calls: Path, tmp_path:
     "arguments", [[], ["--dry-run"], ["https://a/b"], ["a/b:latest"], ["a/b", "c/d"], ["--help-me"]]
 )
 def test_a_wrong_call_pushes_nothing(script: str, arguments: list[str], calls: Path, tmp_path: Path) -> None:
-    """Exit 2 before docker is asked for anything."""
+    """A wrong call of a push script ends with exit 2 before docker is called."""
     outcome = run(script, *arguments, DATA_DIR=str(tmp_path))
     assert (outcome.returncode, outcome.stdout) == (2, "")
     assert not calls.exists()
@@ -150,7 +150,7 @@ def test_a_wrong_call_pushes_nothing(script: str, arguments: list[str], calls: P
 def test_a_push_is_of_the_commit_and_of_latest(
     script: str, image: str, calls: Path, clone: Path, aws: AwsRecorder
 ) -> None:
-    """AWS's password goes to docker by a pipe; the name in the registry is the one thing on stdout."""
+    """A push tags the commit and latest; AWS's password is never shown, and stdout holds only the image's name."""
     revision = revision_of(clone)
     token = base64.b64encode(f"AWS:{SECRET}".encode()).decode()
     aws.answer("GetAuthorizationToken", {"authorizationData": [{"authorizationToken": token}]})
@@ -167,7 +167,7 @@ def test_a_push_is_of_the_commit_and_of_latest(
 
 
 def test_without_the_password_nothing_is_pushed(calls: Path, clone: Path, aws: AwsRecorder) -> None:
-    """The message of aws says why it gives none."""
+    """If AWS refuses the registry's password, nothing is pushed, and the operator reads AWS's message."""
     aws.refuse("GetAuthorizationToken")
     refused = run(clone / "scripts" / "push_api_image.sh", REPOSITORY)
     assert (refused.returncode, "you may not GetAuthorizationToken" in refused.stderr) == (1, True)
@@ -176,14 +176,14 @@ def test_without_the_password_nothing_is_pushed(calls: Path, clone: Path, aws: A
 
 @pytest.mark.parametrize("script", BUILD)
 def test_images_are_built_without_attestations(script: str, calls: Path, tmp_path: Path) -> None:
-    """A builder that would add them by default is told not to: Lambda takes no index of manifests."""
+    """Images are built without attestations, because Lambda does not accept an index of manifests."""
     assert run(script, DATA_DIR=str(tmp_path)).returncode == 0
     assert "docker build" in calls.read_text()
     assert {*Path(f"{calls}.attestations").read_text().split()} == {"1"}
 
 
 def test_an_image_that_is_in_the_registry_stays(bin_dir: Path, calls: Path, clone: Path) -> None:
-    """The image of a commit that was pushed before is not pushed over: its name is printed, and nothing is done."""
+    """A commit's image that is already in the registry is not pushed again, and its name is printed."""
     command(bin_dir, "docker", f'echo "docker $*" >>{calls}; if [ "$1" = login ]; then cat >/dev/null; fi')
     outcome = run(clone / "scripts" / "push_api_image.sh", REPOSITORY)
     assert (outcome.returncode, outcome.stdout) == (0, f"{REPOSITORY}:{revision_of(clone)}\n"), outcome.stderr
@@ -191,7 +191,7 @@ def test_an_image_that_is_in_the_registry_stays(bin_dir: Path, calls: Path, clon
 
 
 def test_a_dry_run_prints_the_commands_alone(calls: Path, clone: Path) -> None:
-    """What a push would do stands on stdout, and none of it is done; other registries need no login."""
+    """A dry run prints the commands of a push and runs none; registries other than AWS's get no login."""
     outcome = run(clone / "scripts" / "push_api_image.sh", "--dry-run", REPOSITORY)
     words = [line.split()[:2] for line in outcome.stdout.splitlines()]
     assert outcome.stdout.startswith("aws ecr get-login-password --region eu-west-1 | docker login ")
@@ -202,7 +202,7 @@ def test_a_dry_run_prints_the_commands_alone(calls: Path, clone: Path) -> None:
 
 
 def test_changes_that_are_not_committed_are_not_pushed(calls: Path, tmp_path: Path, clone: Path) -> None:
-    """An image is pushed by its commit, so that a model's lineage can be found again."""
+    """A checkout with uncommitted changes is not pushed, because a model's lineage names a commit."""
     changed = tmp_path / "changed"
     subprocess.run(["git", "clone", "--quiet", str(clone), str(changed)], check=True, timeout=60)
     (changed / "setup.py").write_text("")
@@ -223,14 +223,14 @@ def server() -> Iterator[int]:
 
 
 def forward(address: str, port: int, pid: int) -> subprocess.CompletedProcess[str]:
-    """Forward another address of this machine to a port of 127.0.0.1 while a process is there."""
+    """Forward a port of another address of this machine to the same server on 127.0.0.1 while a process lives."""
     words = [sys.executable, str(ROOT / "scripts" / "forward_port.py"), address, str(port), str(pid)]
     return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the loopback has one address only")
 def test_a_port_is_forwarded_while_its_process_lives(server: int) -> None:
-    """The caller goes on at once, and what it started ends with the process, not with the caller."""
+    """A forwarded port answers while its process lives, also after the caller has continued, and then closes."""
     with subprocess.Popen(["sleep", "60"]) as process:
         forwarded = int(forward("127.0.0.2", server, process.pid).stdout)
         with socket.create_connection(("127.0.0.2", forwarded), timeout=10) as client:
@@ -244,5 +244,5 @@ def test_a_port_is_forwarded_while_its_process_lives(server: int) -> None:
 
 @pytest.mark.parametrize("address", ["", "0.0.0.0", "::", "192.0.2.77", "name"])  # noqa: S104
 def test_nothing_is_forwarded_to_the_network(address: str, server: int) -> None:
-    """All addresses, no address and another machine's are refused."""
+    """Forwarding is refused for all addresses, no address, a name and the address of another machine."""
     assert forward(address, server, os.getpid()).returncode == 1

@@ -1,4 +1,4 @@
-"""The images and the containers that the scripts make of them, on a real engine."""
+"""The images, and the containers that the scripts run from them, on a real engine."""
 
 import gzip
 import io
@@ -38,7 +38,7 @@ GZIP = b"\x1f\x8b"
 
 
 def found_in(file: IO[bytes], texts: set[bytes]) -> set[bytes]:
-    """Return which of the texts a file holds, however large it is."""
+    """Return which of the texts a file holds; the file may be larger than the memory."""
     found: set[bytes] = set()
     tail = b""
     while chunk := file.read(2**24):
@@ -65,7 +65,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
 
 
 def test_what_is_pushed_is_one_manifest(registry: str, project: Path, images: str) -> None:
-    """Lambda takes no index of several."""
+    """A pushed image is a single manifest, because Lambda does not accept an index of several."""
     pushed = run(project / "scripts" / "push_api_image.sh", f"{registry}/pmip_api", timeout=600, **IMAGES)
     assert pushed.stdout == f"{registry}/pmip_api:{images}\n"
     kinds = {"Accept": ", ".join((*MANIFESTS, "application/vnd.oci.image.index.v1+json"))}
@@ -76,7 +76,7 @@ def test_what_is_pushed_is_one_manifest(registry: str, project: Path, images: st
 
 
 def test_no_credential_and_no_stray_file_is_in_history_or_layers(images: str, project: Path) -> None:
-    """Neither the builder's environment nor what lay about in the project is anywhere, deleted files included."""
+    """No layer or history of the API image holds the builder's credentials or stray files, even if deleted later."""
     known = (project / "pmip" / "__init__.py").read_bytes().splitlines()[0]
     found = set()
     with (
@@ -100,7 +100,7 @@ def test_no_credential_and_no_stray_file_is_in_history_or_layers(images: str, pr
     ],
 )
 def test_an_image_holds_what_it_needs_and_no_more(image: str, code: set[str], images: str) -> None:
-    """No build tools, no git, no caches; of the project only what runs, readable by anybody."""
+    """Each image holds only the code that it runs, readable by everybody, without build tools, git or caches."""
     look = (
         "ls -A; command -v gcc cc make git; find . ! -perm -a+r; find /root/.cache /tmp -mindepth 1 2>/dev/null; true"
     )
@@ -108,7 +108,7 @@ def test_an_image_holds_what_it_needs_and_no_more(image: str, code: set[str], im
 
 
 def test_the_api_image_has_no_library_of_training(images: str) -> None:
-    """What can run a pickle or a notebook is not there, and TRUST_PICKLES ends at the start with how to get it."""
+    """The API image cannot run pickles or notebooks; TRUST_PICKLES ends it with a line about the build that can."""
     names = ("joblib", "jupyter_server", "nbconvert", "numpy", "pandas", "papermill", "pip", "scipy", "sklearn")
     code = f"from importlib.util import find_spec; print(*filter(find_spec, {names}))"
     assert docker("run", "--rm", "--entrypoint", "python", API, "-c", code) == ""
@@ -119,7 +119,7 @@ def test_the_api_image_has_no_library_of_training(images: str) -> None:
 
 
 def test_an_edit_is_built_within_15_seconds(project: Path, images: str) -> None:
-    """Neither the package nor the notebook has the libraries installed anew."""
+    """After an edit of the package and the notebook, the training image is built within 15 seconds."""
     edited = [project / "pmip" / "text.py", project / "notebooks" / "model-training.ipynb"]
     kept = [path.read_text() for path in edited]
     try:
@@ -138,7 +138,7 @@ def test_an_edit_is_built_within_15_seconds(project: Path, images: str) -> None:
 
 @pytest.fixture
 def hosted(images: str, artifact: Artifact, tmp_path: Path) -> Iterator[tuple[str, int]]:
-    """Run the API image by itself, as its own user and without any right; its container and port."""
+    """Run the API image as its own user without any rights; return its container and port."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "model.pkl").write_bytes(artifact.model)
@@ -151,7 +151,7 @@ def hosted(images: str, artifact: Artifact, tmp_path: Path) -> Iterator[tuple[st
 
 
 def test_it_serves_without_rights_a_model_that_another_user_wrote(hosted: tuple[str, int]) -> None:
-    """A read-only root, no capability, a mounted data folder: it is healthy and gives the two classes."""
+    """Without any rights and on a read-only root, the API serves a mounted model and is reported healthy."""
     container, port = hosted
     wait_for(lambda: ask(port, "/readiness").status == 200, 30)
     assert ask(port, "/predict", EXAMPLE).body == {"result": [{"class": 1}, {"class": 0}]}
@@ -159,7 +159,7 @@ def test_it_serves_without_rights_a_model_that_another_user_wrote(hosted: tuple[
 
 
 def test_it_stops_within_5_seconds(hosted: tuple[str, int]) -> None:
-    """SIGTERM reaches gunicorn, which ends as it does outside of a container."""
+    """`docker stop` ends the API within 5 seconds with exit 0."""
     container, _port = hosted
     begun = time.monotonic()
     docker("stop", container)
@@ -168,7 +168,7 @@ def test_it_stops_within_5_seconds(hosted: tuple[str, int]) -> None:
 
 
 def test_it_keeps_its_models_where_a_beanstalk_host_lets_it(images: str, artifact: Artifact, tmp_path: Path) -> None:
-    """The folder that the bundle has made and mounted is filled by the image's user, and closed to others."""
+    """The image's user fills the cache folder of a Beanstalk host, which other users cannot read."""
     bundle = yaml.safe_load((ROOT / "scripts" / "beanstalk" / ".ebextensions" / "pmip.config").read_text())
     [volume] = json.loads((ROOT / "Dockerrun.aws.json").read_text())["Volumes"]
     [(name, value)] = bundle["option_settings"]["aws:elasticbeanstalk:application:environment"].items()
@@ -193,7 +193,7 @@ def test_it_keeps_its_models_where_a_beanstalk_host_lets_it(images: str, artifac
 
 
 def test_the_api_image_is_a_lambda_function(images: str, artifact: Artifact, tmp_path: Path) -> None:
-    """By Lambda's entry point, with nothing to write to but /tmp and without /dev/shm, it answers an event."""
+    """The API image answers an event by Lambda's entry point, without /dev/shm and with only /tmp to write to."""
     (tmp_path / "model.pkl").write_bytes(artifact.model)
     api = ROOT / "tests" / "support" / "runtime_api.py"
     mounts = ("--volume", f"{tmp_path}:/usr/src/app/data:ro", "--volume", f"{api}:/runtime_api.py:ro")
@@ -208,13 +208,13 @@ def test_the_api_image_is_a_lambda_function(images: str, artifact: Artifact, tmp
 
 
 def test_the_training_image_needs_no_mount(images: str) -> None:
-    """Its own user can write where a run keeps its report and its model: it prints the model id."""
+    """The training image runs without any mount, and prints the model id."""
     assert is_model_id(docker("run", "--rm", TRAINING, "scripts/train.sh", *QUICK, timeout=300).splitlines()[-1])
 
 
 @pytest.fixture
 def other_user(tmp_path: Path) -> dict[str, str]:
-    """Let the scripts be called by a user who is not root, with a data folder of his own."""
+    """Return settings by which the scripts run as a user who is not root and owns the data folder."""
     folder = tmp_path / "data"
     folder.mkdir()
     if os.getuid():
@@ -234,7 +234,7 @@ def gate(s3: dict[str, str]) -> Iterator[S3Proxy]:
 def test_a_training_run_that_is_stopped_leaves_no_half_version(
     bucket: S3Storage, gate: S3Proxy, start: Start, other_user: dict[str, str]
 ) -> None:
-    """Stopped between metadata.json and model.pkl, it ends in the time that it is given, and without a version."""
+    """A run stopped between metadata.json and model.pkl ends within 12 seconds and leaves no version."""
     seed(bucket, SAMPLE, "20260101")
     settings = {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "AWS_ENDPOINT_URL": gate.endpoint} | other_user
     training = start("run_training_container.sh", "scripts/train.sh", *QUICK, **settings)
@@ -251,7 +251,7 @@ def test_a_training_run_that_is_stopped_leaves_no_half_version(
 def test_the_api_takes_up_what_the_training_container_publishes(
     bucket: S3Storage, start: Start, training: Callable[..., str], other_user: dict[str, str], images: str
 ) -> None:
-    """An API container without a model; a training run; the two classes. What the run writes is the caller's."""
+    """An API container without a model serves what a training container publishes, whose files belong to the caller."""
     seed(bucket, SAMPLE, "20260101")
     port = free_port(20_000, 30_000)
     settings = {"ENVIRONMENT": "staging", "BUCKET": f"s3://{bucket.bucket}", "MODEL_POLL_SECONDS": "1"} | other_user
@@ -273,7 +273,7 @@ def test_the_api_takes_up_what_the_training_container_publishes(
 def test_dev_fetches_the_newest_model_of_staging_or_says_how_to_make_one(
     bucket: S3Storage, artifact: Artifact, start: Start, tmp_path: Path
 ) -> None:
-    """Without a bucket the API waits for a local model; with one it serves staging's newest."""
+    """In dev, the API without a bucket says how to train a model, and with a bucket serves staging's newest."""
     (tmp_path / "data").mkdir()
     settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port(20_000, 30_000)), "WEB_CONCURRENCY": "1"}
     waiting = start("run_api_container.sh", **settings)
@@ -293,7 +293,7 @@ def test_dev_fetches_the_newest_model_of_staging_or_says_how_to_make_one(
 def test_a_profile_of_the_caller_works_in_containers(
     script: str, project: Path, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """~/.aws is there for reading, AWS_PROFILE chooses from it, and the cache of short-lived credentials is renewed."""
+    """A container can use AWS_PROFILE from the read-only ~/.aws, and can write only the credentials' cache there."""
     monkeypatch.delenv("AWS_CONFIG_FILE")
     monkeypatch.delenv("AWS_SHARED_CREDENTIALS_FILE")
     (tmp_path / ".aws" / "login" / "cache").mkdir(parents=True)
@@ -313,7 +313,7 @@ def test_a_profile_of_the_caller_works_in_containers(
 
 
 def test_the_quick_start_in_containers_answers(project: Path, images: str, tmp_path: Path) -> None:
-    """The same loop and the same answer as in .venv, on a zip file from anywhere."""
+    """The quick start in containers trains on a zip file from any folder and prints the example's answer."""
     with zipfile.ZipFile(tmp_path / "comments.zip", "w") as archive:
         for path in SAMPLE:
             archive.write(path, path.name)

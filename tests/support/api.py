@@ -1,4 +1,4 @@
-"""What tests of the running API share: starting it, asking it, asking it without a pause."""
+"""Helpers of the tests that need a running API: start it, send requests, and send them without a pause."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class Reply:
 
 
 def ask(port: int, path: str, payload: object = None, key: str = "", **headers: str) -> Reply:
-    """Send one request, with a JSON body if there is a payload, and with an API key if there is one."""
+    """Send one request, as JSON if there is a payload, and with the API key if one is given."""
     data = None if payload is None else json.dumps(payload).encode()
     headers |= {"X-API-Key": key} if key else {}
     request = urllib.request.Request(
@@ -48,7 +48,7 @@ def ask(port: int, path: str, payload: object = None, key: str = "", **headers: 
 
 
 def wait_for(what: Callable[[], bool], seconds: float) -> float:
-    """Ask again until it is so; return how long it took."""
+    """Call `what` until it returns True; return the seconds that it took."""
     start = time.monotonic()
     while not what():
         assert time.monotonic() - start < seconds, f"not within {seconds} s"
@@ -75,13 +75,13 @@ def served(port: int) -> str:
 
 
 def last_error(port: int) -> str | None:
-    """Return what an API says of the newest version that it could not take up."""
+    """Return the API's report about the newest version that it could not load, or None."""
     error: str | None = ask(port, "/model-info").body["result"]["last_error"]
     return error
 
 
 def pss(master: int) -> float:
-    """Return the megabytes of all processes together, each shared page counted once; 0 where nobody can tell."""
+    """Return the megabytes of all processes together, with each shared page counted once; 0 where unknown."""
     processes = [psutil.Process(master), *psutil.Process(master).children(recursive=True)]
     return sum(getattr(process.memory_full_info(), "pss", 0) for process in processes) / 2**20
 
@@ -100,9 +100,9 @@ def running_api(
     stderr: int = subprocess.STDOUT,
     **environ: str,
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Run the API by its one start command, from when it serves a model; it has to end well, or by a signal.
+    """Run the API by its start command until the block ends; the block begins when `until` accepts the port.
 
-    Its log is in the folder. `until` tells otherwise, of a port, what to wait for.
+    Its log is in the folder. It gets SIGTERM at the end, and its exit status has to be `ends_with`.
     """
     port = int(environ.get("PORT", free_port(20_000, 30_000)))
     settings = {"PORT": str(port), "DATA_DIR": str(folder), "MODEL_CACHE_DIR": str(folder / "cache")} | environ
@@ -127,7 +127,7 @@ class Answered(NamedTuple):
 
 @dataclass
 class Load:
-    """Four clients that ask without a pause, and remember every answer."""
+    """Four clients that send requests without a pause and keep every answer."""
 
     port: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -151,14 +151,14 @@ class Load:
             try:
                 reply = ask(self.port, "/predict", EXAMPLE, **self.headers)
                 status, model_id = reply.status, reply.headers["X-Model-Id"]
-            except (OSError, HTTPException) as error:  # a refused or broken connection is a lost request
+            except (OSError, HTTPException) as error:  # a refused or broken connection loses the request
                 status, model_id = 0, str(error)
             now = time.monotonic()
             self.answers.append(Answered(now, now - start, status, model_id))
 
 
 def figures_in(text: str) -> dict[str, float]:
-    """Read all figures, by name and labels in the order of the alphabet."""
+    """Return the metrics of a page as {name{labels}: value}, with the labels in alphabetical order."""
     found = {}
     for name, labels, value in re.findall(r"^(\w+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE):
         found[name + (f"{{{','.join(sorted(labels.split(',')))}}}" if labels else "")] = float(value)

@@ -1,7 +1,7 @@
-"""Disguises of a comment that a person still reads, as senders of spam use them, to try a model with.
+"""Disguises of comments that a person can still read, as senders of spam use them, to test a model.
 
-`NAMED` are those that `pmip.text` and the training take into account; nothing in the package was written with a view to
-those in `UNSEEN`, which is to stay so. Links, mail addresses and tags stay as they are: a sender needs them to work.
+`pmip.text` and the training take the disguises in `NAMED` into account. Nothing in the package may be written for those
+in `UNSEEN`. Links, mail addresses and tags are not changed, because a sender needs them to work.
 """
 
 import html
@@ -19,7 +19,7 @@ Attack = Callable[[str, Random], str]
 
 
 def attacked(comment: str, name: str, seed: int = 0) -> str:
-    """Return the comment in the disguise of that name; the same for the same seed."""
+    """Return the comment in the named disguise; the same seed gives the same result."""
     random, attack = Random(f"{name} {seed} {comment}"), (NAMED | UNSEEN)[name]
     parts = _LEFT_ALONE.split(html.unescape(html.unescape(comment)))
     parts[::2] = [attack(part, random) for part in parts[::2]]
@@ -27,7 +27,7 @@ def attacked(comment: str, name: str, seed: int = 0) -> str:
 
 
 def _by_letter(tables: Iterable[dict[str, str]], share: float = 1.0) -> Attack:
-    """Put look-alikes in place of letters; where there are several tables, one is drawn for each passage."""
+    """Return an attack that replaces letters by look-alikes; each passage uses one of the tables."""
     tables = list(tables)
 
     def attack(text: str, random: Random) -> str:
@@ -46,7 +46,7 @@ def _table(letters: str, others: str) -> dict[str, str]:
 
 
 def _alphabet(capital: int, small: int) -> dict[str, str]:
-    """Return the letters of an alphabet whose A and a have these code points."""
+    """Map A-Z and a-z to the letters that follow these two code points."""
     capitals = {chr(65 + i): chr(capital + i) for i in range(26)}
     return capitals | {chr(97 + i): chr(small + i) for i in range(26)}
 

@@ -1,4 +1,4 @@
-"""An endpoint on the loopback for the real aws command: it notes each call, and answers what a test scripted."""
+"""A local endpoint for the real aws command, which records each call and returns the answers that a test scripted."""
 
 import json
 import os
@@ -22,7 +22,7 @@ MODELS = botocore.session.get_session()
 
 
 class Call(NamedTuple):
-    """A request as the service would understand it; parameters of the query protocol keep their flat names."""
+    """One request as the service would parse it; parameters of the query protocol keep their flat names."""
 
     operation: str
     parameters: dict[str, Any]
@@ -37,7 +37,7 @@ Answer = dict[str, Any] | Refusal
 
 
 class AwsRecorder(ThreadingHTTPServer):
-    """Answers each operation by its scripted answers in turn, and by the last one from then on."""
+    """Returns each scripted answer of an operation once, and the last one from then on."""
 
     daemon_threads = True
 
@@ -52,15 +52,15 @@ class AwsRecorder(ThreadingHTTPServer):
         return [call.operation for call in self.calls]
 
     def parameters(self, operation: str) -> list[dict[str, Any]]:
-        """Return what an operation was called with, each time."""
+        """Return the parameters of each call of an operation."""
         return [call.parameters for call in self.calls if call.operation == operation]
 
     def answer(self, operation: str, *answers: Answer) -> None:
-        """Script an operation's answers; one without is refused."""
+        """Script the answers of an operation; an operation without answers is refused."""
         self._answers[operation] = list(answers)
 
     def refuse(self, operation: str) -> None:
-        """Let an operation fail as for a person without the right to it."""
+        """Script a refusal, as for a person who has no right to the operation."""
         self.answer(operation, Refusal("AccessDeniedException", f"you may not {operation}"))
 
     def next_answer(self, call: Call) -> Answer:
@@ -75,7 +75,7 @@ class _Handler(Handler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        # Credential=KEY/DAY/REGION/SERVICE/aws4_request; a call without a signature renews those of 'aws login'.
+        # Credential=KEY/DAY/REGION/SERVICE/aws4_request; only the renewal of 'aws login' has no signature.
         _, _, region, signed, *_ = self.headers.get("Authorization", "//any/signin").split("/")
         self.server.regions.add(region)
         service = MODELS.get_service_model(signed)
@@ -88,7 +88,7 @@ class _Handler(Handler):
 
 
 def _call(service: ServiceModel, request: Handler, body: bytes) -> Call:
-    """Read a request by its protocol; of S3 only what an upload needs."""
+    """Parse a request by the protocol of its service; of S3, only uploads and lists are supported."""
     path = urlsplit(request.path).path
     match service.protocol:
         case "query":
@@ -110,7 +110,7 @@ def _call(service: ServiceModel, request: Handler, body: bytes) -> Call:
 
 
 def _rendered(operation: OperationModel, answer: Answer) -> str:
-    """Write an answer as the service would; a field that it does not have is a mistake of the test."""
+    """Write an answer as the service would; a field that the service does not have is an error."""
     xml = operation.service_model.protocol in ("query", "rest-xml")
     if isinstance(answer, Refusal):
         error = f"<Error><Code>{answer.code}</Code><Message>{answer.message}</Message></Error>"
@@ -137,9 +137,9 @@ def _xml(name: str, shape: Shape, value: Any) -> str:
 
 @pytest.fixture(scope="session")
 def aws_command(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the folder of an aws command that talks to AWS_ENDPOINT_URL: version 2 where it is, else version 1.
+    """Make a folder with an aws command that talks to AWS_ENDPOINT_URL: version 2 if installed, otherwise 1.
 
-    Versions before 2.13 know that variable as an argument only.
+    Versions before 2.13 accept this address only as an argument.
     """
     found = shutil.which("aws", path="/usr/local/bin:/usr/bin")
     if not found or "aws-cli/2" not in subprocess.check_output([found, "--version"], text=True, timeout=60):
@@ -154,7 +154,7 @@ def aws_command(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def aws(aws_command: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsRecorder]:
-    """Let the aws command that the scripts find talk to a recorder; a refusal is not tried again."""
+    """Let the scripts' aws command talk to a recorder; a refused call is not repeated."""
     with serving(AwsRecorder()) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{recorder.server_port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

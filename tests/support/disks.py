@@ -1,4 +1,4 @@
-"""Disks that are small, or that nothing can be written to: real ones, where root may mount them."""
+"""Real disks that are small or read-only, where root may mount them."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from conftest import without
 
 @contextmanager
 def disk(folder: Path, options: str) -> Iterator[Path]:
-    """Mount a disk in memory, such as one of `size=64k`; skips the test where this is not allowed."""
+    """Mount a disk in memory with options such as `size=64k`; skip the test where this is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"mode=0777,{options}", "pmip-test", str(folder)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -23,5 +23,5 @@ def disk(folder: Path, options: str) -> Iterator[Path]:
 
 
 def make_read_only(folder: Path) -> None:
-    """Let nobody write to a disk any more, root neither."""
+    """Remount a disk so that nobody can write to it, not even root."""
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)

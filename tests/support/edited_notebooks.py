@@ -1,4 +1,4 @@
-"""Runs the training notebook with some of its cells edited, as somebody would in Jupyter, by papermill."""
+"""Runs the training notebook by papermill with some cells edited, as a data scientist would edit them."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,7 @@ ANY_MODEL = {"MIN_ACCURACY": 0, "MIN_MCC": -1, "MIN_SPAM_CAUGHT": 0}
 
 
 def run_edited(folder: Path, edit: Callable[[Any], None], **parameters: Any) -> Any:
-    """Run the notebook on two files of the sample after `edit` saw each cell; return it with its outputs."""
+    """Pass each cell to `edit`, run the notebook on two files of the sample, and return it with its outputs."""
     training = folder / "training" / "20260101"
     training.mkdir(parents=True)
     for path in SAMPLE[:2]:

@@ -1,4 +1,4 @@
-"""AWS on this machine, as far as an emulator goes: stacks are made from the templates, and their policies enforced."""
+"""An emulator of AWS that creates stacks from the templates and enforces their policies."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from conftest import ROOT, free_port, seeded, without
 
 TEMPLATES = ROOT / "scripts" / "cloudformation"
 STAGES = ("foundation", "budget", "training", "serving", "lambda")
-PACKAGE = "ministack==1.5.33"  # it pins another botocore, and so gets an environment of its own
+PACKAGE = "ministack==1.5.33"  # it needs another botocore, so it gets its own environment
 ACCOUNT, REGION = "000000000000", "us-east-1"
 BUCKET = f"pmip-{ACCOUNT}-{REGION}"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 PLATFORMS = f"arn:aws:elasticbeanstalk:{REGION}::platform"
-# What a person has to give; all else has a default.
+# The parameters without a default.
 PARAMETERS = {
     "foundation": {},
     "budget": {"AlarmEmail": "a@example.com"},
@@ -31,7 +31,7 @@ PARAMETERS = {
     "serving": {"PlatformArn": f"{PLATFORMS}/Docker running on 64bit Amazon Linux 2023/4.7.1", "VersionLabel": "1"},
     "lambda": {"Image": f"{REGISTRY}/pmip_api:1"},
 }
-# The types that the emulator does not make, and what AWS answers to a Ref of each.
+# The resource types that the emulator cannot create, and the value of a Ref to each on AWS.
 NOT_EMULATED = {
     "AWS::Batch::ComputeEnvironment": f"arn:aws:batch:{REGION}:{ACCOUNT}:compute-environment/pmip",
     "AWS::Batch::JobQueue": f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/pmip-training",
@@ -43,14 +43,14 @@ NOT_EMULATED = {
 
 
 def template(stage: str) -> dict[str, Any]:
-    """Read a template, with CloudFormation's short forms, !Ref and the like, as their long forms."""
+    """Read a template, with CloudFormation's short forms, such as !Ref, written as their long forms."""
     from cfnlint.decode.cfn_yaml import load  # only the extra 'test-all' has it
 
     return json.loads(json.dumps(load(str(TEMPLATES / f"{stage}.yml"))))
 
 
 def with_stand_ins(body: dict[str, Any]) -> dict[str, Any]:
-    """Put a name in place of each resource that the emulator does not make."""
+    """Replace each resource that the emulator cannot create with a parameter that holds its name."""
     body["Outputs"] = {name: output for name, output in body["Outputs"].items() if "EndpointURL" not in str(output)}
     for name, resource in body["Resources"].items():
         if resource["Type"] in NOT_EMULATED:
@@ -60,7 +60,7 @@ def with_stand_ins(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_properties(body: dict[str, Any]) -> dict[str, Any]:
-    """Put the properties of what the emulator does not make among the outputs, with all names resolved."""
+    """Add the properties of resources that the emulator cannot create to the outputs, with references resolved."""
     for name, resource in body["Resources"].items():
         if resource["Type"] in NOT_EMULATED and "Condition" not in resource:
             body["Outputs"][f"{name}Properties"] = {"Value": {"Fn::ToJsonString": resource["Properties"]}}
@@ -68,7 +68,7 @@ def with_properties(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class Emulator:
-    """One account at a port of the loopback. Its root is asked, unless other credentials are given."""
+    """One account of the emulator; calls are made as its root unless other credentials are given."""
 
     def __init__(self, port: int, account: str = ACCOUNT) -> None:
         self.port, self.account = port, account
@@ -78,7 +78,7 @@ class Emulator:
         self._clients: dict[tuple[str, str], BaseClient] = {}
 
     def client(self, service: str, credentials: dict[str, str] | None = None) -> BaseClient:
-        """Return a client of a service, as root or with the credentials that STS or IAM answered."""
+        """Return a client of a service, as root or with credentials from STS or IAM."""
         given = credentials or {"AccessKeyId": self.account, "SecretAccessKey": "any"}
         known = (service, given["AccessKeyId"])
         if known not in self._clients:
@@ -118,7 +118,7 @@ class Emulator:
 
 
 def installed(package: str, name: str) -> Path:
-    """Return a program whose package has an environment of its own, made once on this machine; skip without it."""
+    """Install a package into its own environment, once per machine, and return its program; skip if impossible."""
     folder = Path(tempfile.gettempdir()) / f"pmip-{package.replace('==', '-')}-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
@@ -136,7 +136,7 @@ def installed(package: str, name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """Start the emulator, which enforces IAM, and make all stacks."""
+    """Start the emulator, which enforces IAM policies, and deploy all stacks."""
     port, folder = free_port(), tmp_path_factory.mktemp("cloud")
     environ = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "AUTH": "true", "HOME": str(folder)}
     with (folder / "log").open("w") as log:

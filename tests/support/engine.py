@@ -1,4 +1,4 @@
-"""What the tests of containers share: the engine, images that were really built, scripts that run them."""
+"""Helpers of the tests of containers: the engine, images built by the scripts, and scripts that run them."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, without
 from shell import revision_of, run
 
-# Names of their own: the developer's images stay. The latest of them stay too, so that the next build is short.
+# Own names, so that the developer's images stay. The test images tagged latest stay too, which shortens the next build.
 IMAGES = {"TRAINING_IMAGE": "pmip_test", "API_IMAGE": "pmip_api_test"}
 TRAINING, API = IMAGES.values()
 MARK = "a-credential-that-stays-outside"
@@ -27,7 +27,7 @@ def docker(*words: str, timeout: float = 120) -> str:
 
 @pytest.fixture(scope="session")
 def engine() -> None:
-    """Skip without an engine; fail instead where one has to be there."""
+    """Skip the test without an engine, or fail if REQUIRE_CONTAINERS=1."""
     try:
         docker("version")
     except (OSError, AssertionError) as error:
@@ -36,20 +36,20 @@ def engine() -> None:
 
 @pytest.fixture(scope="session")
 def project(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clone the project, and leave lying about what must not get into an image."""
+    """Clone the project, and add files that must not get into an image."""
     folder = tmp_path_factory.mktemp("clone") / "pmip"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True, timeout=60)
     for name in SECRET_FILES:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(MARK)
-    if (ROOT / ".venv").exists():  # the quick start would make one for its S3 server
+    if (ROOT / ".venv").exists():  # otherwise the quick start would create one
         (folder / ".venv").symlink_to(ROOT / ".venv")
     return folder
 
 
 @pytest.fixture(scope="session")
 def images(project: Path) -> Iterator[str]:
-    """Build both images by the script, with credentials in its environment; the commit by which they are tagged."""
+    """Build both images by the script with credentials in its environment; return the commit that tags them."""
     revision = revision_of(project)
     older = {image: docker("images", "--quiet", f"{image}:latest") for image in (API, TRAINING)}
     built = run(project / "scripts" / "build_api_image.sh", timeout=1200, **IMAGES, **SECRETS)
@@ -64,7 +64,7 @@ def images(project: Path) -> Iterator[str]:
 
 @pytest.fixture
 def start(project: Path, images: str, tmp_path: Path) -> Iterator[Start]:
-    """Start a script of the project in the background, its output in a file; all end with the test."""
+    """Start scripts of the project in the background, each with a log file; end them after the test."""
     running: list[subprocess.Popen[str]] = []
 
     def start(*words: str, **environ: str) -> subprocess.Popen[str]:
@@ -83,7 +83,7 @@ def start(project: Path, images: str, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def training(project: Path, images: str) -> Callable[..., str]:
-    """Run the training container to its end; what it prints."""
+    """Run the training container to its end and return its stdout."""
 
     def call(*words: str, **environ: str) -> str:
         outcome = run(project / "scripts" / "run_training_container.sh", *words, **IMAGES, **environ)

@@ -1,4 +1,4 @@
-"""Pipelines of any settings, drawn by Hypothesis, and the ways in which people write a model to a file."""
+"""Pipelines with random settings, drawn by Hypothesis, and the formats in which people save a model."""
 
 import io
 import json
@@ -49,7 +49,7 @@ WRITERS |= {f"pickle {n}": lambda model, n=n: pickle.dumps(model, n) for n in ra
 
 @st.composite
 def vectorizers(draw: st.DrawFn) -> tuple[TfidfVectorizer, bool]:
-    """Draw the settings of a vectorizer, those that its analyzer ignores too, and tell whether it can be read."""
+    """Draw the settings of a vectorizer, also ignored ones, and return it with whether pmip can read it."""
     choices: dict[str, list[Any]] = {
         "analyzer": ["word", "word", "char", "char_wb", *ANALYZERS],
         "preprocessor": [None, None, text.normalised],
@@ -67,7 +67,7 @@ def vectorizers(draw: st.DrawFn) -> tuple[TfidfVectorizer, bool]:
         "vocabulary": [None, None, VOCABULARY, set(VOCABULARY)],
     }
     chosen = {name: draw(st.sampled_from(values)) for name, values in choices.items()}
-    # Without smoothing a given term that never came would weigh infinitely much.
+    # Without smoothing, a term of a given vocabulary that is in no comment would have an infinite weight.
     vectorizer = TfidfVectorizer(**chosen, smooth_idf=bool(chosen["vocabulary"]) or draw(st.booleans()))
     odd_words = chosen["stop_words"] == "english" or not (
         chosen["tokenizer"] or chosen["token_pattern"] == DEFAULT_PATTERN
@@ -78,7 +78,7 @@ def vectorizers(draw: st.DrawFn) -> tuple[TfidfVectorizer, bool]:
 
 @st.composite
 def pipelines(draw: st.DrawFn) -> tuple[Pipeline, bool]:
-    """Draw a pipeline of one vectorizer, or of several with weights and cheap features; tell whether it can be read."""
+    """Draw a pipeline of one vectorizer or a weighted union, and return it with whether pmip can read it."""
     features, readable = draw(vectorizers())
     if draw(st.booleans()):
         more, more_readable = draw(vectorizers())
@@ -106,7 +106,7 @@ def pipelines(draw: st.DrawFn) -> tuple[Pipeline, bool]:
 
 
 def check(model: Pipeline, readable: bool, write: Callable[[Any], bytes], corpus: list[str], others: list[str]) -> None:
-    """Fit and write a pipeline; compare its answers with those of the model that is read, or see it refused."""
+    """Fit and save a pipeline; compare its answers with those of the model that pmip reads, or expect a refusal."""
     try:
         model.fit(corpus, [0, 1, 0, 1, 1, 0])
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Feeds one reader of outside input with bytes that a coverage-guided fuzzer makes: scripts/fuzz.sh calls it.
+"""Gives the bytes of a coverage-guided fuzzer to one reader of outside input; scripts/fuzz.sh runs it.
 
 usage: python tests/support/fuzz.py TARGET [LIBFUZZER-ARGUMENT ...] FOLDER
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["pmip", "json", "zipfile", "csv", "html"], enable_loader_override=False):
-    import hostile_files  # they import the package: here, so that its branches are counted
+    import hostile_files  # imported here because they import the package, whose branches have to be counted
     import hostile_zips
 
     from pmip import text
@@ -29,22 +29,22 @@ with atheris.instrument_imports(include=["pmip", "json", "zipfile", "csv", "html
     from pmip.training.comments import read_comments
     from pmip.training.files import CommentFile
 
-MOST_SECONDS = 2  # of the processor, with the fuzzer counting each step
+MOST_SECONDS = 2  # of CPU time; the fuzzer's own instrumentation is included
 FOLDER = Path(tempfile.mkdtemp(prefix="pmip-fuzz-"))
 files.MAX_UNPACKED_BYTES = 2**20
 HEADER = b"CONTENT,CLASS\n" + b"".join(b"comment %d,%d\n" % (number, number % 2) for number in range(20))
 
 
 def payload(content: bytes) -> None:
-    """Take a body for comments, or for an error of the caller."""
+    """Read the comments of a request's body, or raise an error that the caller gets."""
     with suppress(PayloadError):
         comments = comments_of(content, Limits())
         assert all(isinstance(comment, str) and len(comment) <= 10_000 for comment in comments)
 
 
 def normaliser(content: bytes) -> None:
-    """Give any text a normal form in single spaces, n-grams, features and a copy."""
-    comment = content.decode("utf-8", "surrogateescape")  # lone surrogates too, which JSON can carry
+    """Compute normal form, n-grams, features and copies of any text; the normal form has single spaces."""
+    comment = content.decode("utf-8", "surrogateescape")  # also lone surrogates, which JSON can contain
     normalised = text.normalised(comment)
     assert normalised == " ".join(normalised.split())
     normalised.encode()
@@ -55,20 +55,20 @@ def normaliser(content: bytes) -> None:
 
 
 def comment_file(name: str, content: bytes) -> None:
-    """Read a file as a table of comments, or have it refused in words that can be shown."""
+    """Read a file as a table of comments, or refuse it with a printable message."""
     path = FOLDER / name
     path.write_bytes(content)
     try:
         table = read_comments([CommentFile(path, name, name)])
     except TrainingDataError as error:
-        assert str(error).isprintable()  # noqa: PT017 - not each of them is an error
+        assert str(error).isprintable()  # noqa: PT017 - not each input raises an error
     else:
         assert set(table["CLASS"]) == {0, 1}
     assert [*FOLDER.iterdir()] == [path]
 
 
 def csv(content: bytes) -> None:
-    """Read what follows a sound beginning, and what does not."""
+    """Read bytes after a valid beginning of a table, or without one."""
     comment_file("x.csv", HEADER + content if content[:1] != b"\0" else content[1:])
 
 
@@ -77,7 +77,7 @@ def zip_(content: bytes) -> None:
 
 
 def model(content: bytes) -> None:
-    """Read a pickle, or have it refused; what is read can be written as JSON, and scores."""
+    """Read a pickle or refuse it; a model that is read can be written as JSON, and scores."""
     with suppress(ArtifactError):
         plain = read(content, max_bytes=2**20)
         assert json.loads(json.dumps(plain)) == plain

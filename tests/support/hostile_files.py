@@ -1,6 +1,6 @@
-"""Models and comment files as an attacker would write them, by family; made by hand, since nobody pickles such things.
+"""Models as an attacker would write them, by family; written by hand, because pickle itself does not create them.
 
-`RUNNING` really do leave something in the working directory when Python's own unpickler opens them.
+Those in `RUNNING` really leave something in the working directory when Python's own unpickler opens them.
 """
 
 import os
@@ -84,7 +84,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
 
 
 def body(value: object) -> bytes:
-    """Return the instructions that make a value, without the frame around them."""
+    """Return the instructions that make a value, without a pickle's header and end."""
     return pickle.dumps(value, 2)[2:-1].replace(b"c__builtin__\n", b"cbuiltins\n")
 
 
@@ -115,7 +115,7 @@ RUNNING: Files = {path: called(path, arguments) for path, arguments in CALLS.ite
 
 
 def _array(shape: Any, dtype: str) -> bytes:
-    """Claim an array of joblib's, with a few bytes behind it."""
+    """Return a pickle that claims an array of joblib's but has only a few bytes of data."""
     wrapper = NumpyArrayWrapper(np.ndarray, shape, "C", np.dtype(dtype))
     return b"\x80\x02" + body(wrapper) + b"\x01\xff few bytes."
 
@@ -187,12 +187,12 @@ def _changed_vectorizer(**state: Any) -> bytes:
 
 
 def _with_deep(setting: str) -> bytes:
-    """Return a model with a setting so deep that hashing, comparing or printing it would end the process."""
+    """Return a model with a setting so deep that hashing, comparing or printing it would crash the process."""
     return _changed_vectorizer(**{setting: "DEEP"}).replace(b"X\x04\0\0\0DEEP", DEEP)
 
 
 def _with_unions(depth: int) -> bytes:
-    """Return a model of unions each of which holds the one before twice."""
+    """Return a model of nested unions, each of which holds the previous one twice."""
     union = FeatureUnion([("no", "drop")])
     for _ in range(depth):
         union = FeatureUnion([("a", union), ("b", union)])
@@ -229,7 +229,7 @@ MISUSING: Files = {
     "laughs": b"\x80\x02]q\x00" + b"".join(b"](h%ch%ceq%c0h%c" % (n, n, n + 1, n + 1) for n in range(40)) + b".",
 }
 
-# Each of these went past an allow-list of scikit-learn's classes.
+# Each of these passed a list of allowed classes of scikit-learn.
 _STATE_OF_PAIRS = b"csklearn.feature_extraction.text\nTfidfVectorizer\n)\x81" + body([("input", "filename")]) + b"b"
 TRICKING: Files = {
     "methods named by a state": pickle.dumps(StackingClassifier([("a", LogisticRegression())])),

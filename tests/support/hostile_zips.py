@@ -11,7 +11,7 @@ ROWS = b"CONTENT,CLASS\n" + b"".join(b"comment %d,%d\n" % (number, number % 2) f
 
 
 def zipped(*entries: tuple[str | zipfile.ZipInfo, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """Pack entries; two of the same name too."""
+    """Return a zip file of the entries, several of which may have the same name."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in entries:
@@ -20,12 +20,12 @@ def zipped(*entries: tuple[str | zipfile.ZipInfo, bytes], method: int = zipfile.
 
 
 def named(name: str) -> bytes:
-    """Pack comments under a name, beside others."""
+    """Return a zip file with comments under this name, beside another file of comments."""
     return zipped(("a.csv", ROWS), (name, ROWS))
 
 
 def special(name: str, mode: int, content: bytes = b"/etc/passwd") -> tuple[zipfile.ZipInfo, bytes]:
-    """Make an entry that claims to be something else than a file."""
+    """Return an entry that claims to be something other than a file, such as a link."""
     entry = zipfile.ZipInfo(name)
     entry.create_system, entry.external_attr = 3, mode << 16
     return entry, content
@@ -43,7 +43,7 @@ def patched(*changes: tuple[int, bytes], packed: bytes = ZIP) -> bytes:
 
 
 def both(at: int, value: bytes) -> bytes:
-    """Overwrite a field of both headers; the place is that in the local one."""
+    """Overwrite a field in both headers of the entry; `at` is its offset in the local header."""
     return patched((LOCAL + at, value), (CENTRAL + at + 2, value))
 
 

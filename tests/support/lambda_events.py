@@ -33,7 +33,7 @@ def _body(payload: object, *, encoded: bool) -> Event:
 def v1(
     path: str, payload: object = None, query: str = "", *, stage: str = "prod", encoded: bool = False, **headers: str
 ) -> Event:
-    """Make an event of a REST API: its path is without the stage, and each header stands in it twice."""
+    """Return an event of a REST API: its path has no stage, and each header occurs twice."""
     sent, asked = HEADERS | headers, parse_qs(query)
     return {
         "version": "1.0",
@@ -69,7 +69,7 @@ def v2(
     encoded: bool = False,
     **headers: str,
 ) -> Event:
-    """Make an event of an HTTP API or a function URL: its path begins with the stage, unless that is `$default`."""
+    """Return an event of an HTTP API or a function URL: its path begins with the stage, unless that is `$default`."""
     method, raw = "GET" if payload is None else "POST", path if stage == "$default" else f"/{stage}{path}"
     return {
         "version": "2.0",

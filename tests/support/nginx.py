@@ -18,7 +18,7 @@ NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
 def need_nginx() -> str:
-    """Return where nginx is; without it skip, or fail when REQUIRE_NGINX=1."""
+    """Return the path of nginx; without it, skip the test, or fail if REQUIRE_NGINX=1."""
     if NGINX is None:
         reason = "nginx is not installed; 'apt-get install nginx' or 'brew install nginx' installs it"
         without("NGINX", reason)
@@ -27,7 +27,7 @@ def need_nginx() -> str:
 
 @contextmanager
 def running_nginx(folder: Path, *api_ports: int) -> Iterator[int]:
-    """Run an nginx of its own on a port of 127.0.0.1 that passes requests on to those of the APIs."""
+    """Run a separate nginx on a port of 127.0.0.1 that forwards requests to the APIs on these ports."""
     nginx, port = need_nginx(), free_port(30_000, 32_000)
     user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
     text = (ROOT / "tests" / "support" / "nginx.conf").read_text()
@@ -46,7 +46,7 @@ def running_nginx(folder: Path, *api_ports: int) -> Iterator[int]:
 
 
 def _on_ports(port: int, api_ports: tuple[int, ...]) -> str:
-    """Return the page's configuration with these ports instead of its own."""
+    """Return the configuration of scripts/server with these ports in place of its own."""
     text = (ROOT / "scripts" / "server" / "nginx.conf").read_text()
     servers = "".join(f"  server 127.0.0.1:{api} max_fails=0;\n" for api in api_ports)
     text, blocks = re.subn(r"(  server 127\.0\.0\.1:\d+ max_fails=0;\n)+", servers, text)

@@ -1,4 +1,7 @@
-"""Opens each hostile file where it cannot do much, and prints what it did, a JSON line each: python THIS FOLDER."""
+"""Opens each hostile file in a process with limits, and prints a JSON line about what it did.
+
+usage: python open_hostile_files.py FOLDER
+"""
 
 import json
 import os
@@ -23,7 +26,7 @@ files.MAX_UNPACKED_BYTES = 2**24
 
 
 def trials(folder: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
-    """Yield family and name of each file, and how pmip opens it."""
+    """Yield the family and the name of each file, and a function by which pmip opens it."""
     for family in ("RUNNING", "CLAIMING", "WALKED", "MISUSING", "TRICKING"):
         for name, content in getattr(hostile_files, family).items():
             yield family, name, lambda content=content: verify(Artifact(content, None), "20260101", "dev")
@@ -36,7 +39,7 @@ def trials(folder: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
 
 
 def outcome(opened: Callable[[], object]) -> dict[str, object]:
-    """Open a file, and tell what came of it and what it took; any other error ends all."""
+    """Open a file; return the refusal, if any, and the time and memory that it took. Other errors are raised."""
     refusal = None
     tracemalloc.start()
     begin = time.process_time()
@@ -59,7 +62,7 @@ def main(folder: Path) -> None:
     inner.mkdir(parents=True)
     os.chdir(inner)
     for family, name, opened in trials(folder):
-        print(json.dumps({"family": family, "name": name}), flush=True)  # noqa: T201 - to whom a crash is told
+        print(json.dumps({"family": family, "name": name}), flush=True)  # noqa: T201 - the file of a crash
         told = outcome(opened)
         left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
         children = len(psutil.Process().children())

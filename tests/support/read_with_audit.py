@@ -1,6 +1,6 @@
-"""Reads pickles that name every class of scikit-learn, and ends at the first import, file, process or compiled code.
+"""Reads pickles that name every class of scikit-learn, and records each import, file, process or compiled code.
 
-usage: python read_with_audit.py FOLDER <NAMES     FOLDER/*.pkl are models that must be read; prints what it counted
+usage: python read_with_audit.py FOLDER <NAMES     FOLDER/*.pkl are models that must be readable; prints its counts
 """
 
 import pickle
@@ -17,7 +17,7 @@ PREFIXES = ("os.", "subprocess.", "shutil.", "socket.", "tempfile.", "ctypes.", 
 
 
 def attempts(module: bytes, name: bytes) -> list[bytes]:
-    """Return pickles that name a class in both ways, and that make, call and change it."""
+    """Return pickles that name a class in both ways, and that create, call or change an object of it."""
     by_line = b"\x80\x02c" + module + b"\n" + name + b"\n"
     texts = b"".join(b"\x8c" + bytes([len(text)]) + text for text in (module, name))
     by_stack = b"\x80\x04" + texts + b"\x93"
@@ -43,10 +43,10 @@ def main(folder: Path, names: list[str]) -> None:
             read(content)
         except ArtifactError:
             refused += 1
-    seen = list(events)  # printing and ending raise events too
+    seen = list(events)  # printing and exiting raise events too
     loaded = {"numpy", "scipy", "sklearn", "joblib"} & sys.modules.keys()
     print(len(sound), len(hostile), refused, sorted(set(seen)), sorted(loaded))  # noqa: T201
-    pickle.loads(b"\x80\x02cwave\nopen\n.")  # the hook sees what an ordinary unpickler does
+    pickle.loads(b"\x80\x02cwave\nopen\n.")  # proves that the hook records an ordinary unpickler
     print({"import", "pickle.find_class"} <= set(events))  # noqa: T201
 
 

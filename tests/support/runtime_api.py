@@ -1,7 +1,7 @@
-"""AWS Lambda's Runtime API on the loopback, and the real runtime client that asks it for events.
+"""AWS Lambda's Runtime API on a local port, and the real runtime client that requests events from it.
 
-Between calls the process is stopped, as Lambda freezes it: what needs a thread in the background fails here too.
-Needs the standard library only, so that it runs in an image as well: `python runtime_api.py < EVENT.json`.
+Between calls the process is stopped, as Lambda freezes it, so that background threads do not run here either.
+This file needs only the standard library, so that it also runs in an image: `python runtime_api.py < EVENT.json`.
 """
 
 import json
@@ -28,7 +28,7 @@ ARN = "arn:aws:lambda:eu-west-1:123456789012:function:pmip"
 
 @dataclass
 class Outcome:
-    """What came back: `kind` is "response", or "error" when the handler failed."""
+    """The function's result: `kind` is "response", or "error" if the handler failed."""
 
     kind: str
     payload: Any
@@ -50,7 +50,7 @@ class Outcome:
 
 
 class RuntimeApi(ThreadingHTTPServer):
-    """Hands out one event at a time, and keeps what comes back."""
+    """Gives one event at a time to the function, and keeps its results."""
 
     daemon_threads = True
 
@@ -64,7 +64,7 @@ class RuntimeApi(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: RuntimeApi
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one packet: two would wait for each other
+    wbufsize = -1  # header and body in one packet, to avoid delayed ACKs
 
     def do_GET(self) -> None:
         assert self.path == NEXT
@@ -91,11 +91,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Write nothing."""
 
 
 class Function:
-    """One running copy of the function, frozen but for its start and its calls."""
+    """One running instance of the function, frozen except during its start and its calls."""
 
     def __init__(self, api: RuntimeApi, process: subprocess.Popen[bytes]) -> None:
         self._api = api
@@ -108,7 +108,7 @@ class Function:
         process.send_signal(signal.SIGSTOP)
 
     def call(self, event: Any) -> Outcome:
-        """Hand an event to the function, and freeze it once it asks for the next one."""
+        """Give an event to the function, and freeze it when it requests the next one."""
         self._api.is_asked.clear()
         self.process.send_signal(signal.SIGCONT)
         started = time.monotonic()
@@ -124,7 +124,7 @@ class Function:
 def running_function(
     log: IO[bytes] | None = None, *, within: Sequence[str] = (), cwd: Path | None = None, **environ: str
 ) -> Iterator[Function]:
-    """Start the function as Lambda does, by a command before its own if there is one; it is killed in the end."""
+    """Start the function as Lambda does, with the command `within` as a prefix; kill it at the end."""
     api = RuntimeApi()
     Thread(target=api.serve_forever, daemon=True).start()
     settings = {

@@ -1,4 +1,4 @@
-"""A proxy before the real S3 server that counts requests and can be told to fail them."""
+"""A proxy before the real S3 server that records requests and can cause faults."""
 
 import http.client
 import re
@@ -22,13 +22,16 @@ PAUSE = 0.1  # seconds after each trickle
 
 
 class S3Proxy(ThreadingHTTPServer):
-    """Passes requests on, but for those that `failing` matches, from the one after `passed` on.
+    """Passes requests on, except that those matching `failing` get the fault after the first `passed` of them.
 
-    `fault` is None, the status to answer with, or one of these: "stopped" hangs up, "slow" answers late, "cut" breaks
-    off within the answer, "throttled" gives it in drops, "corrupted" changes some of its bytes, others each time,
-    "hiding" says 403 in place of 404, as S3 does to who may not list the whole bucket, "unconditional" knows no
-    conditional writes (501), and "ignoring" accepts those that S3 refuses. "held" lets nothing through before the
-    end, and "trickled" takes a body in drops, as from a slow host. `reached` tells that there was a fault.
+    `fault` is None, a status to answer with, or one of these:
+    - "stopped" closes the connection, "slow" answers late, "cut" closes within the answer;
+    - "throttled" sends the answer in small pieces, "corrupted" changes random bytes of it;
+    - "hiding" answers 403 instead of 404, as S3 does to a caller who may not list the bucket;
+    - "unconditional" refuses conditional writes (501), "ignoring" reports success for those that S3 refuses;
+    - "held" passes nothing on, "trickled" reads a body in small pieces, as from a slow host.
+
+    `reached` is set at the first fault.
     """
 
     daemon_threads = True
@@ -48,12 +51,12 @@ class S3Proxy(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def server_bind(self) -> None:
-        """Take little at once: else the system would take a whole model from a run that is then killed."""
+        """Use a small receive buffer, so that the system does not accept a whole model from a run that is killed."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TRICKLE)
         super().server_bind()
 
     def fault_of(self, request: str) -> str | int | None:
-        """Count a request that may fail, and tell how it does."""
+        """Count a request that matches `failing`, and return its fault or None."""
         if not self.failing.match(request):
             return None
         self.passed -= 1
@@ -95,7 +98,7 @@ class _Handler(Handler):
                 self._answer(reply.status, dict(reply.headers), reply.read(), fault)
 
     def _body(self, pause: float) -> bytes | None:
-        """Take the body, with a pause after each piece; None if the caller has gone before its end."""
+        """Read the body with a pause after each piece; None if the caller disconnects before its end."""
         length, body = int(self.headers.get("Content-Length", 0)), b""
         with suppress(ConnectionError):
             while len(body) < length and (piece := self.rfile.read1(min(TRICKLE, length - len(body)))):
@@ -116,7 +119,7 @@ class _Handler(Handler):
             if name.lower() not in ("content-length", "transfer-encoding", "connection"):
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
-        with suppress(ConnectionError):  # the API may have ended meanwhile
+        with suppress(ConnectionError):  # the API may have ended already
             self.end_headers()
             for piece in self._pieces(body, fault):
                 self.wfile.write(piece)
@@ -151,8 +154,8 @@ def proxy_before(endpoint: str, fault: str | int | None = None, failing: str = "
 
 @pytest.fixture
 def proxy(bucket: S3Storage, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
-    """Put a proxy between what a test starts and the real S3 server; the test's own bucket goes past it."""
-    list(bucket.objects(""))  # connects it
+    """Put a proxy between the processes of a test and the real S3 server; `bucket` does not use the proxy."""
+    list(bucket.objects(""))  # connects to the server itself
     with proxy_before(s3["AWS_ENDPOINT_URL"]) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy

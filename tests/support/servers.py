@@ -1,4 +1,4 @@
-"""HTTP servers of the tests: a handler that logs nothing, and a thread that a server answers in."""
+"""HTTP servers of the tests: a handler that logs nothing, and a thread that runs a server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ Server = TypeVar("Server", bound=BaseServer)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers requests without a line on stderr for each of them."""
+    """Answers requests without logging them to stderr."""
 
     def answer(self, status: int, body: bytes = b"") -> None:
         self.send_response(status)
@@ -25,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
-    """Let a server answer in a thread of its own, and close it in the end."""
+    """Run a server in its own thread, and close it at the end."""
     with server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

@@ -1,4 +1,4 @@
-"""What the tests of scripts share: calling one from another folder, commands on the path, ports that are open."""
+"""Helpers of the tests of scripts: run one from another folder, put commands on the path, look for open ports."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ ANSWER = '{"result": [{"class": 1}, {"class": 0}]}\n'
 def run(
     *command: object, cwd: Path = Path("/"), timeout: float = 120, **environ: str
 ) -> subprocess.CompletedProcess[str]:
-    """Call a script from a folder; of the settings, empty ones are unset."""
+    """Run a script from a folder; an empty setting is removed from the environment."""
     words = [str(word) for word in command]
     script = Path(words[0]) if Path(words[0]).is_absolute() else ROOT / "scripts" / words[0]
     settings = {name: value for name, value in (os.environ | environ).items() if value}

@@ -1,4 +1,4 @@
-"""Writes models and their answers by whatever release of scikit-learn runs this: python write_models.py FOLDER."""
+"""Writes models and their answers with the installed release of scikit-learn: python write_models.py FOLDER."""
 
 import json
 import pickle
@@ -20,7 +20,7 @@ LABELS = [1, 0, 1, 0, 1, 0]
 
 
 def pipelines() -> dict[str, Pipeline]:
-    """Fit a model of each kind of features and of classifier that can be read."""
+    """Fit models that cover each type of features and of classifier that pmip can read."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, stop_words=["is"])
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), preprocessor=text.normalised, norm="l1")
     own = TfidfVectorizer(analyzer=text.token_ngrams, binary=True, use_idf=False)
