@@ -3,11 +3,12 @@
 # real S3 server. They take about 3 minutes on two cores, and 1.1 GB of disk for .venv, which the first call creates in
 # one or two minutes.
 #
-# usage: scripts/test.sh [--all] [--coverage] [PYTEST-ARGUMENT ...]
+# usage: scripts/test.sh [--all | --rest] [--coverage] [PYTEST-ARGUMENT ...]
 #
 # --all            run all other tests too: AWS templates and scripts, containers, a browser, hostile input, load. They
 #                  take about 30 minutes, 1.8 GB for .venv and, with a Docker engine, 3 GB for images. Tests that need a
 #                  program that is missing (an engine, Chromium, nginx, wrk, faketime) are skipped and listed at the end
+# --rest           run only what a call without options leaves out, as CI does after such a call
 # --coverage       report at the end which lines and branches of pmip/ no test ran, in any process; takes half as long
 #                  again
 # PYTEST-ARGUMENT  with a path, only these tests run, without linters, and only what they need is installed:
@@ -18,6 +19,7 @@
 
 in_parallel=(-n 2 --dist loadfile --no-loadscope-reorder)
 all=false
+rest=
 pytest=(-m pytest)
 status=0
 
@@ -26,6 +28,7 @@ main() {
   while [ $# -gt 0 ]; do
     case $1 in
       --all) all=true ;;
+      --rest) all=true rest="slow and " ;;
       --coverage) pytest=(-m coverage run --rcfile=tests/coverage.ini "${pytest[@]}") ;;
       *) break ;;
     esac
@@ -34,7 +37,7 @@ main() {
   bash scripts/install.sh --venv "$(extras "$@")"
   export PATH=$root/.venv/bin:$PATH PYTHON=$root/.venv/bin/python
   if ! names_a_path "$@"; then
-    linters
+    if [ -z "$rest" ]; then linters; fi
     if $all; then set -- tests "$@"; else set -- "${in_parallel[@]}" -m "not slow" tests/unit tests/system "$@"; fi
   fi
   if $all; then all_tests "$@"; else run_tests "$@"; fi
@@ -82,8 +85,8 @@ linters() {
 
 # Tests that measure time run alone.
 all_tests() { # all_tests [PYTEST-ARGUMENT ...]
-  run_tests "${in_parallel[@]}" -m "not alone" "$@"
-  run_tests -m alone "$@"
+  run_tests "${in_parallel[@]}" -m "${rest}not alone" "$@"
+  run_tests -m "${rest}alone" "$@"
 }
 
 run_tests() { # run_tests PYTEST-ARGUMENT ...

@@ -27,7 +27,11 @@ from pmip.training.publishing import verify_and_load
 from pmip.training.scale import place
 
 REHEARSED = 150  # comments of each class
-NO_TERMS = ("After pruning, no terms remain", "empty vocabulary")  # how scikit-learn's errors about it begin
+NO_TERMS = (
+    "After pruning, no terms remain",
+    "empty vocabulary",
+    "max_df corresponds to < documents than min_df",
+)  # how scikit-learn's errors about it begin
 # How a classifier without probabilities gets them; CalibratedClassifierCV can add them to any other.
 PROBABILITIES = {"SGDClassifier": 'loss="log_loss"', "VotingClassifier": 'voting="soft"'}
 

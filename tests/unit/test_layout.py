@@ -68,11 +68,12 @@ def test_every_dependency_is_pinned() -> None:
 
 
 def test_every_test_says_its_behaviour_in_a_sentence() -> None:
-    """Each test has a docstring, which tells the reader of a failure what was expected."""
+    """Each test has a docstring of at least five words with a full stop, for the reader of a failure."""
+    sentence = re.compile(r"(\S+\s+){4,}\S+\.", re.DOTALL)
     for path in (ROOT / "tests").rglob("test_*.py"):
         tests = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
-        silent = [test.name for test in tests if test.name.startswith("test_") and not ast.get_docstring(test)]
-        assert silent == [], path.name
+        docs = {test.name: ast.get_docstring(test) or "" for test in tests if test.name.startswith("test_")}
+        assert [name for name, doc in docs.items() if not sentence.fullmatch(doc)] == [], path.name
 
 
 def test_the_table_of_faults_names_trials_that_exist() -> None:
