@@ -48,9 +48,9 @@ def test_versions_are_a_table_newest_first(store: ModelStore, bucket: S3Storage)
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.splitlines() == [
         "model id          data      comments  another video: accuracy, MCC  held out: accuracy, MCC  state",
-        "20260303          -         -         - -                       - -                      newest",
-        "20260202T000000Z  20260202  1,370     0.953 0.906               0.970 -                  retired",
-        "20260101T000000Z  20260101  1,370     0.953 0.906               0.970 -                  older",
+        "20260303          -         -         - -                           - -                      newest",
+        "20260202T000000Z  20260202  1,370     0.953 0.906                   0.970 -                  retired",
+        "20260101T000000Z  20260101  1,370     0.953 0.906                   0.970 -                  older",
     ]
     assert run(bucket, "versions", "--ids").stdout == f"{HAND}\n{FIRST}\n"
 
