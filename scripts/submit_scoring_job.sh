@@ -17,6 +17,7 @@ name=pmip-training  # of the queue and the job definition
 
 main() {
   help_if_asked "$@"
+  case ${1:-} in -*) refuse "$1" ;; esac
   if [ $# -ne 2 ]; then die -2 "give two addresses: what to score, and where to store the results"; fi
   case $1 in s3://*/scoring/?*) ;; *) die -2 "'$1' is not below s3://BUCKET/scoring/" ;; esac
   case $2 in s3://*/scored/?*) ;; *) die -2 "'$2' is not below s3://BUCKET/scored/" ;; esac

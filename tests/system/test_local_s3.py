@@ -174,7 +174,7 @@ def test_stop_spares_a_process_that_is_not_its_own(tmp_path: Path) -> None:
 def test_files_that_others_may_change_are_not_used(tmp_path: Path, name: str, mode: int, word: str) -> None:
     """The script refuses files that others may write, because a command in them would run in the user's shell."""
     path = tmp_path / "local-s3" / name
-    path.parent.mkdir(exist_ok=True)
+    (tmp_path / "local-s3").mkdir()
     (tmp_path / "local-s3" / "credentials").write_text(f"touch {tmp_path}/marker\n")
     (tmp_path / "local-s3" / "server.pid").write_text("1 $(touch marker)\n")
     path.chmod(mode)
