@@ -21,7 +21,7 @@ main() {
   if [ $# -ne 2 ]; then die -2 "give two addresses: what to score, and where to store the results"; fi
   case $1 in s3://*/scoring/?*) ;; *) die -2 "'$1' is not below s3://BUCKET/scoring/" ;; esac
   case $2 in s3://*/scored/?*) ;; *) die -2 "'$2' is not below s3://BUCKET/scored/" ;; esac
-  case $1:$2 in */:*/ | *[!/]:*[!/]) ;; *) die -2 "give two folders, with / at their ends, or two files" ;; esac
+  if [ "$(is_folder "$1")" != "$(is_folder "$2")" ]; then die -2 "give two folders, with / at their ends, or two files"; fi
   require_aws
   submit "$@"
   trap leave INT TERM
@@ -29,6 +29,8 @@ main() {
   if [ "$status" = FAILED ]; then die "the job failed: $reason; its log is in /pmip/training"; fi
   echo "$2"
 }
+
+is_folder() { case $1 in */) echo true ;; *) echo false ;; esac; }
 
 submit() {
   local files=1 array=() overrides
