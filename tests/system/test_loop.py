@@ -2,14 +2,16 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from api import COMMAND, EXAMPLE, Load, answers, ask, running_api, wait_for
-from conftest import ROOT, SAMPLE
+from conftest import ROOT, SAMPLE, reloader_of
 from shell import run
 
 from pmip.store.objects import S3Storage
@@ -62,6 +64,37 @@ def test_from_nothing_to_an_answer_and_on_to_the_next_model(bucket: S3Storage, t
     assert {model for _, _, _, model in load.answers} == {first, second}
     last_old = max(moment for moment, _, _, model in load.answers if model == first)
     assert last_old - published < POLL_SECONDS + 4
+
+
+def test_the_weeks_after_the_first_model_need_one_command_each(bucket: S3Storage, tmp_path: Path) -> None:
+    """A person scores new comments, labels the uncertain ones, adds them and trains; the API serves the third model."""
+
+    def pmip(*arguments: str) -> None:
+        settings = os.environ | {"ENVIRONMENT": "staging", "BUCKET": bucket.bucket, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "pmip", *arguments]
+        outcome = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+        assert outcome.returncode == 0, outcome.stderr
+
+    pmip("seed-training-data", *map(str, SAMPLE[:2]), "--day", "20260101")
+    versions = [train(bucket, tmp_path / "data")]
+    for sample in SAMPLE[2:4]:
+        table = pd.read_csv(sample)
+        table.drop(columns="CLASS").to_csv(tmp_path / "unlabelled.csv", index=False)
+        pmip("score", "unlabelled.csv", "--for-labelling", "20", "--output", "new.csv")
+        new = pd.read_csv(tmp_path / "new.csv", encoding="utf-8-sig")
+        assert (len(new), new["CLASS"].isna().all()) == (20, True)
+        new["CLASS"] = new["CONTENT"].map(table.set_index("CONTENT")["CLASS"])
+        new.to_csv(tmp_path / "new.csv", index=False)
+        pmip("seed-training-data", "--add", "new.csv")
+        versions.append(train(bucket, tmp_path / "data"))
+
+    store = ModelStore(bucket, "staging")
+    counts = [sum(file["rows"] for file in metadata.training_files) for metadata in store.recent(3)[::-1]]
+    assert counts == [counts[0], counts[0] + 20, counts[0] + 40]
+    assert all(metadata.metrics["previous"]["comments"] >= 10 for metadata in store.recent(2))
+    reloader = reloader_of(store, tmp_path)
+    reloader.step()
+    assert reloader.scorer.model_id == versions[-1]
 
 
 def test_two_trainings_of_the_same_second_both_survive(bucket: S3Storage, tmp_path: Path) -> None:
