@@ -55,22 +55,25 @@ def _memory() -> int:
 
 
 @contextmanager
-def workers(step: str, scheduler: str = "") -> Iterator[Memory | None]:
+def workers(step: str, scheduler: str = "", *, cached: bool = True) -> Iterator[Memory | None]:
     """Let joblib use all cores within this context, or the cluster of a Dask scheduler; print the step's duration.
 
-    Yield a cache for the features of a search, which ends with the step because the code may change between two; the
-    machines of a cluster share none. Raise `ClusterError` if the workers of the cluster cannot do the work, and
+    If `cached`, yield a cache for the features of a search, which ends with the step because the code may change
+    between two; the machines of a cluster share none. Raise `ClusterError` if the workers of the cluster cannot do the work, and
     `TrainingRunError` if the step fails otherwise: the text of scikit-learn's errors may quote a comment.
     """
     print(f"{step} started", file=sys.stderr)  # noqa: T201 - the progress of a notebook
     started = time.perf_counter()
-    with _without_texts(step), TemporaryDirectory(prefix="pmip-") as folder:
+    with _without_texts(step):
         if scheduler:
             with cluster(scheduler):
                 yield None
+        elif cached:
+            with TemporaryDirectory(prefix="pmip-") as folder, _all_cores():
+                yield Memory(folder, verbose=0)
         else:
             with _all_cores():
-                yield Memory(folder, verbose=0)
+                yield None
     print(f"{step}: {time.perf_counter() - started:.1f} s", file=sys.stderr)  # noqa: T201
 
 

@@ -134,7 +134,7 @@ def _by_workers(chunks: Iterator[list[ScoredRow]], version: Version, scheduler: 
             yield delayed(_score)(version, [row.comment for row in rows])
 
     try:
-        with scale.workers("score", scheduler):
+        with scale.workers("score", scheduler, cached=False):
             for first in chunks:
                 for probabilities in Parallel(batch_size=1, return_as="generator")(tasks(first)):
                     yield waiting.popleft(), probabilities
