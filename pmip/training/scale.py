@@ -59,8 +59,8 @@ def workers(step: str, scheduler: str = "", *, cached: bool = True) -> Iterator[
     """Let joblib use all cores within this context, or the cluster of a Dask scheduler; print the step's duration.
 
     If `cached`, yield a cache for the features of a search, which ends with the step because the code may change
-    between two; the machines of a cluster share none. Raise `ClusterError` if the workers of the cluster cannot do the work, and
-    `TrainingRunError` if the step fails otherwise: the text of scikit-learn's errors may quote a comment.
+    between two; the machines of a cluster share none. Raise `ClusterError` if the workers of the cluster cannot do the
+    work, and `TrainingRunError` if the step fails otherwise: the text of scikit-learn's errors may quote a comment.
     """
     print(f"{step} started", file=sys.stderr)  # noqa: T201 - the progress of a notebook
     started = time.perf_counter()
