@@ -58,7 +58,7 @@ extras() { # extras [PYTEST-ARGUMENT ...]
       tests/unit | tests/unit/training | tests/unit/training/test_scale.py) some=$some,dask ;;
       tests/system) some=$some,lambda,test-all ;;
       tests/system/test_lambda_handler.py) some=$some,lambda ;;
-      tests/system/test_schema.py | tests/aws* | tests/browser*) some=$some,test-all ;;
+      tests/system/test_schema.py | tests/system/test_generated_client.py | tests/aws* | tests/browser*) some=$some,test-all ;;
       tests/hostile | tests/hostile/test_fuzz.py) some=$some,fuzz ;;
     esac
   done
