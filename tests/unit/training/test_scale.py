@@ -128,14 +128,22 @@ def start_cluster(tmp_path: Path, running: dict[str, subprocess.Popen[bytes]]) -
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(workers: int = 2, **environ: str) -> str:
+    def start(workers: int = 2, *, threads: int = 1, **environ: str) -> str:
         address = f"tcp://127.0.0.1:{free_port()}"
         script = "from distributed.cli.dask_{0} import main; main()"
         run_scheduler = ["-c", script.format("scheduler"), "--host", address, "--no-dashboard"]
         running["scheduler"] = subprocess.Popen([sys.executable, *run_scheduler], cwd=tmp_path)
         processes.append(running["scheduler"])
         for _ in range(workers):
-            worker = ["-c", script.format("worker"), address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+            worker = [
+                "-c",
+                script.format("worker"),
+                address,
+                "--nthreads",
+                str(threads),
+                "--no-dashboard",
+                "--no-nanny",
+            ]
             command = [sys.executable, *worker, "--local-directory", str(tmp_path)]
             running["worker"] = subprocess.Popen(command, cwd=tmp_path, env=os.environ | environ)
             processes.append(running["worker"])
@@ -208,7 +216,7 @@ def test_a_lost_part_of_the_cluster_ends_the_step_in_one_sentence(
     killed: str, lost: str, start_cluster: Cluster, running: dict[str, subprocess.Popen[bytes]]
 ) -> None:
     """A lost worker or scheduler ends the step with an error that names it, instead of waiting for ever."""
-    address = start_cluster(1, **path_of(ROOT))
+    address = start_cluster(1, threads=2, **path_of(ROOT))  # for one thread alone joblib would work here
     Timer(5, running[killed].kill).start()
     with pytest.raises(ClusterError, match=rf"{lost} start the cluster again"):
         share_out([(time.sleep, 600)] * 2, address)
