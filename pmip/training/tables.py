@@ -16,6 +16,7 @@ from pmip.training.mistakes import Mistakes
 PREDICTED = ("predicted_class", "predicted_probability", "predicted_by")  # the columns that scoring adds
 FORMER_PREDICTED = ("class", "probability")  # those that it added before
 MAX_ROW_CHARS = 2**20
+MAX_BLANK_ROWS = 200_000  # a small zip can hold a thousand times as many
 BYTE_ORDER_MARK = "\ufeff"
 BLANK = f' ,;|\t\r\n"{BYTE_ORDER_MARK}'
 SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s]|\t)"?\s*', re.IGNORECASE)  # a line that other programs write for Excel
@@ -61,7 +62,7 @@ def open_table(entry: Entry, required: tuple[str, ...], mistakes: Mistakes) -> T
     header = _header(first.cells, required)
     _require_labels(first.cells, header, required, where)
     _require_columns(header, required, where)
-    return Table(entry.name, entry.origin, delimiter, header, _checked(rows, header, required, mistakes))
+    return Table(entry.name, entry.origin, delimiter, header, _checked(rows, header, required, mistakes, entry.origin))
 
 
 class _Lines:
@@ -69,7 +70,7 @@ class _Lines:
 
     def __init__(self, entry: Entry) -> None:
         is_utf16 = entry.content.peek(2).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        self._origin, self._encoding = entry.origin, "utf-16" if is_utf16 else "utf-8-sig"
+        self.origin, self._encoding = entry.origin, "utf-16" if is_utf16 else "utf-8-sig"
         self._text = io.TextIOWrapper(entry.content, self._encoding, newline="")
         self.number, self.current, self.again = 0, "", False
         self.begin_row()
@@ -95,16 +96,14 @@ class _Lines:
         self._chars += len(self.current)
         self.has_backslash |= '\\"' in self.current
         if self._chars >= MAX_ROW_CHARS:
-            raise TrainingDataError(
-                f"{self._origin}, line {self.number}: a row of {MAX_ROW_CHARS:,} characters or more"
-            )
+            raise TrainingDataError(f"{self.origin}, line {self.number}: a row of {MAX_ROW_CHARS:,} characters or more")
         return self.current
 
     def _not_decoded(self, error: UnicodeDecodeError) -> TrainingDataError:
         before = error.object[: error.start].decode(self._encoding, "ignore")
         line = self.number + len(LINE_END.findall(before)) + 1
         wanted = self._encoding.removesuffix("-sig").upper()
-        return TrainingDataError(f"{self._origin}, line {line}: not {wanted}; save the file as UTF-8")
+        return TrainingDataError(f"{self.origin}, line {line}: not {wanted}; save the file as UTF-8")
 
 
 def _to_header(lines: _Lines) -> str:
@@ -112,6 +111,7 @@ def _to_header(lines: _Lines) -> str:
     delimiter = ""
     for text in lines:
         lines.begin_row()
+        _require_few_blank(lines.number, lines.number, lines.origin)
         if separator := SEPARATOR_LINE.fullmatch(text):
             delimiter = separator[1]
         elif text.strip(BLANK):
@@ -182,12 +182,21 @@ def _require_columns(header: list[str], required: tuple[str, ...], where: str) -
         raise TrainingDataError(f"{where}: two columns have the same name; rename one of them")
 
 
-def _checked(rows: Iterator[Row], header: list[str], required: tuple[str, ...], mistakes: Mistakes) -> Iterator[Row]:
+def _require_few_blank(blank: int, line: int, origin: str) -> None:
+    if blank > MAX_BLANK_ROWS:
+        raise TrainingDataError(f"{origin}, line {line}: more than {MAX_BLANK_ROWS:,} blank rows; remove them")
+
+
+def _checked(
+    rows: Iterator[Row], header: list[str], required: tuple[str, ...], mistakes: Mistakes, origin: str
+) -> Iterator[Row]:
     """Yield the rows without blank ones and repeated headers, in files of scoring without its apostrophes."""
-    is_scored = not set(PREDICTED).isdisjoint(header)
+    is_scored, blank = not set(PREDICTED).isdisjoint(header), 0
     for row in rows:
         cells = row.cells
         if len(cells) <= len(header) and not any(map(str.strip, cells)):
+            blank += 1
+            _require_few_blank(blank, row.line, origin)
             continue
         if (
             cells[-1].strip().casefold() == header[-1].casefold()

@@ -370,6 +370,13 @@ def test_what_a_model_predicted_is_no_label(tmp_path: Path, header: str) -> None
     assert read_comments([saved(tmp_path, "x.csv", f"{header},CLASS\n{labelled}")])["CLASS"].sum() == 1
 
 
+def test_very_many_blank_rows_are_refused(tmp_path: Path) -> None:
+    """A small file can unpack to hundreds of millions of blank lines, which the error counts up to its limit."""
+    for content in (HEADER + ROWS + "\n" * 200_001, "\n" * 200_002 + HEADER):
+        with pytest.raises(TrainingDataError, match=r"x\.csv, line 2.*: more than 200,000 blank rows; remove them"):
+            read_comments([saved(tmp_path, "x.csv", content)])
+
+
 WRONG_ENCODINGS = ["café schön", "it’s “fine” – really", "привет", "😀 nice", "日本語", "ça va – voilà"]
 RIGHT = ["São João, NÃO É", "“CAFÉ” à l’été", "voilà\xa0!", "привет", "日本語 😀", "£5 ²"]
 
