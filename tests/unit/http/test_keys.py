@@ -8,7 +8,7 @@ from conftest import local_reloader
 from flask import Request
 from flask.testing import FlaskClient
 
-from pmip.config import Limits
+from pmip.config import Limits, Settings
 from pmip.errors import SettingsError
 from pmip.http.keys import ApiKeys
 from pmip.model.artifact import Artifact
@@ -101,6 +101,14 @@ def test_the_document_declares_keys_only_when_they_are_asked_for(
     without = client_with(ApiKeys(), tmp_path, artifact).get("/swagger.json").json
     assert "securityDefinitions" not in without
     assert "security" not in without
+
+
+def test_no_page_holds_a_key(tmp_path: Path, artifact: Artifact) -> None:
+    """The pages that need no key, which show the limits of the settings, hold no key of these settings."""
+    settings = Settings(api_keys=("key-of-these-settings",))
+    app = create_app(local_reloader(tmp_path, artifact), settings, api_keys=ApiKeys(settings.api_keys))
+    for _, path in OPEN:
+        assert "key-of-these-settings" not in app.test_client().get(path).text
 
 
 @pytest.fixture
