@@ -228,11 +228,12 @@ def test_a_model_that_misses_its_limits_is_not_published(artifact: Artifact, buc
     limits = [limit for limit, _ in GATES]
     outcome = train(tmp_path, f"MODEL_ID={MODEL_ID}", *QUICK, *limits, ENVIRONMENT="staging", BUCKET=bucket.bucket)
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    line, data, report = outcome.stderr[outcome.stderr.index("pmip: ") :].splitlines()
+    line, data, split, report = outcome.stderr[outcome.stderr.index("pmip: ") :].splitlines()
     assert "does not pass the gate and is not published" in line
     for _, message in GATES:
         assert re.search(message, line), line
     assert data.startswith("training data 20260101: 554 comments")
+    assert re.fullmatch(r"\d+ comments in the training set, \d+ held out", split)
     assert report == f"report: {bucket.url(f'runs/staging/{MODEL_ID}/')}"
     kept = f"runs/staging/{MODEL_ID}/model-training"
     assert keys(bucket) - before == {f"{kept}.ipynb", f"{kept}.html"}
