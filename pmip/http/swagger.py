@@ -70,7 +70,7 @@ class Nullable(fields.String):  # type: ignore[misc]
 
 
 comments_model = ns.model(
-    "Comments", {"comments": fields.List(fields.String, required=True, min_items=1, example=EXAMPLE)}
+    "Comments", {"comments": fields.List(fields.String, required=True, min_items=1, example=EXAMPLE)}, strict=True
 )
 contribution_model = ns.model(
     "Contribution",
