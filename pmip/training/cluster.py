@@ -45,12 +45,13 @@ def _client(scheduler: str) -> Any:
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost connection is told by a ClusterError
         address = urlsplit(scheduler)
-        create_connection((address.hostname or "", address.port or 0), SECONDS_TO_CONNECT).close()
+        with create_connection((address.hostname or "", address.port or 0), SECONDS_TO_CONNECT) as connection:
+            connection.recv(1)  # a scheduler speaks first, and Client would wait forever for a server that is silent
         with warnings.catch_warnings(action="ignore"):  # of other versions, which are compared below
             return Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=True)
     except ImportError as error:
         raise ClusterError("DASK_SCHEDULER needs 'bash scripts/install.sh train,dask'") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # MemoryError: another server's words, read as a length
         raise ClusterError(
             f"no Dask scheduler answers at {scheduler}; give an address such as tcp://10.0.0.1:8786"
         ) from error

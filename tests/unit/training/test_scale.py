@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import socketserver
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from pmip import steps, text
 from pmip.errors import ClusterError, TrainingDataError, TrainingRunError
 from pmip.model.artifact import dumps
 from pmip.model.reading import read
-from pmip.training import evaluation, scale
+from pmip.training import cluster, evaluation, scale
 from pmip.training.augmentation import Augmented
 from pmip.training.comments import read_comments
 from pmip.training.data import local_files
@@ -229,6 +230,26 @@ def test_a_cluster_without_workers_or_scheduler_is_refused(start_cluster: Cluste
     for address in ("tcp://127.0.0.1:1", "cluster", "tcp://127.0.0.1:http"):
         with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address}; give an address such as tcp"):
             share_out([(os.getpid,)], address)
+
+
+@pytest.mark.parametrize("says", [b"", b"SSH-2.0-OpenSSH_9.2 \r\n" * 9])
+def test_another_server_at_the_address_of_the_scheduler_is_refused(
+    says: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is silent, or speaks another protocol than Dask's, is refused like a missing scheduler."""
+    monkeypatch.setattr(cluster, "SECONDS_TO_CONNECT", 1)
+
+    class Other(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(says)
+            self.request.recv(10)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Other) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address}"):
+            share_out([(os.getpid,)], address)
+        server.shutdown()
 
 
 def test_comments_that_do_not_fit_into_memory_are_refused_with_the_number_that_does() -> None:
