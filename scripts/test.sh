@@ -55,7 +55,7 @@ extras() { # extras [PYTEST-ARGUMENT ...]
     path=${argument%%::*}
     case ${path%/} in
       tests) some=$some,lambda,dask,test-all,fuzz ;;
-      tests/unit | tests/unit/training | tests/unit/training/test_scale.py) some=$some,dask ;;
+      tests/unit | tests/unit/training | tests/unit/training/test_scale.py | tests/containers*) some=$some,dask ;;
       tests/system) some=$some,lambda,test-all ;;
       tests/system/test_lambda_handler.py) some=$some,lambda ;;
       tests/system/test_schema.py | tests/system/test_generated_client.py | tests/aws* | tests/browser*) some=$some,test-all ;;

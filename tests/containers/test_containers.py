@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -15,6 +17,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import IO
 
+import distributed
 import pytest
 import yaml
 from api import EXAMPLE, answers, ask, direct, is_ready, wait_for
@@ -210,6 +213,37 @@ def test_the_api_image_is_a_lambda_function(images: str, artifact: Artifact, tmp
 def test_the_training_image_needs_no_mount(images: str) -> None:
     """The training image runs without any mount, and prints the model id."""
     assert is_model_id(docker("run", "--rm", TRAINING, "scripts/train.sh", *QUICK, timeout=300).splitlines()[-1])
+
+
+@pytest.fixture
+def cluster_of_the_page(images: str) -> Iterator[Callable[[str], str]]:
+    """Yield a function that returns a command of the page with the address and image of this test; end containers."""
+    port = free_port()
+
+    def here(command: str) -> str:
+        command = command.replace("10.0.0.1:8786", f"127.0.0.1:{port}").replace("--entrypoint dask pmip", "{}")
+        command = command.replace("--host 10.0.0.1", f"--host 127.0.0.1 --port {port}").split(" #")[0]
+        return command.format(f"--label {TRAINING}={port} --entrypoint dask {TRAINING}")
+
+    yield here
+    if ours := docker("ps", "--all", "--quiet", "--filter", f"label={TRAINING}={port}").split():
+        docker("rm", "--force", *ours)
+
+
+def test_a_run_uses_the_cluster_of_containers_that_the_page_starts(
+    cluster_of_the_page: Callable[[str], str], project: Path
+) -> None:
+    """By the page's commands a scheduler and a worker start from the training image, and a run uses them."""
+    page = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    scheduler, worker, training = re.findall(r"^(?:docker|bash) .*10\.0\.0\.1.*$", page, re.MULTILINE)
+    for command_of_page in (scheduler, worker):
+        docker(*shlex.split(cluster_of_the_page(command_of_page))[1:])
+    address = cluster_of_the_page(training).rsplit("=", 1)[1]
+    with distributed.Client(address, timeout=60) as client:
+        client.wait_for_workers(1, timeout=60)
+    outcome = run(project / "scripts" / "train.sh", f"DASK_SCHEDULER={address}", *QUICK, timeout=300)
+    assert outcome.returncode == 0, outcome.stderr
+    assert is_model_id(outcome.stdout.strip())
 
 
 @pytest.fixture
