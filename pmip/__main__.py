@@ -185,8 +185,28 @@ def versions(settings: Settings, options: argparse.Namespace) -> list[str]:
     store = _store(settings)
     if options.ids:
         return store.published()
+    if options.servable:
+        return [_newest_servable(store, settings)]
     served = _model_id_of(options.api, settings) if options.api else None
     return table(store.recent(), store.recent(retired=True), served)
+
+
+def _newest_servable(store: ModelStore, settings: Settings) -> str:
+    """Return the version that an API with this code and these libraries would serve; raise if there is none."""
+    from tempfile import TemporaryDirectory
+
+    from pmip.serving.cache import HostCache
+    from pmip.serving.updater import Updater
+
+    with TemporaryDirectory(prefix="pmip-") as folder:
+        cache = HostCache(Path(folder, "cache"))
+        cache.acquire_lock()  # only the process that leads writes it
+        trust_pickles = settings.trust_pickles
+        verify = partial(verification.verify_in_child, environment=settings.environment, trust_pickles=trust_pickles)
+        loaded = Updater(store, cache, verify).check()
+        if not loaded:
+            raise PmipError(f"this code can serve no version in {store}; the reason is above")
+        return loaded[0].model_id
 
 
 def _model_id_of(api: str, settings: Settings) -> str | None:
@@ -285,6 +305,7 @@ def _parser() -> argparse.ArgumentParser:
     add(get_latest_model).add_argument("environment", nargs="?", default="staging", choices=("staging", "prod"))
     listing = add(versions)
     listing.add_argument("--ids", action="store_true", help="print only the ids of the versions that are not retired")
+    listing.add_argument("--servable", action="store_true", help="print only the newest one that this code can serve")
     listing.add_argument("--api", metavar="URL", help="ask this API which version it serves, with the key in API_KEYS")
     add(retire).add_argument("model_id")
     add(restore).add_argument("model_id")

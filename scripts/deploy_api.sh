@@ -12,8 +12,11 @@
 # HEALTH_SECONDS  how many seconds it may take to become Green after the update, and then to load a model; default: 300
 #
 # The same image gives the same version. After a failure run it again; to roll back, run it with the previous image.
+# Where a Docker engine has the image, it first warns if the image can serve no version in the bucket.
 # shellcheck source=scripts/aws.sh
 . "$(dirname "$0")/aws.sh"
+# shellcheck source=scripts/containers.sh
+. scripts/containers.sh
 
 application=pmip
 environment=pmip-env
@@ -35,6 +38,7 @@ main() {
     say "$environment already has $label"
   else
     add_version
+    warn_if_no_version_is_servable
     update "$label"
   fi
   if ! serves "$label"; then give_up "$previous"; fi
@@ -89,6 +93,18 @@ with zipfile.ZipFile(bundle, "w") as archive:
 tag = image.rpartition(":")[2][:40]
 print(f"{tag}-{hashlib.sha256(bundle.read_bytes()).hexdigest()[:8]}")
 PYTHON
+}
+
+# After a change of pmip/text.py, the model has to be trained with the new code before the API is deployed with it.
+warn_if_no_version_is_servable() {
+  docker image inspect "$image" >/dev/null 2>&1 || return 0
+  ENVIRONMENT=$(describe_stack pmip-serving "Parameters[?ParameterKey=='Environment'].ParameterValue") || return 0
+  BUCKET=$(foundation_output BucketName) || return 0
+  export ENVIRONMENT BUCKET
+  pass_aws "$image"
+  docker run --rm "${docker_arguments[@]}" --env ENVIRONMENT --env BUCKET "$image" \
+    -c 'exec python -m pmip versions --servable' >/dev/null ||
+    say "warning: $image serves no version of $ENVIRONMENT yet, as its message above says; train with its code first"
 }
 
 add_version() {

@@ -70,6 +70,20 @@ def test_commands_say_what_they_did(bucket: S3Storage) -> None:
     assert last.stderr == f"==> {FIRST} is retired from prod; it holds no version, so its APIs keep their current one\n"
 
 
+def test_the_newest_version_that_this_code_can_serve_is_told(store: ModelStore, bucket: S3Storage) -> None:
+    """`versions --servable` prints the version that an API with this code would serve, or why it would serve none."""
+    bucket.write(f"models/staging/{HAND}/metadata.json", b"{}")
+    told = run(bucket, "versions", "--servable")
+    assert (told.returncode, told.stdout) == (0, f"{SECOND}\n"), told.stderr
+    assert f"{HAND}" in told.stderr
+    for model_id in store.published()[1:]:
+        store.retire(model_id)
+    none = run(bucket, "versions", "--servable")
+    assert (none.returncode, none.stdout) == (1, "")
+    assert f"==> model {HAND}: metadata.json cannot be read" in none.stderr
+    assert none.stderr.endswith(f"pmip: this code can serve no version in {store}; the reason is above\n")
+
+
 @pytest.mark.usefixtures("store")
 def test_an_api_is_asked_which_version_it_serves(bucket: S3Storage, tmp_path: Path) -> None:
     """`versions --api` marks the version that the API serves, and says why a wrong address or key fails."""
