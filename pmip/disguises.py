@@ -10,7 +10,7 @@ from itertools import filterfalse
 # As in `pmip.text`, the time of each pattern must be proportional to the length of any text. A quick check decides
 # whether a substitution is needed.
 
-_BYTE_ORDER_MARK = "\ufeff"
+BYTE_ORDER_MARK = "\ufeff"
 # html.unescape raises ValueError on a number of thousands of digits; no real character needs more than seven.
 _ENDLESS_REFERENCE = re.compile(r"&#[0-9]{8,};?")
 
@@ -60,11 +60,11 @@ def unescaped(comment: str) -> str:
     Some comments were escaped twice. In the public data set the byte order mark reveals the label, so no feature may
     depend on it.
     """
-    comment = comment.replace(_BYTE_ORDER_MARK, "")
+    comment = comment.replace(BYTE_ORDER_MARK, "")
     for _ in range(2):
         if "&" in comment:
             before = comment
-            comment = html.unescape(_ENDLESS_REFERENCE.sub(" ", comment)).replace(_BYTE_ORDER_MARK, "")
+            comment = html.unescape(_ENDLESS_REFERENCE.sub(" ", comment)).replace(BYTE_ORDER_MARK, "")
             if comment == before:
                 break
     return comment.strip()

@@ -28,11 +28,11 @@ class BelowStage:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Set the app's path prefix to the stage, then call the app."""
-        asked = environ.get("apig_wsgi.request_context") or {}
-        stage, path = f"/{asked.get('stage')}", environ["PATH_INFO"]
-        if "http" in asked and _is_below(path, stage):  # format 2.0 leaves the stage in the path
+        context = environ.get("apig_wsgi.request_context") or {}
+        stage, path = f"/{context.get('stage')}", environ["PATH_INFO"]
+        if "http" in context and _is_below(path, stage):  # format 2.0 leaves the stage in the path
             environ.update(SCRIPT_NAME=stage, PATH_INFO=path.removeprefix(stage) or "/")
-        elif _is_below(asked.get("path") or "", stage):  # format 1.0 has removed it
+        elif _is_below(context.get("path") or "", stage):  # format 1.0 has removed it
             environ["SCRIPT_NAME"] = stage
         return self._app(environ, start_response)
 

@@ -19,7 +19,7 @@ from pmip.http import swagger
 from pmip.http.answers import answer
 from pmip.http.errors import answer_errors
 from pmip.http.keys import HEADER, ApiKeys
-from pmip.http.log import asked, log_requests
+from pmip.http.log import current_request, log_requests
 from pmip.http.metrics import CONTENT_TYPE, Metrics
 from pmip.http.requests import Question, body_of, comments_of, drain, question_in
 from pmip.http.swagger import DocumentedApi, error_model, ns, service_ns
@@ -106,12 +106,12 @@ class Predict(Resource):
     @ns.response(503, "No model is loaded yet", error_model)
     def post(self) -> Response:
         """Return for each comment whether it is spam."""
-        service, this = _service(), asked()
+        service, this = _service(), current_request()
         question = question_in(this.args) if this.query_string else Question()  # reading no arguments takes 3 %
         comments = comments_of(body_of(this, service.limits), service.limits, *question)
         this.comments = len(comments)
         scorer = service.reloader.scorer
-        body, spam = answer(question.kind, scorer, comments, question.top)
+        body, spam = answer(question.answer_type, scorer, comments, question.top)
         this.model_id = scorer.model_id
         service.metrics.scored(scorer.model_id, spam)
         return Response(body, mimetype="application/json")
@@ -154,7 +154,7 @@ class Readiness(Resource):
     @service_ns.response(503, "No model is loaded yet", error_model)
     def get(self) -> dict[str, str]:
         """Return 200 once comments can be scored, and 503 before."""
-        asked().model_id = _service().reloader.scorer.model_id
+        current_request().model_id = _service().reloader.scorer.model_id
         return {"status": "ok"}
 
 
@@ -178,7 +178,7 @@ def _service() -> Service:
 
 def _require_key() -> None:
     """Require an API key for the routes that use or describe the model; the health checks need none."""
-    this = asked()
+    this = current_request()
     # A browser sends OPTIONS, without a key, to learn whether it may call.
     if this.route in KEYED and this.method != "OPTIONS" and not _service().api_keys.allow(this):
         message = f"send one of the API keys in the header {HEADER} or as Authorization: Bearer"
@@ -187,7 +187,7 @@ def _require_key() -> None:
 
 def _tell_browsers(response: Response) -> Response:
     """Forbid caching, because answers change with the model, and forbid guessing another content type."""
-    this = asked()
+    this = current_request()
     if this.method in ("GET", "HEAD"):
         response.headers["X-Content-Type-Options"] = "nosniff"
         if this.endpoint != "restx_doc.static":

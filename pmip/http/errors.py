@@ -10,7 +10,7 @@ from flask_restx import Api
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from pmip.errors import ModelNotReadyError, PayloadError, TooLargeError
-from pmip.http.log import asked
+from pmip.http.log import current_request
 
 RETRY_AFTER_SECONDS = 5
 HEADERS = ("Allow", "WWW-Authenticate")  # kept in error answers
@@ -37,7 +37,7 @@ def answer_errors(app: Flask) -> None:
 
 
 def _answer(message: str, status: int, headers: dict[str, str] | None = None) -> Answer:
-    asked().reason = message  # for the log
+    current_request().reason = message  # for the log
     return {"message": message}, status, headers or {}
 
 
@@ -62,5 +62,5 @@ def _on_http_error(error: HTTPException) -> Answer:
 
 def _on_fault(error: Exception) -> Answer:
     trace = "".join(format_tb(error.__traceback__))  # without the error's text, which may quote a comment
-    log.error("request %s failed: %s\n%s", asked().id, type(error).__name__, trace)
-    return _answer(f"internal error; the log has the details under request id {asked().id}", 500)
+    log.error("request %s failed: %s\n%s", current_request().id, type(error).__name__, trace)
+    return _answer(f"internal error; the log has the details under request id {current_request().id}", 500)

@@ -77,16 +77,16 @@ def _unquoted(record: logging.LogRecord) -> bool:
 
     Leave out the end of an idle connection when a worker stops, which gunicorn logs as an error.
     """
-    kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+    error_name = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
     if re.search("request|client", str(record.msg)):
         record.msg, record.args = QUOTE.split(str(record.msg))[0].strip(), ()
-        if record.exc_info and kind:
-            error = RuntimeError(f"{kind} (its text is left out)")
+        if record.exc_info and error_name:
+            error = RuntimeError(f"{error_name} (its text is left out)")
             record.exc_info = (RuntimeError, error, record.exc_info[2])
-    return kind != "GreenletExit"
+    return error_name != "GreenletExit"
 
 
-class Asked(Request):
+class LoggedRequest(Request):
     """A request with the fields that are logged: its id, the time it began, and its outcome."""
 
     comments: int | None = None
@@ -105,19 +105,19 @@ class Asked(Request):
         return self.url_rule.rule if self.url_rule else None
 
 
-def asked() -> Asked:
+def current_request() -> LoggedRequest:
     """Return the current request itself: attribute access through Flask's proxy takes 5 % of the time of a request."""
     return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
 def log_requests(app: Flask, metrics: "Metrics") -> None:
     """Give each request of an app an id; log each answer and count it in the metrics."""
-    app.request_class = Asked
+    app.request_class = LoggedRequest
     metrics.count_in_flight(app)
 
     @app.after_request
     def end(response: Response) -> Response:
-        this = asked()
+        this = current_request()
         seconds = time.perf_counter() - this.began
         response.headers["X-Request-Id"] = this.id
         if this.model_id is not None:
@@ -127,7 +127,7 @@ def log_requests(app: Flask, metrics: "Metrics") -> None:
         return response
 
 
-def _write(this: Asked, status: int, seconds: float) -> None:
+def _write(this: LoggedRequest, status: int, seconds: float) -> None:
     """Write the line of a request directly to stderr: a record of `logging` would take 8 % of the time of a request."""
     if not log.isEnabledFor(logging.INFO):
         return

@@ -32,7 +32,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
 class Question(NamedTuple):
     """The arguments of the query; `top` is the number of contributions in an explanation."""
 
-    kind: str = "class"
+    answer_type: str = "class"
     top: int = TOP
 
 
@@ -43,13 +43,13 @@ def question_in(arguments: MultiDict[str, str]) -> Question:
             raise PayloadError("the query has an unknown argument; use 'type' and 'top'")
         if len(values) > 1:
             raise PayloadError(f"the query has '{name}' {len(values)} times; give it once")
-    kind = arguments.get("type", "class")
-    if kind not in ANSWER_TYPES:
+    answer_type = arguments.get("type", "class")
+    if answer_type not in ANSWER_TYPES:
         raise PayloadError(f"unknown type; it must be one of {', '.join(ANSWER_TYPES)}")
     top = arguments.get("top", str(TOP))
     if not re.fullmatch("[0-9]{1,4}", top) or int(top) > MAX_TOP:
         raise PayloadError(f"'top' must be a whole number from 0 to {MAX_TOP}")
-    return Question(kind, int(top))
+    return Question(answer_type, int(top))
 
 
 def body_of(this: Request, limits: Limits) -> bytes:
@@ -100,7 +100,7 @@ def drain(response: Response) -> Response:
     return response
 
 
-def comments_of(body: bytes, limits: Limits, kind: str = "class", top: int = TOP) -> list[str]:
+def comments_of(body: bytes, limits: Limits, answer_type: str = "class", top: int = TOP) -> list[str]:
     """Return the comments in a JSON body in UTF-8; the limits depend on the answer that is asked for."""
     comments = _decoded(body)
     if not comments:
@@ -112,19 +112,19 @@ def comments_of(body: bytes, limits: Limits, kind: str = "class", top: int = TOP
             told = f"has {len(comment)} characters; at most {limits.max_comment_chars} are allowed"
             raise PayloadError(f"comments[{index}] {told}")
     total = sum(map(len, comments))
-    if ANSWER_TYPES[kind].is_explanation:
-        _limit(total, kind, limits.max_explained_chars, "MAX_EXPLAINED_CHARS")
+    if ANSWER_TYPES[answer_type].is_explanation:
+        _limit(total, answer_type, limits.max_explained_chars, "MAX_EXPLAINED_CHARS")
         _limit_listed(len(comments), top)
     else:
-        _limit(total, kind, limits.max_total_chars, "MAX_TOTAL_CHARS")
+        _limit(total, answer_type, limits.max_total_chars, "MAX_TOTAL_CHARS")
     return comments
 
 
-def _limit(total: int, kind: str, most: int, name: str) -> None:
+def _limit(total: int, answer_type: str, most: int, name: str) -> None:
     if total > most:
         raise TooLargeError(
-            f"the comments have {total} characters in total; at most {most} are allowed with type={kind} ({name}); "
-            "send fewer in one request"
+            f"the comments have {total} characters in total; at most {most} are allowed with type={answer_type} "
+            f"({name}); send fewer in one request"
         )
 
 

@@ -14,7 +14,7 @@ from pmip.config import Limits
 from pmip.http.answers import ANSWER_TYPES
 from pmip.http.errors import QuietApi
 from pmip.http.keys import HEADER
-from pmip.http.log import asked
+from pmip.http.log import current_request
 from pmip.http.openapi import openapi_of
 from pmip.http.requests import MAX_LISTED, MAX_TOP, TOP
 
@@ -25,7 +25,7 @@ ANSWERS = """Return for each comment whether it is spam.
 The answer has one item for each comment, in the same order. For one comment, by type:
 
 """ + "".join(
-    f"- `{kind}`, {of.about}: `{json.dumps({'result': [of.example]})}`\n" for kind, of in ANSWER_TYPES.items()
+    f"- `{name}`, {of.about}: `{json.dumps({'result': [of.example]})}`\n" for name, of in ANSWER_TYPES.items()
 )
 ERRORS = {  # an example message for each status
     "400": "'comments' must be a list of at least one text",
@@ -166,7 +166,7 @@ class DocumentedApi(QuietApi):
 
     def compress(self, response: Response) -> Response:
         """Compress the scripts and styles of the page, which are 1.8 MB, once for each of them."""
-        this = asked()
+        this = current_request()
         if this.endpoint == "restx_doc.static":
             response.headers["Vary"] = "Accept-Encoding"
             if response.status_code == 200 and this.method == "GET" and this.accept_encodings["gzip"]:

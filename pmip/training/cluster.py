@@ -69,20 +69,20 @@ def _require_same_software(client: Any, scheduler: str) -> list[str]:
     if not by_worker:
         raise ClusterError(f"the Dask scheduler {scheduler} has no workers")
     expected = software()
-    for name, found in by_worker.items():
-        if found != expected:
+    for name, actual in by_worker.items():
+        if actual != expected:
             raise ClusterError(
-                f"the Dask worker {name} {_difference(found, expected)}; "
+                f"the Dask worker {name} {_difference(actual, expected)}; "
                 "start all workers anew, from the image or the code of this run"
             )
     return list(by_worker)
 
 
-def _difference(found: dict[str, str] | Exception, expected: dict[str, str]) -> str:
-    if isinstance(found, Exception):
-        return f"cannot import pmip ({found})"
+def _difference(actual: dict[str, str] | Exception, expected: dict[str, str]) -> str:
+    if isinstance(actual, Exception):
+        return f"cannot import pmip ({actual})"
     differences = [
-        f"{name} {found.get(name)}, not {value}" for name, value in expected.items() if found.get(name) != value
+        f"{name} {actual.get(name)}, not {value}" for name, value in expected.items() if actual.get(name) != value
     ]
     return f"has {', '.join(differences)}"
 

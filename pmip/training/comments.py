@@ -11,11 +11,12 @@ from typing import Any
 
 import pandas as pd
 
+from pmip.disguises import BYTE_ORDER_MARK
 from pmip.errors import TrainingDataError
 from pmip.training.doubts import Doubts
 from pmip.training.files import CommentFile, Entry, entries, named
 from pmip.training.mistakes import Mistakes
-from pmip.training.tables import BYTE_ORDER_MARK, Row, Table, open_table
+from pmip.training.tables import Row, Table, open_table
 
 SOURCES = ("source", "videoname", "videoid")  # columns that name the source of a comment, without case and signs
 WORDS = {
@@ -164,21 +165,23 @@ def _sources(comments: pd.DataFrame, at_least: int) -> tuple["pd.Series[str]", "
     of_files = _names_of_files(comments["source_file"])
     for wanted in SOURCES:
         if columns := source_column(list(comments), wanted):
-            told = comments[columns].apply(lambda column: column.str.strip()).replace("", None).bfill(axis=1).iloc[:, 0]
-            if told.nunique() < at_least:
+            sources = (
+                comments[columns].apply(lambda column: column.str.strip()).replace("", None).bfill(axis=1).iloc[:, 0]
+            )
+            if sources.nunique() < at_least:
                 continue
-            if reason := _names_no_videos(told.dropna()):
+            if reason := _names_no_videos(sources.dropna()):
                 log.warning("the column %s is not used as the source of the comments, because %s", columns[0], reason)
                 continue
-            return told.fillna(of_files), told.isna()
+            return sources.fillna(of_files), sources.isna()
     return of_files, pd.Series(True, comments.index)
 
 
-def _names_no_videos(told: "pd.Series[str]") -> str:
-    counts = told.value_counts()
-    if counts[[bool(APP.search(name)) for name in counts.index]].sum() > len(told) / 2:
+def _names_no_videos(sources: "pd.Series[str]") -> str:
+    counts = sources.value_counts()
+    if counts[[bool(APP.search(name)) for name in counts.index]].sum() > len(sources) / 2:
         return "it names apps or devices; name the column of the videos video_id"
-    if len(told) >= MIN_COMMENTS and (counts == 1).sum() > len(told) / 2:
+    if len(sources) >= MIN_COMMENTS and (counts == 1).sum() > len(sources) / 2:
         return "most of its values occur only once"
     return ""
 

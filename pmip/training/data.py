@@ -56,13 +56,13 @@ def pull(storage: Storage, data_dir: Path, training_data_id: str | None = None) 
     """Download the newest training data, or the given id, to `data_dir/training/<id>/`, with a progress bar."""
     training_data_id, objects = _find(storage, training_data_id)
     prefix = f"{PREFIX}{training_data_id}/"
-    total = sum(found.size for found in objects)
+    total = sum(item.size for item in objects)
     with tqdm(total=total, unit="B", unit_scale=True, desc=f"download {prefix}", disable=None) as bar:
         files = []
-        for found in objects:
-            name = found.key.removeprefix(prefix)
-            file = CommentFile(data_dir / prefix / name, name, storage.url(found.key))
-            storage.download(found.key, file.path, bar.update)
+        for item in objects:
+            name = item.key.removeprefix(prefix)
+            file = CommentFile(data_dir / prefix / name, name, storage.url(item.key))
+            storage.download(item.key, file.path, bar.update)
             files.append(file)
     return TrainingData(training_data_id, tuple(files))
 
@@ -70,7 +70,7 @@ def pull(storage: Storage, data_dir: Path, training_data_id: str | None = None) 
 def find_local(data_dir: Path, sample: Path, training_data_id: str | None = None) -> TrainingData:
     """Return the newest training data below `data_dir`, or the given id; the sample if there is no file at all."""
     storage = FolderStorage(data_dir)
-    if not training_data_id and all(is_hidden(found.key.removeprefix(PREFIX)) for found in storage.objects(PREFIX)):
+    if not training_data_id and all(is_hidden(item.key.removeprefix(PREFIX)) for item in storage.objects(PREFIX)):
         log.warning("no training data in %s: using the sample", data_dir / PREFIX)
         return TrainingData("sample", local_files(sorted(sample.glob("*.csv"))))
     training_data_id, objects = _find(storage, training_data_id)
@@ -94,8 +94,8 @@ def seed(storage: Storage, paths: Sequence[Path], training_data_id: str) -> list
     for path in tqdm(paths, desc=f"upload {prefix}", unit="file", disable=None):
         storage.write(prefix + path.name, path.read_bytes(), overwrite=False)
     if (newest := find_newest(storage)[0]) > training_data_id:
-        told = "the next run does not train on %s, because %s is newer; TRAINING_DATA_ID=%s selects it"
-        log.warning(told, storage.url(prefix), newest, training_data_id)
+        text = "the next run does not train on %s, because %s is newer; TRAINING_DATA_ID=%s selects it"
+        log.warning(text, storage.url(prefix), newest, training_data_id)
     return [storage.url(prefix + path.name) for path in paths]
 
 
@@ -138,13 +138,13 @@ def _ids_newest_first(storage: Storage) -> list[str]:
 
 def _data_objects(storage: Storage, training_data_id: str) -> list[StoredObject]:
     prefix = f"{PREFIX}{training_data_id}/"
-    return [found for found in storage.objects(prefix) if is_comment_file(found.key.removeprefix(prefix))]
+    return [item for item in storage.objects(prefix) if is_comment_file(item.key.removeprefix(prefix))]
 
 
 def _warn_of_others(storage: Storage, training_data_id: str) -> None:
     """Log the names of the files of a day that are not read."""
     prefix = f"{PREFIX}{training_data_id}/"
-    names = [found.key.removeprefix(prefix) for found in storage.objects(prefix)]
+    names = [item.key.removeprefix(prefix) for item in storage.objects(prefix)]
     others = [name for name in names if not is_comment_file(name) and not is_hidden(name)]
     if others:
         log.warning("%s: only %s files are read; left out: %s", storage.url(prefix), KINDS, named(others))

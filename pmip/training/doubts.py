@@ -41,8 +41,8 @@ class Doubts:
     def warn(self) -> None:
         """Log a warning for each kind of doubt, with lines and numbers."""
         for line, last, rows in self._swallowing[:SHOWN]:
-            told = "%s, lines %s to %s: one comment that holds %s rows; is there a quote that does not belong there?"
-            log.warning(told, self._table.origin, line, last, rows)
+            text = "%s, lines %s to %s: one comment that holds %s rows; is there a quote that does not belong there?"
+            log.warning(text, self._table.origin, line, last, rows)
         if lines := self._double_encoded:
-            told = "%s: %s comments look as if UTF-8 had been read in another encoding, the first in line %s; %s"
-            log.warning(told, self._table.origin, f"{len(lines):,}", lines[0], "save the file as UTF-8 from its source")
+            text = "%s: %s comments look as if UTF-8 had been read in another encoding, the first in line %s; %s"
+            log.warning(text, self._table.origin, f"{len(lines):,}", lines[0], "save the file as UTF-8 from its source")

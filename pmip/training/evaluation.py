@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFo
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pmip.disguises import BYTE_ORDER_MARK
 from pmip.errors import TrainingDataError
 from pmip.model.scorer import SPAM_THRESHOLD
 from pmip.training.spam_share import comment_weights, shifted
@@ -33,13 +34,13 @@ ALIKE = 0.7  # Jaccard similarity of the words of two near-duplicates
 BANDS, ROWS = 8, 3  # of MinHash: it misses 3 of 100 pairs of similarity 0.7
 SPACE = 2.0**64
 _WORD = re.compile(r"[^\W\d_]+")
-_NO_LABEL = str.maketrans("", "", "\ufeff")  # in one public data set, the byte order mark reveals the label
+_NO_LABEL = str.maketrans("", "", BYTE_ORDER_MARK)  # in one public data set, the byte order mark reveals the label
 
 
 def groups(comments: Iterable[str]) -> Hashes:
     """Return for each comment its group of near-duplicates, as a hash of their texts."""
     words = [_words(comment) for comment in comments]
-    prints = np.array([_fingerprint(found) for found in words], dtype=np.uint64)
+    prints = np.array([_fingerprint(tokens) for tokens in words], dtype=np.uint64)
     pairs = np.array([*_same(prints), *_alike(words)], dtype=np.int64).reshape(-1, 2)
     links = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(words), len(words)))
     _, members = connected_components(links, directed=False)
@@ -79,7 +80,7 @@ def _same(signatures: NDArray[Any]) -> Iterator[tuple[int, int]]:
 def _alike(words: Sequence[list[str]]) -> Iterator[tuple[int, int]]:
     """Yield pairs of comments that share most of their words: MinHash finds candidates, and each is checked."""
     numbers = {word: _fingerprint([word]) for word in set(chain.from_iterable(words))}
-    hashes = np.array([numbers[word] for found in words for word in found], dtype=np.uint64)
+    hashes = np.array([numbers[word] for tokens in words for word in tokens], dtype=np.uint64)
     starts = np.cumsum([0, *map(len, words)])[:-1]
     for band in range(BANDS):
         signature = np.zeros(len(words), dtype=np.uint64)
@@ -113,7 +114,7 @@ REPEATED = 0.5  # a file repeats another one if that holds at least this share o
 
 def repeated_files(files: Iterable[str], groups: Hashes) -> list[str]:
     """Return a sentence for each file most of whose texts are also in another file."""
-    held = {str(name): set(found) for name, found in pd.Series(groups).groupby(np.asarray(files))}
+    held = {str(name): set(members) for name, members in pd.Series(groups).groupby(np.asarray(files))}
     sentences = []
     for name, texts in held.items():
         others = {other: len(texts & held[other]) / len(texts) for other in held if other != name}

@@ -6,12 +6,13 @@ from heapq import nsmallest
 from pathlib import PurePosixPath
 from typing import TextIO
 
+from pmip.disguises import BYTE_ORDER_MARK
 from pmip.errors import TrainingDataError
 from pmip.model.scorer import SPAM_THRESHOLD
 from pmip.training.comments import SOURCES, source_column
 from pmip.training.evaluation import groups
 from pmip.training.scoring import Contents, ScoredRow
-from pmip.training.tables import BYTE_ORDER_MARK, PREDICTED, escaped
+from pmip.training.tables import PREDICTED, escaped
 
 CANDIDATES = 20  # for each comment that is asked for, because near-duplicates are left out
 

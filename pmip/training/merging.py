@@ -70,13 +70,13 @@ def _merged(day: pd.DataFrame, added: pd.DataFrame, *, newer_wins: bool) -> pd.D
     """Return the comments of the day and those of `added` whose text is new; newer labels replace those of the day."""
     texts, new_texts = day["CONTENT"].str.strip(), added["CONTENT"].str.strip()
     newest = added["CLASS"].groupby(new_texts).last()
-    told = texts.map(newest)
-    outdated = told.notna() & (told != day["CLASS"])
+    newer_label = texts.map(newest)
+    outdated = newer_label.notna() & (newer_label != day["CLASS"])
     if not newer_wins:
         outdated &= ~contradictory(day)  # the day holds both labels already
         others = pd.concat([day[outdated], added[added["CLASS"] != new_texts.map(newest)]])
         _require_no_contradictions(others, added.assign(text=new_texts).drop_duplicates("text", keep="last"))
-    relabelled = day.assign(CLASS=day["CLASS"].where(~outdated, told).astype("int64"))
+    relabelled = day.assign(CLASS=day["CLASS"].where(~outdated, newer_label).astype("int64"))
     is_new = ~new_texts.isin(texts) & ~new_texts.duplicated(keep="last")
     merged = pd.concat([relabelled, added[is_new]], ignore_index=True)
     return merged.drop(columns=["source_file", "source_row", "source_is_file", *PREDICTED], errors="ignore")

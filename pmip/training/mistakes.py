@@ -11,7 +11,7 @@ LABEL = re.compile(r"[\w+.,-]{1,20}(?: [\w+.,-]{1,20})?")
 
 
 class Mistakes:
-    """The mistakes of one table; each kind is told once, with its first line and how often it occurs."""
+    """The mistakes of one table; each kind is reported once, with its first line and how often it occurs."""
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
@@ -19,7 +19,7 @@ class Mistakes:
         self._labels: dict[str, list[int]] = {}
 
     def add(self, line: int, what: str) -> None:
-        """Note a mistake, told without quoting the row."""
+        """Note a mistake without quoting the row."""
         self._kinds.setdefault(what, []).append(line)
 
     def add_label(self, line: int, label: str) -> None:
@@ -32,10 +32,10 @@ class Mistakes:
         if not kinds:
             return
         first = sorted(kinds.items(), key=lambda kind: kind[1][0])
-        told = [f"line {lines[0]}: {what}{_others(lines)}" for what, lines in first[:SHOWN]]
+        sentences = [f"line {lines[0]}: {what}{_others(lines)}" for what, lines in first[:SHOWN]]
         rest = sum(len(lines) for _, lines in first[SHOWN:])
         more = f"; and {rest:,} more mistakes of other kinds" if rest else ""
-        raise TrainingDataError(f"{self._origin}, {'; '.join(told)}{more}")
+        raise TrainingDataError(f"{self._origin}, {'; '.join(sentences)}{more}")
 
     def _kinds_of_labels(self) -> dict[str, list[int]]:
         wrong = "CLASS must be 0 (not spam) or 1 (spam)"

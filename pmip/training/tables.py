@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pmip.disguises import BYTE_ORDER_MARK
 from pmip.errors import TrainingDataError
 from pmip.training.files import Entry
 from pmip.training.mistakes import Mistakes
@@ -17,7 +18,6 @@ PREDICTED = ("predicted_class", "predicted_probability", "predicted_by")  # the 
 FORMER_PREDICTED = ("class", "probability")  # those that it added before
 MAX_ROW_CHARS = 2**20
 MAX_BLANK_ROWS = 200_000  # a small zip can hold a thousand times as many
-BYTE_ORDER_MARK = "\ufeff"
 BLANK = f' ,;|\t\r\n"{BYTE_ORDER_MARK}'
 SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s]|\t)"?\s*', re.IGNORECASE)  # a line that other programs write for Excel
 LINE_END = re.compile(r"\r\n?|\n")

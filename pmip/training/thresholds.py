@@ -61,5 +61,5 @@ def at_shares(y: Labels, probability: Probabilities, share: float | None) -> pd.
 def _at_share(y: Labels, probability: Probabilities, share: float) -> list[str]:
     decision = probability > SPAM_THRESHOLD
     caught, blocked = float(decision[y == 1].mean()), float(decision[y == 0].mean())
-    found = share * caught + (1 - share) * blocked
-    return [f"{caught:.1%}", f"{blocked:.1%}", f"{share * caught / found:.1%}" if found else "–"]
+    flagged = share * caught + (1 - share) * blocked
+    return [f"{caught:.1%}", f"{blocked:.1%}", f"{share * caught / flagged:.1%}" if flagged else "–"]

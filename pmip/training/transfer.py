@@ -28,7 +28,7 @@ def files_below(folder: str) -> list[str]:
     """Return the addresses of the comment files below a folder, in order."""
     storage, prefix = _located(f"{folder.rstrip('/')}/.")
     prefix = prefix.removesuffix(".")
-    names = [found.key.removeprefix(prefix) for found in storage.objects(prefix)]
+    names = [item.key.removeprefix(prefix) for item in storage.objects(prefix)]
     if not any(map(is_comment_file, names)):
         raise TrainingDataError(f"{folder}: holds no {KINDS} file")
     return [f"{folder.rstrip('/')}/{name}" for name in names if is_comment_file(name)]
