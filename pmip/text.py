@@ -1,7 +1,8 @@
 """Turns a comment into the n-grams and features of the classifier.
 
 A pickled model names the functions of this module. If the results of a function change, give it a new name, so that an
-API refuses the models that need the old function, instead of giving wrong answers.
+API refuses the models that need the old function, instead of giving wrong answers. For `comment_features`, change
+`COMMENT_FEATURES`, which the model names too. notebooks/README.md says in which order to train and to deploy.
 """
 
 import math

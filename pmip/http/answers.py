@@ -1,4 +1,7 @@
-"""The types of answers. Each is declared once, here: the route, the limits and the Swagger document read the table."""
+"""The types of answers. Each is declared once, here: the route, the limits and the Swagger document read the table.
+
+Only a key of a row that no other type has is declared in `prediction_model` of `swagger.py` too.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple

@@ -86,7 +86,7 @@ def training(project: Path, images: str) -> Callable[..., str]:
     """Run the training container to its end and return its stdout."""
 
     def call(*words: str, **environ: str) -> str:
-        outcome = run(project / "scripts" / "run_training_container.sh", *words, **IMAGES, **environ)
+        outcome = run(project / "scripts" / "run_training_container.sh", *words, timeout=300, **IMAGES, **environ)
         assert outcome.returncode == 0, outcome.stderr
         return outcome.stdout
 

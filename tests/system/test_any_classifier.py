@@ -17,11 +17,9 @@ from pmip.training.table import table
 HEAD = """
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import TruncatedSVD
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
-from sklearn.model_selection import GridSearchCV
-from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
@@ -32,14 +30,10 @@ features = FeatureUnion([("words", words), ("comment", steps.CommentFeatures())]
 pipeline = Pipeline([("features", {features}), ("classifier", {classifier})])
 search_space = {search_space}
 """
-FOREST = "RandomForestClassifier(20, random_state=0)"
 DENSE = "make_pipeline(features, TruncatedSVD(20, random_state=0))"
 MODELS = {
-    "naive Bayes": ("features", "MultinomialNB()", '{"classifier__alpha": [0.1, 1.0]}'),
     "calibrated": ("features", "CalibratedClassifierCV(LinearSVC())", '{"classifier__estimator__C": [0.3, 1.0]}'),
-    "forest": ("features", FOREST, "{}"),
     "boosting": (DENSE, "HistGradientBoostingClassifier(max_iter=20, random_state=0)", "{}"),
-    "a search": ("features", 'GridSearchCV(LogisticRegression(), {"C": [5, 20]}, cv=2)', "{}"),
 }
 SGD = ("features", 'SGDClassifier(loss="log_loss", random_state=0)', '{"classifier__alpha": [1e-4, 1e-3]}')
 

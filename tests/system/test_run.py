@@ -155,6 +155,7 @@ def waiting_run(folder: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Pr
     root = project(folder / "project", WORKERS, "time.sleep(600)")
     environ = os.environ | {"DATA_DIR": str(folder / "data")}
     command = ["bash", str(root / "scripts" / "train.sh"), f"MODEL_ID={MODEL_ID}"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, the run too would ignore it
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         processes: list[psutil.Process] = []
         try:
@@ -165,6 +166,7 @@ def waiting_run(folder: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Pr
             assert len(kernel.children(recursive=True)) >= 3  # two workers, and joblib's tracker of their resources
             yield run, kernel
         finally:
+            signal.signal(signal.SIGHUP, before)
             run.kill()
             assert psutil.wait_procs(processes, timeout=10)[1] == [], "some process outlives the run"
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pmip.http.answers import answer
+from pmip.http.answers import ANSWER_TYPES, answer
+from pmip.http.swagger import prediction_model
 from pmip.model.artifact import GOLDEN_COMMENTS, Artifact
 from pmip.model.scorer import Scorer
 from pmip.model.verification import load
@@ -23,10 +24,10 @@ from pmip.http import answers
 from pmip.http.requests import comments_of, question_in
 from werkzeug.datastructures import MultiDict
 
-answers.ANSWER_TYPES["score"] = answers.AnswerType(
+answers.ANSWER_TYPES["in_percent"] = answers.AnswerType(
     "in percent",
-    {"score": 92},
-    lambda scorer, comments, top: (({"score": round(100 * p)}, p) for p in scorer.spam(comments)),
+    {"percent": 92},
+    lambda scorer, comments, top: (({"percent": round(100 * p)}, p) for p in scorer.spam(comments)),
     is_explanation=True,
 )
 from pmip.model.artifact import Artifact
@@ -37,21 +38,27 @@ class Reloader:
     scorer = load(Artifact.read(Path("model.pkl")), "20260101T000000Z", "staging")
 
 client = create_app(Reloader(), Limits(max_explained_chars=10)).test_client()
-asked = {"path": "/predict?type=score", "json": {"comments": ["free", "song"]}}
+asked = {"path": "/predict?type=in_percent", "json": {"comments": ["free", "song"]}}
 [probability, _] = client.post(**asked | {"path": "/predict?type=probability"}).json["result"]
 [row, _] = client.post(**asked).json["result"]
-assert row == {"score": round(100 * probability["probability"][1])}
+assert row == {"percent": round(100 * probability["probability"][1])}
 assert "MAX_EXPLAINED_CHARS" in client.post(**asked | {"json": {"comments": ["free songs, all"]}}).json["message"]
 post = client.get("/swagger.json").json["paths"]["/predict"]["post"]
-assert "score" in next(item for item in post["parameters"] if item["name"] == "type")["enum"]
-assert "- `score`, in percent" in post["description"]
-assert "class, probability, explanation, score" in client.post("/predict?type=x", json={}).json["message"]
+assert "in_percent" in next(item for item in post["parameters"] if item["name"] == "type")["enum"]
+assert "- `in_percent`, in percent" in post["description"]
+assert ", ".join(answers.ANSWER_TYPES) in client.post("/predict?type=x", json={}).json["message"]
 """
 
 
 @pytest.fixture(scope="module")
 def scorer(artifact: Artifact) -> Scorer:
     return load(artifact, "20260202", "prod")
+
+
+@pytest.mark.parametrize("name", ANSWER_TYPES)
+def test_the_document_has_each_key_of_an_answer(name: str) -> None:
+    """The document declares each key of each type of answer, so that generated clients know it."""
+    assert ANSWER_TYPES[name].example.keys() <= prediction_model.keys()
 
 
 @given(st.lists(st.sampled_from(GOLDEN_COMMENTS) | st.text(st.characters(exclude_categories=["Cs"])), max_size=4))

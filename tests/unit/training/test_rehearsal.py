@@ -7,6 +7,7 @@ import pytest
 from conftest import SAMPLE
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -16,6 +17,7 @@ from sklearn.ensemble import (
 )
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import ComplementNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -50,7 +52,9 @@ def test_the_reason_is_blank_for_a_model_that_is_read_as_data() -> None:
     """A model that is read as data gives no reason; any other model gives the name of what the API cannot read."""
     assert rehearse(LogisticRegression(), FeatureUnion([("comment", steps.CommentFeatures())]), share=0.1) == ""
     assert rehearse(SGDClassifier(loss="log_loss"), search_space=[{"classifier__alpha": [0.1]}, {}]) == ""
-    assert "StackingClassifier" in rehearse(StackingClassifier(VOTE.estimators))
+    nested = GridSearchCV(LogisticRegression(), {"C": [5, 20]}, cv=2)
+    for other in (StackingClassifier(VOTE.estimators), CalibratedClassifierCV(LinearSVC()), MultinomialNB(), nested):
+        assert f".{type(other).__name__}" in rehearse(other)
     assert rehearse(RandomForestClassifier(2), share=0.1) == (
         "the model contains sklearn.ensemble._forest.RandomForestClassifier"
     )
