@@ -181,4 +181,5 @@ def _explain(error: Exception, settings: Settings) -> str:
         return str(error)
     if hasattr(errors, error.ename):  # the message is already written for people
         return str(error.evalue)
-    return f"{error.ename}: {error.evalue} (cell [{error.exec_count}] of the notebook)"
+    # Its text may quote a comment, and a log is no place for comments; the report shows some of them anyway.
+    return f"{error.ename} in cell [{error.exec_count}] of the notebook; the report has the whole error"

@@ -123,12 +123,12 @@ def test_a_missing_bucket_and_a_refused_key_are_told_apart(bucket: S3Storage, tm
 
 
 def test_an_unforeseen_error_names_its_cell(tmp_path: Path) -> None:
-    """An error in the notebook's own code is reported with its class, text and cell, the data and the report."""
+    """An error in the notebook's own code is reported with its class and cell; only the report has its text."""
     root = project(tmp_path / "project", "print('training data 20260101')", "1 / 0", tags=("training-data",))
     outcome = train(tmp_path / "data", f"MODEL_ID={MODEL_ID}", root=root)
     assert (outcome.returncode, outcome.stdout) == (1, "")
     assert outcome.stderr.splitlines() == [
-        "pmip: ZeroDivisionError: division by zero (cell [4] of the notebook)",
+        "pmip: ZeroDivisionError in cell [4] of the notebook; the report has the whole error",
         "training data 20260101",
         f"report: {tmp_path}/data/model-training-{MODEL_ID}.html",
     ]
