@@ -59,6 +59,13 @@ prepare_container() { # prepare_container IMAGE ro|rw [ARGUMENT OF THE CONTAINER
   pass_aws "$1"
 }
 
+# Prints the newest version of ENVIRONMENT in BUCKET that an image's own code can serve; fails if there is none.
+servable_version() { # servable_version IMAGE
+  docker_arguments=(--rm --user "$(id -u):$(id -g)" --env ENVIRONMENT --env BUCKET)
+  pass_aws "$1"
+  docker run "${docker_arguments[@]}" "$1" -c 'exec python -m pmip versions --servable'
+}
+
 mount_project() { # mount_project ro|rw
   docker_arguments+=(--volume "$root:/usr/src/app:$1")
   case ${DATA_DIR:-} in

@@ -101,9 +101,7 @@ warn_if_no_version_is_servable() {
   ENVIRONMENT=$(describe_stack pmip-serving "Parameters[?ParameterKey=='Environment'].ParameterValue") || return 0
   BUCKET=$(foundation_output BucketName) || return 0
   export ENVIRONMENT BUCKET
-  pass_aws "$image"
-  docker run --rm "${docker_arguments[@]}" --env ENVIRONMENT --env BUCKET "$image" \
-    -c 'exec python -m pmip versions --servable' >/dev/null ||
+  servable_version "$image" >/dev/null ||
     say "warning: $image serves no version of $ENVIRONMENT yet, as its message above says; train with its code first"
 }
 

@@ -283,7 +283,12 @@ def test_a_training_run_that_is_stopped_leaves_no_half_version(
 
 
 def test_the_api_takes_up_what_the_training_container_publishes(
-    bucket: S3Storage, start: Start, training: Callable[..., str], other_user: dict[str, str], images: str
+    bucket: S3Storage,
+    start: Start,
+    training: Callable[..., str],
+    other_user: dict[str, str],
+    images: str,
+    project: Path,
 ) -> None:
     """An API container without a model serves what a training container publishes, whose files belong to the caller."""
     seed(bucket, SAMPLE, "20260101")
@@ -297,6 +302,11 @@ def test_the_api_takes_up_what_the_training_container_publishes(
     assert ask(port, "/predict", EXAMPLE).body == {"result": [{"class": 1}, {"class": 0}]}
     info = ask(port, "/model-info").body["result"]
     assert (info["git_revision"], info["training_data_id"]) == (images, "20260101")
+    asking = ["bash", "-c", f". scripts/containers.sh; servable_version {API}", "scripts/deploy_api.sh"]
+    asked = subprocess.run(
+        asking, cwd=project, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert asked.stdout == f"{model_id}\n", asked.stderr
     written = list(Path(other_user["DATA_DIR"]).rglob("*"))
     assert {"model.pkl", f"model-training-{model_id}.html"} <= {path.name for path in written}
     assert {path.stat().st_uid for path in written} == {os.getuid() or 12345}
