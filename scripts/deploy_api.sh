@@ -12,7 +12,7 @@
 # HEALTH_SECONDS  how many seconds it may take to become Green after the update, and then to load a model; default: 300
 #
 # The same image gives the same version. After a failure run it again; to roll back, run it with the previous image.
-# Where a Docker engine has the image, it first warns if the image can serve no version in the bucket.
+# Where a Docker engine has the image, the script first warns if the image can serve no version in the bucket.
 # shellcheck source=scripts/aws.sh
 . "$(dirname "$0")/aws.sh"
 # shellcheck source=scripts/containers.sh

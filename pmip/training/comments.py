@@ -165,9 +165,8 @@ def _sources(comments: pd.DataFrame, at_least: int) -> tuple["pd.Series[str]", "
     of_files = _names_of_files(comments["source_file"])
     for wanted in SOURCES:
         if columns := source_column(list(comments), wanted):
-            sources = (
-                comments[columns].apply(lambda column: column.str.strip()).replace("", None).bfill(axis=1).iloc[:, 0]
-            )
+            cells = comments[columns].apply(lambda column: column.str.strip()).replace("", None)
+            sources = cells.bfill(axis=1).iloc[:, 0]
             if sources.nunique() < at_least:
                 continue
             if reason := _names_no_videos(sources.dropna()):

@@ -13,7 +13,7 @@ from pmip.store.versions import is_model_id
 from pmip.training.comments import read_comments
 from pmip.training.files import KINDS, CommentFile, is_comment_file, is_hidden, named
 
-PREFIX = "training/"  # training.yml and foundation.yml allow it to the job and to people, in rights and conditions
+PREFIX = "training/"  # the policies in training.yml and foundation.yml name it too, also under s3:prefix
 HOW_TO_SEED = "'bash scripts/seed_training_data.sh FILE' uploads training data"
 
 log = logging.getLogger(__name__)
