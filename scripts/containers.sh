@@ -1,7 +1,7 @@
 # Scripts that build, run and push images source this file instead of common.sh, or after aws.sh.
 # shellcheck shell=bash
 # shellcheck source=scripts/common.sh
-declare -F say >/dev/null || . "$(dirname "$0")/common.sh"
+type help_if_asked >/dev/null 2>&1 || . "$(dirname "$0")/common.sh"
 
 # shellcheck disable=SC2034  # used by the scripts
 training_image=${TRAINING_IMAGE:-pmip}

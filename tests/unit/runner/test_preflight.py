@@ -27,7 +27,7 @@ def write(folder: Path, parameters: str = PARAMETERS, *others: str, **of_last: A
     for cell in cells:
         if "parameters" in cell.metadata.get("tags", []):
             cell.source = parameters
-    added = [*map(new_code_cell, others)]
+    added = [new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(others)]
     (added or cells)[-1].update(of_last)
     nbformat.write(new_notebook(cells=[*added, *cells], metadata={}), folder / "a.ipynb")
     return folder / "a.ipynb"

@@ -232,6 +232,7 @@ def test_a_cluster_without_workers_or_scheduler_is_refused(start_cluster: Cluste
             share_out([(os.getpid,)], address)
 
 
+@pytest.mark.usefixtures("start_cluster")
 @pytest.mark.parametrize("says", [b"", b"SSH-2.0-OpenSSH_9.2 \r\n" * 9])
 def test_another_server_at_the_address_of_the_scheduler_is_refused(
     says: bytes, monkeypatch: pytest.MonkeyPatch
