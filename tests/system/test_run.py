@@ -141,7 +141,7 @@ def test_a_gate_that_may_fail_lets_no_model_pass(tmp_path: Path) -> None:
     root = project(tmp_path / "project", gate, published, tags=("raises-exception", "model-id"))
     outcome = train(tmp_path / "data", f"MODEL_ID={MODEL_ID}", root=root)
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert outcome.stderr.startswith("pmip: ValueError: too weak (cell [")
+    assert outcome.stderr.startswith("pmip: ValueError in cell [")
     cells = nbformat.read(tmp_path / "data" / f"model-training-{MODEL_ID}.ipynb", as_version=4).cells
     assert cells[-1].outputs == []
 
