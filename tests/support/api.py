@@ -24,6 +24,7 @@ from pmip.store.objects import S3Storage
 EXAMPLE = {"comments": ["Check it out this free stuff", "I take issue with your characterization"]}
 COMMAND = [sys.executable, "-m", "gunicorn", "-c", "python:pmip.gunicorn_conf", "pmip.wsgi:app"]
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+CLIENTS = 4  # of a `Load`
 
 
 @dataclass
@@ -127,7 +128,7 @@ class Answered(NamedTuple):
 
 @dataclass
 class Load:
-    """Four clients that send requests without a pause and keep every answer."""
+    """`CLIENTS` clients that send requests without a pause and keep every answer."""
 
     port: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -135,7 +136,7 @@ class Load:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> "Load":
-        self._threads = [threading.Thread(target=self._ask) for _ in range(4)]
+        self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
         for thread in self._threads:
             thread.start()
         return self

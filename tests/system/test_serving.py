@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from api import Answered, Load, ask, at_bucket, last_error, pss, running_api, served, wait_for
+from api import CLIENTS, Answered, Load, ask, at_bucket, last_error, pss, running_api, served, wait_for
 from conftest import free_port, publish, without
 from disks import disk, make_read_only
 from s3_proxy import S3Proxy
@@ -114,7 +114,10 @@ def overlap(answers: list[Answered], old: str, new: str) -> float:
 def test_under_load_only_good_versions_ever_answer(
     bucket: S3Storage, store: ModelStore, artifact: Artifact, tmp_path: Path
 ) -> None:
-    """Under load every answer is from a good version, and each killed leader loses at most one request."""
+    """Under load every answer is from a good version, and a killed leader loses at most one request of each client.
+
+    A gevent worker answers several clients at a time, and all that it is answering is lost when it is killed.
+    """
     good, model_id, kills = [FIRST], FIRST, 0
     with running_api(tmp_path, **at_bucket(bucket)) as (port, process):
         with Load(port) as load:
@@ -143,7 +146,7 @@ def test_under_load_only_good_versions_ever_answer(
     assert {answer.status for answer in answered} == {200}
     assert set(known) <= set(good)
     assert (known[0], known[-1]) == (good[0], good[-1])
-    assert len(lost) <= kills
+    assert len(lost) <= kills * CLIENTS
     assert max(overlaps) <= 1
     assert not (tmp_path / "evil").exists()
     assert info["model_id"] == good[-1]
